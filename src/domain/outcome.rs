@@ -12,6 +12,15 @@ use super::effect::{Actual, Desired, LastApply, LeftAs};
 use super::presence::Presence;
 use super::response::ResponseState;
 
+/// Maximum length of a reason that is kept with an effect or a response, in bytes.
+const MAX_REASON_BYTES: usize = 500;
+
+/// Truncates a reason to what is kept with an effect or a response. NUL, which PostgreSQL cannot
+/// store, is replaced.
+pub fn short_reason(message: &str) -> String {
+    message[..message.floor_char_boundary(MAX_REASON_BYTES)].replace('\0', "\u{fffd}")
+}
+
 /// Outcome of a response on all its agents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]

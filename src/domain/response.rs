@@ -85,11 +85,15 @@ pub enum EndReason {
     Failed,
     /// Its one-shot commands have ended.
     Done,
+    /// A person rejected it before it acted.
+    Rejected,
+    /// No decision arrived in time, so it never acted.
+    Lapsed,
 }
 
 impl EndReason {
     /// All reasons.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Elapsed,
         Self::Lifted,
         Self::Released,
@@ -98,6 +102,8 @@ impl EndReason {
         Self::Stopped,
         Self::Failed,
         Self::Done,
+        Self::Rejected,
+        Self::Lapsed,
     ];
 
     /// Name in the API and the database.
@@ -111,6 +117,8 @@ impl EndReason {
             Self::Stopped => "stopped",
             Self::Failed => "failed",
             Self::Done => "done",
+            Self::Rejected => "rejected",
+            Self::Lapsed => "lapsed",
         }
     }
 

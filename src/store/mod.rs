@@ -11,6 +11,9 @@ pub mod doctor;
 pub mod ledger;
 pub mod writer;
 
+#[cfg(test)]
+mod tests;
+
 pub use database::{Db, StoreError};
 
 /// All named statements, for the test that prepares each on both databases.
@@ -34,12 +37,21 @@ pub fn statements() -> impl Iterator<Item = (&'static str, &'static str)> {
         ledger::converge::STATEMENTS,
         ledger::effects::STATEMENTS,
         ledger::guard::STATEMENTS,
+        ledger::end::STATEMENTS,
+        ledger::failures::STATEMENTS,
         ledger::holds::STATEMENTS,
         ledger::idempotency::STATEMENTS,
         ledger::outcomes::STATEMENTS,
+        ledger::queue::STATEMENTS,
+        ledger::release::STATEMENTS,
         ledger::responses::STATEMENTS,
         ledger::resync::STATEMENTS,
         ledger::settle::STATEMENTS,
+        ledger::settle::effects::STATEMENTS,
+        ledger::settle::results::STATEMENTS,
+        ledger::stages::STATEMENTS,
+        ledger::standing::STATEMENTS,
+        ledger::strangers::STATEMENTS,
         ledger::waves::STATEMENTS,
     ];
     modules.into_iter().flatten().copied()

@@ -8,11 +8,6 @@ use crate::imports::{Modules, Uses};
 pub(crate) const CRATES: [&str; 5] =
     ["src/lib.rs", "agent/src/lib.rs", "protocol/src/lib.rs", "simulation/src/lib.rs", "chaos/src/main.rs"];
 
-/// Circles that were there when this test was written, on 2026-11-29: the folder that holds all
-/// files of the circle, the number of files, and what closes it. A circle may shrink, but not grow.
-const KNOWN: [(&str, usize, &str); 1] =
-    [("src/store/ledger", 8, "a response ends by a failure, a wave or a decision, and each of these ends responses")];
-
 /// Returns the sets of files that use each other.
 fn circles(uses: &Uses) -> Vec<BTreeSet<&str>> {
     let reached = |from: &str| {
@@ -53,39 +48,18 @@ fn describe(uses: &Uses, circle: &BTreeSet<&str>) -> String {
     lines
 }
 
-/// Returns the folder that holds all these files.
-fn folder_of(files: &BTreeSet<&str>) -> String {
-    let mut files = files.iter().map(|file| file.split('/').collect::<Vec<_>>());
-    let mut shared = files.next().unwrap();
-    shared.pop();
-    for file in files {
-        let same = shared.iter().zip(&file).take_while(|(one, other)| one == other).count();
-        shared.truncate(same);
-    }
-    shared.join("/")
-}
-
 #[test]
 fn no_file_uses_itself_through_others() {
     let mut wrong = Vec::new();
-    let mut known = KNOWN.to_vec();
     let mut seen = 0;
     for entry in CRATES {
         let uses = Modules::read(entry).uses();
         seen += uses.values().map(BTreeSet::len).sum::<usize>();
         for circle in circles(&uses) {
-            let folder = folder_of(&circle);
-            // The smallest that fits: of two circles in one folder each finds its own.
-            let fits = |(place, most, _): &(&str, usize, &str)| *place == folder && circle.len() <= *most;
-            let fitting = known.iter().enumerate().filter(|(_, known)| fits(known));
-            match fitting.min_by_key(|(_, (_, most, _))| *most).map(|(at, _)| at) {
-                Some(at) => drop(known.remove(at)),
-                None => wrong.push(format!("in {folder}, {}", describe(&uses, &circle))),
-            }
+            wrong.push(describe(&uses, &circle));
         }
     }
     assert!(wrong.is_empty(), "{} circles; move what both files use below them:\n{}", wrong.len(), wrong.join("\n"));
-    assert!(known.is_empty(), "these circles are gone, so they are not known any more: {known:?}");
     assert!(seen > 2000, "only {seen} uses were found: this test no longer finds them");
 }
 
@@ -136,5 +110,4 @@ fn this_test_sees_a_circle() {
     }
     let three = [("a", "use crate::b::B;"), ("b", "use crate::c::C;\nstruct B;"), ("c", "use crate::a::A;\nstruct C;")];
     assert_eq!(found(&[&[root][..], &three].concat()), ["a b c"]);
-    assert_eq!(folder_of(&BTreeSet::from(["src/a/b.rs", "src/a/c/d.rs"])), "src/a");
 }

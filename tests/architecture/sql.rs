@@ -60,3 +60,33 @@ fn transactions_are_opened_in_the_store_and_the_engine_only() {
     let engine = sources("src/engine").into_iter().filter(|(_, text)| text.contains("LedgerTx::begin")).count();
     assert!(engine > 5, "only {engine} files of the engine open transactions: this test no longer finds them");
 }
+
+/// Statements of one database only, which cannot be prepared on the other.
+const OF_ONE_DATABASE: &str = "src/store/database/";
+
+#[test]
+fn every_statement_is_registered_whole() {
+    let registered = std::fs::read_to_string("src/store/mod.rs").unwrap();
+    let mut modules = 0;
+    for (path, text) in sources("src/store") {
+        if path.ends_with("tests.rs") || path == "src/store/database/mod.rs" {
+            continue;
+        }
+        let code = code(&text);
+        if code.contains("statements! {") {
+            let module = path.strip_prefix("src/store/").and_then(|path| path.strip_suffix(".rs")).unwrap();
+            let listed = format!("        {}::STATEMENTS,", module.replace('/', "::"));
+            assert!(registered.contains(&listed), "src/store/mod.rs does not list{listed}");
+            modules += 1;
+        }
+        if path.starts_with(OF_ONE_DATABASE) {
+            continue;
+        }
+        for (number, line) in code.lines().enumerate() {
+            let is_call = line.contains("(\"") && !line.contains("concat!(");
+            let is_elsewhere = is_sql(line) && (is_call || line.contains("const "));
+            assert!(!is_elsewhere, "{path}:{}: a statement outside `statements!`", number + 1);
+        }
+    }
+    assert!(modules > 25, "only {modules} modules with statements were found: this test no longer finds them");
+}

@@ -186,7 +186,11 @@ async fn both_databases_can_prepare_every_statement() {
             if let Err(error) = db.prepare(sql).await {
                 let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
                 // The types of values are known when they are bound, not before.
-                let needs_types = ["could not determine data type of parameter", "but expression is of type text"];
+                let needs_types = [
+                    "could not determine data type of parameter",
+                    "but expression is of type text",
+                    "operator does not exist: bytea = text",
+                ];
                 if needs_types.iter().any(|words| cause.contains(words)) {
                     continue;
                 }

@@ -45,11 +45,11 @@ statements! {
         WHERE id > $1 ORDER BY id LIMIT $2";
     DELETE_TOKEN = "DELETE FROM enrollment_tokens WHERE id = $1";
     FORGET_TOKENS = "DELETE FROM enrollment_tokens WHERE expires_at < $1";
+    SEEN = "UPDATE agents SET last_seen_at = CAST(v.column2 AS BIGINT)
+        FROM (VALUES {2}) AS v WHERE agents.id = v.column1";
+    SKEWED = "UPDATE agents SET clock_skew_seconds = CAST(v.column2 AS BIGINT)
+        FROM (VALUES {2}) AS v WHERE agents.id = v.column1";
 }
-
-const SEEN: &str = "UPDATE agents SET last_seen_at = CAST(v.column2 AS BIGINT) FROM (";
-const SKEWED: &str = "UPDATE agents SET clock_skew_seconds = CAST(v.column2 AS BIGINT) FROM (";
-const SEEN_AFTER: &str = ") AS v WHERE agents.id = v.column1";
 
 impl TryFrom<AgentRow> for Agent {
     type Error = StoreError;
@@ -213,14 +213,14 @@ pub(super) async fn end_revoked(ledger: &mut LedgerTx, agent: Uuid, by: &Actor, 
 /// Records the last contact of agents.
 pub(in crate::store) async fn seen(ledger: &mut LedgerTx, agents: Vec<(Uuid, Timestamp)>) -> Result<()> {
     let rows: Vec<Vec<Bind>> = agents.into_iter().map(|(agent, at)| binds![agent, at]).collect();
-    ledger.tx.execute_rows(SEEN, rows, SEEN_AFTER, vec![]).await?;
+    ledger.tx.execute_rows(SEEN, rows, vec![]).await?;
     Ok(())
 }
 
 /// Records the clock skew of agents, in seconds.
 pub(in crate::store) async fn skewed(ledger: &mut LedgerTx, agents: Vec<(Uuid, i64)>) -> Result<()> {
     let rows: Vec<Vec<Bind>> = agents.into_iter().map(|(agent, ahead)| binds![agent, ahead]).collect();
-    ledger.tx.execute_rows(SKEWED, rows, SEEN_AFTER, vec![]).await?;
+    ledger.tx.execute_rows(SKEWED, rows, vec![]).await?;
     Ok(())
 }
 

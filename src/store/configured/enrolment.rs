@@ -17,7 +17,7 @@ use crate::domain::labels::{WAZUH_ID, WAZUH_NAME};
 use crate::store::database::columns::{id, json};
 use crate::store::database::{Result, StoreError, binds, statements};
 use crate::store::ledger::audit::LedgerTx;
-use crate::store::ledger::holds;
+use crate::store::ledger::standing;
 use crate::views::agents::AgentRow;
 use crate::views::columns::JsonText;
 
@@ -216,7 +216,7 @@ async fn carry_over(ledger: &mut LedgerTx, old: Uuid, new: Uuid, now: Timestamp)
         let detail = format!("{} effects that were to be in force on {old}", wanted.len());
         let (actor, event) = (Actor::Agent(new), AuditEvent::AgentTookOver);
         ledger.record(AuditEntry { at: now, actor, event, noun_id: to, detail });
-        holds::apply_again(ledger, wanted, now).await?;
+        standing::apply_again(ledger, wanted, now).await?;
     }
     Ok(())
 }

@@ -14,6 +14,7 @@ use crate::store::database::columns::{id, json};
 use crate::store::database::{Db, Result, StoreError, binds, statements};
 use crate::store::ledger::audit::LedgerTx;
 use crate::views::protected::ProtectedRow;
+use crate::views::words::UnknownWord;
 
 statements! {
     ALL = "SELECT id, kind, value, policies, reason, expires_at, created_at, created_by FROM protected_entries ORDER BY id";
@@ -45,7 +46,10 @@ impl TryFrom<ProtectedRow> for ProtectedEntry {
             "process" => Covered::process(&row.value).map_err(|_| corrupt())?,
             "host" => Covered::Host(id(&row.value)?),
             "agent" => Covered::Agent(id(&row.value)?),
-            _ => return Err(corrupt()),
+            word => {
+                let (table, column, word) = ("protected_entries", "kind", word.to_owned());
+                return Err(UnknownWord { table, column, word }.into());
+            }
         };
         let until = Until::from(row.expires_at.map(Timestamp::from));
         Ok(Self { id: id(&row.id)?, covered, policies: row.policies.read()?, until, reason: row.reason })
@@ -113,6 +117,7 @@ pub async fn against(db: &Db, set: &ProtectedSet, now: Timestamp) -> Result<Vec<
         last = (end.response_id.clone(), end.effect_id.clone());
         for row in rows {
             let policy = row.policy.as_deref();
+            // A kind that is unreadable must not keep other holds from being lifted; the agent counts all the same.
             let kind = TargetKind::parse(&row.target_kind);
             let target = kind.and_then(|kind| Target::named(kind, &row.target_value).ok());
             let stopped = set.agent(id(&row.agent_id)?, kind.unwrap_or(TargetKind::None), policy, now).is_some()

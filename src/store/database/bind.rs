@@ -2,6 +2,7 @@
 
 use riposte_protocol::command::Op;
 use riposte_protocol::message::Outcome;
+use riposte_protocol::target::TargetKind;
 use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
 
@@ -83,7 +84,8 @@ bind_words!(
     Op,
     Outcome,
     ResponseState,
-    Role
+    Role,
+    TargetKind
 );
 
 /// Builds bind values in the order of their numbers.

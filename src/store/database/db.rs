@@ -11,7 +11,7 @@ use sqlx::{AssertSqlSafe, Executor as _, FromRow, SqlSafeStr as _, Transaction};
 
 use super::bind::{Bind, bind_all};
 use super::error::Result;
-use super::rows::in_chunks;
+use super::rows::{in_chunks, sample};
 use crate::store::ledger::audit_head::CachedAuditHead;
 use crate::store::ledger::story::{Ended, Names};
 
@@ -103,15 +103,9 @@ impl Db {
     }
 
     /// As [`Tx::each_row`], outside a transaction.
-    pub async fn each_row<T: Row>(
-        &self,
-        before: &'static str,
-        rows: Vec<Vec<Bind>>,
-        after: &'static str,
-        first: Vec<Bind>,
-    ) -> Result<Vec<T>> {
+    pub async fn each_row<T: Row>(&self, sql: &'static str, rows: Vec<Vec<Bind>>, first: Vec<Bind>) -> Result<Vec<T>> {
         let mut found = Vec::new();
-        for (sql, binds) in in_chunks(before, rows, after, &first, matches!(self, Self::Postgres { .. })) {
+        for (sql, binds) in in_chunks(sql, rows, &first, matches!(self, Self::Postgres { .. })) {
             let sql = AssertSqlSafe(sql);
             found.extend(match self {
                 Self::Sqlite { read, .. } => bind_all!(sqlx::query_as::<Sqlite, T>(sql), binds).fetch_all(read).await?,
@@ -131,14 +125,15 @@ impl Db {
         Ok(())
     }
 
-    /// Prepares a statement without running it.
+    /// Prepares a statement without running it, a many-row statement with one row.
     ///
     /// # Errors
     /// If the database cannot parse it.
     pub async fn prepare(&self, sql: &'static str) -> Result<()> {
+        let sql = AssertSqlSafe(sample(sql, 1).0).into_sql_str();
         match self {
-            Self::Sqlite { write, .. } => drop(write.prepare(sql.into_sql_str()).await?),
-            Self::Postgres { write, .. } => drop(write.prepare(sql.into_sql_str()).await?),
+            Self::Sqlite { write, .. } => drop(write.prepare(sql).await?),
+            Self::Postgres { write, .. } => drop(write.prepare(sql).await?),
         }
         Ok(())
     }
@@ -216,18 +211,17 @@ impl Tx {
         })
     }
 
-    /// Runs `before VALUES (…), (…) after` over `rows` of equal length, in as few statements as
-    /// possible: sqlx pays a thread hop per statement. `first` binds take the lowest numbers, for
-    /// use in `before` and `after`.
+    /// Runs a many-row statement over `rows`, in as few statements as possible: sqlx pays a thread
+    /// hop per statement. `VALUES {4}` in `sql` stands for the rows, with 4 values each. `first`
+    /// binds take the lowest numbers.
     pub async fn each_row<T: Row>(
         &mut self,
-        before: &'static str,
+        sql: &'static str,
         rows: Vec<Vec<Bind>>,
-        after: &'static str,
         first: Vec<Bind>,
     ) -> Result<Vec<T>> {
         let mut found = Vec::new();
-        for (sql, binds) in in_chunks(before, rows, after, &first, self.names_parameters()) {
+        for (sql, binds) in in_chunks(sql, rows, &first, self.names_parameters()) {
             let sql = AssertSqlSafe(sql);
             match self {
                 Self::Sqlite(tx) => {
@@ -243,15 +237,9 @@ impl Tx {
 
     /// As [`Tx::each_row`], for statements without result rows; returns the number of affected
     /// rows.
-    pub async fn execute_rows(
-        &mut self,
-        before: &'static str,
-        rows: Vec<Vec<Bind>>,
-        after: &'static str,
-        first: Vec<Bind>,
-    ) -> Result<u64> {
+    pub async fn execute_rows(&mut self, sql: &'static str, rows: Vec<Vec<Bind>>, first: Vec<Bind>) -> Result<u64> {
         let mut touched = 0;
-        for (sql, binds) in in_chunks(before, rows, after, &first, self.names_parameters()) {
+        for (sql, binds) in in_chunks(sql, rows, &first, self.names_parameters()) {
             let sql = AssertSqlSafe(sql);
             touched += match self {
                 Self::Sqlite(tx) => {

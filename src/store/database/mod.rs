@@ -23,13 +23,15 @@ pub(in crate::store) use bind::binds;
 pub use db::{Db, Row, Tx, Writes};
 pub use error::{Result, StoreError};
 #[cfg(test)]
-pub(in crate::store) use plans::{plan, plan_of_rows, reads_whole};
+pub(in crate::store) use plans::{plan, reads_whole};
 
 /// Declares a module's statements, and lists them for the test that prepares each on both
 /// databases.
+///
+/// `VALUES {4}` in a text stands for the rows of a many-row statement, with 4 values each.
 macro_rules! statements {
-    ($($(#[$doc:meta])* $name:ident = $text:expr;)*) => {
-        $($(#[$doc])* const $name: &str = $text;)*
+    ($($(#[$doc:meta])* $vis:vis $name:ident = $text:expr;)*) => {
+        $($(#[$doc])* $vis const $name: &str = $text;)*
         /// Every statement of this module.
         pub(in crate::store) const STATEMENTS: &[(&str, &str)] = &[$((stringify!($name), $name)),*];
     };

@@ -9,15 +9,35 @@ const EXACT_ROWS: usize = 32;
 /// values.
 const MAX_ROWS: usize = 256;
 
+/// A many-row statement as it is written: `VALUES {4}` stands for rows of 4 values each.
+struct ManyRows<'a> {
+    before: &'a str,
+    columns: usize,
+    after: &'a str,
+}
+
+impl<'a> ManyRows<'a> {
+    /// Splits the text at its rows. Returns nothing for a statement without rows.
+    fn parse(sql: &'a str) -> Option<Self> {
+        let (before, rest) = sql.split_once("VALUES {")?;
+        let (columns, after) = rest.split_once('}')?;
+        Some(Self { before, columns: columns.parse().ok()?, after })
+    }
+}
+
 /// Splits `rows` into statements whose sizes are small or powers of two, so that few texts stay
 /// prepared.
+///
+/// # Panics
+/// If `sql` has no rows: that is a fault of this program, which every call would show.
 pub(super) fn in_chunks(
-    before: &str,
+    sql: &'static str,
     rows: Vec<Vec<Bind>>,
-    after: &str,
     first: &[Bind],
     named: bool,
 ) -> Vec<(String, Vec<Bind>)> {
+    let Some(ManyRows { before, columns, after }) = ManyRows::parse(sql) else { panic!("no rows in {sql}") };
+    debug_assert!(rows.iter().all(|row| row.len() == columns), "rows of {columns} values: {sql}");
     let mut statements = Vec::new();
     // Named and unnamed parameters must not mix: sqlx would number the unnamed ones from 1 again.
     let named = named || !first.is_empty();
@@ -28,7 +48,7 @@ pub(super) fn in_chunks(
         let mut binds = first.to_vec();
         let mut sql = String::with_capacity(before.len() + after.len() + size * 48);
         sql.push_str(before);
-        sql.push_str(" VALUES ");
+        sql.push_str("VALUES ");
         for (nth, row) in rows.by_ref().take(size).enumerate() {
             sql.push_str(if nth == 0 { "(" } else { ", (" });
             for (column, bind) in row.into_iter().enumerate() {
@@ -51,6 +71,20 @@ pub(super) fn in_chunks(
     statements
 }
 
+/// A statement with `rows` rows of sample values, where it has rows.
+pub(super) fn sample(sql: &'static str, rows: usize) -> (String, Vec<Bind>) {
+    let bind = Bind::from(1_i64);
+    let numbers = sql.split('$').skip(1).filter_map(|rest| {
+        let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+        rest[..end].parse().ok()
+    });
+    let first = vec![bind.clone(); numbers.max().unwrap_or(0)];
+    match ManyRows::parse(sql) {
+        Some(ManyRows { columns, .. }) => in_chunks(sql, vec![vec![bind; columns]; rows], &first, true).remove(0),
+        None => (sql.to_owned(), Vec::new()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -60,12 +94,12 @@ mod tests {
     fn many_rows_share_statements_of_few_sizes() {
         let rows = (0..707_i64).map(|n| binds![n, "x"]).collect();
         let statements =
-            in_chunks("INSERT INTO t (a, b)", rows, " ON CONFLICT DO NOTHING", &[Bind::from(9_i64)], false);
+            in_chunks("INSERT INTO t (a, b) VALUES {2} ON CONFLICT DO NOTHING", rows, &[Bind::from(9_i64)], false);
         let sizes: Vec<usize> = statements.iter().map(|(_, binds)| (binds.len() - 1) / 2).collect();
         assert_eq!(sizes, [256, 256, 128, 64, 3]);
         let (sql, _) = &statements[4];
         assert_eq!(sql, "INSERT INTO t (a, b) VALUES ($2, $3), ($4, $5), ($6, $7) ON CONFLICT DO NOTHING");
-        let (sql, _) = &in_chunks("INSERT INTO t (a, b)", vec![binds![1_i64, "x"]], "", &[], false)[0];
+        let (sql, _) = &in_chunks("INSERT INTO t (a, b) VALUES {2}", vec![binds![1_i64, "x"]], &[], false)[0];
         assert_eq!(sql, "INSERT INTO t (a, b) VALUES (?, ?)");
     }
 }

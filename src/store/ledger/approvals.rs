@@ -7,16 +7,17 @@ use uuid::Uuid;
 
 use super::audit::LedgerTx;
 use super::holds;
+use super::release::release;
 use crate::domain::actor::Actor;
 use crate::domain::audit::{AuditEntry, AuditEvent};
 use crate::domain::effect::Until;
 use crate::domain::policy::{OnSilence, Percent};
 use crate::domain::response::{Decision, EndReason, NewResponse, ResponseEnd, ResponseState, Verdict};
-use crate::store::database::columns::id;
+use crate::store::database::columns::{id, target_kind};
 use crate::store::database::{Db, Result, StoreError, binds, statements};
 use crate::views::columns::JsonText;
 use crate::views::responses::DecisionRow;
-use riposte_protocol::target::{Target, TargetKind};
+use riposte_protocol::target::Target;
 
 statements! {
     WAITING = "SELECT id, policy, action, target_kind, target_value, arguments, agents, until, requested_by, quorum,
@@ -66,7 +67,7 @@ impl Waiting {
     /// Rebuilds the response as it was decided, ending at `until`.
     fn as_decided(&self, until: Until) -> Result<NewResponse> {
         let corrupt = || StoreError::Corrupt(format!("response {}", self.id));
-        let kind = self.target_kind.as_deref().and_then(TargetKind::parse).ok_or_else(corrupt)?;
+        let kind = target_kind("responses", self.target_kind.as_deref().ok_or_else(corrupt)?)?;
         let target = Target::named(kind, self.target_value.as_deref().unwrap_or_default()).map_err(|_| corrupt())?;
         Ok(NewResponse {
             id: id(&self.id)?,
@@ -130,7 +131,7 @@ pub(in crate::store) async fn decide(
         if ledger.tx.execute(CONFIRM, binds![response]).await? == 0 {
             return Ok((ApprovalOutcome::NotWaiting, Vec::new()));
         }
-        ledger.tx.execute(DECIDE, binds![response, principal, decision.as_str(), reason, now]).await?;
+        ledger.tx.execute(DECIDE, binds![response, principal, decision, reason, now]).await?;
         record(ledger, principal, AuditEvent::ResponseConfirmed, response, reason, now);
         return Ok((ApprovalOutcome::Counted, Vec::new()));
     }
@@ -139,7 +140,7 @@ pub(in crate::store) async fn decide(
     if waiting.requested_by == *principal {
         return Ok((ApprovalOutcome::NotYours, Vec::new()));
     }
-    if ledger.tx.execute(DECIDE, binds![response, principal, decision.as_str(), reason, now]).await? == 0 {
+    if ledger.tx.execute(DECIDE, binds![response, principal, decision, reason, now]).await? == 0 {
         return Ok((ApprovalOutcome::NotYours, Vec::new()));
     }
     if decision == Decision::Reject {
@@ -163,12 +164,12 @@ async fn close(
     detail: &str,
     now: Timestamp,
 ) -> Result<()> {
-    let (state, event) = if is_rejected {
-        (ResponseState::Rejected, AuditEvent::ResponseRejected)
+    let (state, reason, event) = if is_rejected {
+        (ResponseState::Rejected, EndReason::Rejected, AuditEvent::ResponseRejected)
     } else {
-        (ResponseState::Lapsed, AuditEvent::ResponseLapsed)
+        (ResponseState::Lapsed, EndReason::Lapsed, AuditEvent::ResponseLapsed)
     };
-    ledger.tx.execute(CLOSE, binds![response, state.as_str(), state.as_str(), detail]).await?;
+    ledger.tx.execute(CLOSE, binds![response, state, reason, detail]).await?;
     record(ledger, by, event, response, detail, now);
     Ok(())
 }
@@ -219,7 +220,7 @@ pub(in crate::store) async fn unconfirmed(
     let rows: Vec<Id> = ledger.tx.all(UNCONFIRMED, binds![now, limit]).await?;
     let responses = rows.iter().map(|row| id(&row.id)).collect::<Result<Vec<_>>>()?;
     let why = ResponseEnd::by_riposte(EndReason::Unconfirmed, "it was not confirmed in time");
-    let agents = holds::release(ledger, &responses, &why, now).await?;
+    let agents = release(ledger, &responses, &why, now).await?;
     Ok((responses.len(), agents))
 }
 

@@ -23,9 +23,8 @@ statements! {
         ORDER BY seq DESC LIMIT $4";
     FORWARD = "SELECT seq, at, actor, verb, noun, noun_id, detail, hash FROM audit
         WHERE seq > $1 ORDER BY seq LIMIT $2";
+    INSERT = "INSERT INTO audit (seq, at, actor, verb, noun, noun_id, detail, hash) VALUES {8}";
 }
-
-const INSERT: &str = "INSERT INTO audit (seq, at, actor, verb, noun, noun_id, detail, hash)";
 
 #[derive(sqlx::FromRow)]
 struct HeadRow {
@@ -140,7 +139,7 @@ impl LedgerTx {
                 let (verb, noun) = (event.verb(), event.noun());
                 rows.push(binds![self.seq, at, &actor, verb, noun, noun_id, detail, self.hash.to_vec()]);
             }
-            self.tx.execute_rows(INSERT, rows, "", vec![]).await?;
+            self.tx.execute_rows(INSERT, rows, vec![]).await?;
             self.tx.execute(MOVE_HEAD, binds![self.seq, self.hash.to_vec()]).await?;
         }
         self.tx.commit().await?;

@@ -16,8 +16,9 @@ use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
 
 use super::audit::LedgerTx;
-use super::holds;
+use super::release::release_holds;
 use super::resync;
+use super::standing;
 use super::strangers;
 use crate::domain::actor::Actor;
 use crate::domain::audit::{AuditEntry, AuditEvent};
@@ -30,25 +31,25 @@ use crate::store::database::{Db, Result, binds, statements};
 statements! {
     STANDING = "SELECT id, agent_id, desired, actual, until, failed_reverts, changed_at FROM effects
         WHERE agent_id = $1 AND (desired = 'in_force' OR actual IN ('in_force', 'drifted'))";
-}
-
-/// Compares the agent outside the SQL condition: SQLite would otherwise use the agent's index and
-/// read all its old effects.
-const NAMED: &str = "SELECT id, agent_id, desired, actual, until, failed_reverts, changed_at FROM effects
+    /// Compares the agent outside the SQL condition: SQLite would otherwise use the agent's index and
+    /// read all its old effects.
+    NAMED = "SELECT id, agent_id, desired, actual, until, failed_reverts, changed_at FROM effects
     WHERE NOT EXISTS (SELECT 1 FROM commands
         WHERE commands.effect_id = effects.id AND state IN ('queued', 'delivered', 'acknowledged'))
-    AND id IN (";
-const HOLDS: &str = "SELECT response_id, effect_id FROM holds WHERE released_at IS NULL AND effect_id IN (";
-/// An effect that is gone ends its incident, whatever lifted it.
-const SET_ACTUAL: &str = "UPDATE effects SET actual = $2, changed_at = $3,
+    AND id IN (VALUES {1})";
+    HOLDS = "SELECT response_id, effect_id FROM holds WHERE released_at IS NULL
+        AND effect_id IN (VALUES {1})";
+    /// An effect that is gone ends its incident, whatever lifted it.
+    SET_ACTUAL = "UPDATE effects SET actual = $2, changed_at = $3,
     failed_reverts = CASE WHEN $2 = 'absent' THEN 0 ELSE failed_reverts END,
     next_revert_at = CASE WHEN $2 = 'absent' THEN NULL ELSE next_revert_at END,
     in_force_at = CASE WHEN $2 = 'in_force' THEN COALESCE(in_force_at, $3) ELSE in_force_at END,
     last_reason = CASE WHEN $2 = 'in_force' THEN last_reason ELSE CAST($4 AS TEXT) END WHERE id = $1";
-const LIFT_SOON: &str = "UPDATE effects SET next_revert_at = $2 WHERE id = $1 AND desired = 'absent'
+    LIFT_SOON = "UPDATE effects SET next_revert_at = $2 WHERE id = $1 AND desired = 'absent'
     AND next_revert_at IS NULL";
-const FAILING: &str = "UPDATE effects SET actual = 'drifted', failed_reverts = failed_reverts + 1, changed_at = $2
+    FAILING = "UPDATE effects SET actual = 'drifted', failed_reverts = failed_reverts + 1, changed_at = $2
     WHERE id = $1 AND failed_reverts = 0";
+}
 
 /// Tolerated clock skew. An agent whose clock is further ahead ended the effect too soon. It gets
 /// the effect again, and refuses it until its clock is right.
@@ -101,8 +102,8 @@ pub struct Met {
 struct Standing {
     id: String,
     agent_id: String,
-    desired: String,
-    actual: String,
+    desired: Desired,
+    actual: Actual,
     until: Option<i64>,
     failed_reverts: i64,
     changed_at: i64,
@@ -110,7 +111,7 @@ struct Standing {
 
 impl Standing {
     fn is_wanted(&self) -> bool {
-        self.desired == Desired::InForce.as_str()
+        self.desired == Desired::InForce
     }
 
     /// Whether it has expired at `at`.
@@ -120,8 +121,8 @@ impl Standing {
 
     /// Whether its absence on the agent is a difference.
     fn can_be_missing(&self, now: Timestamp) -> bool {
-        [Actual::InForce, Actual::Drifted].iter().any(|actual| actual.as_str() == self.actual)
-            || self.actual == Actual::Absent.as_str()
+        matches!(self.actual, Actual::InForce | Actual::Drifted)
+            || self.actual == Actual::Absent
                 && self.is_wanted()
                 && self.changed_at <= now.minus(GIVEN_UP).as_millis()
     }
@@ -130,7 +131,7 @@ impl Standing {
     fn differs(&self, held: &HeldEffect, now: Timestamp) -> Option<Difference> {
         let is_absent = held.actual == Some(message::Actual::Absent);
         let is_drifted = held.actual == Some(message::Actual::Drifted);
-        let news = |actual: Actual, why| (self.actual != actual.as_str()).then_some((actual, why));
+        let news = |actual: Actual, why| (self.actual != actual).then_some((actual, why));
         let is_other_end = held.until.map(Timestamp::as_millis) != self.until;
         let is_lost = is_absent && self.can_be_missing(now) && !self.is_over(now);
         let is_failing = held.failing.is_some();
@@ -208,7 +209,7 @@ pub(in crate::store) async fn converge(
     let named: HashSet<Uuid> =
         effects.iter().map(|held| held.effect).chain([ended.clone(), missing.clone()].concat()).collect();
     let rows = named.iter().map(|effect| binds![*effect]).collect();
-    let standing = by_id(ledger.tx.each_row(NAMED, rows, ")", vec![]).await?, agent)?;
+    let standing = by_id(ledger.tx.each_row(NAMED, rows, vec![]).await?, agent)?;
     let mut wake = Vec::new();
     if met.is_some_and(|met| met.is_first) {
         let unknown = effects.iter().filter(|held| !standing.contains_key(&held.effect));
@@ -234,7 +235,7 @@ pub(in crate::store) async fn converge(
         let Some(row) = standing.get(&effect) else { continue };
         note(ledger, agent, effect, row, Actual::Absent, "it has expired", now).await?;
         // The remains of a failed apply are gone; that does not make an immediate retry succeed.
-        let has_failed = row.actual == Actual::Absent.as_str() || row.failed_reverts > 0;
+        let has_failed = row.actual == Actual::Absent || row.failed_reverts > 0;
         if row.is_wanted() && !has_failed && !row.is_over(now.plus(SKEW)) {
             again.push(effect);
         }
@@ -246,7 +247,7 @@ pub(in crate::store) async fn converge(
             again.push(effect);
         }
     }
-    wake.extend(holds::apply_again(ledger, again, now).await?);
+    wake.extend(standing::apply_again(ledger, again, now).await?);
     for (effect, why) in released {
         wake.extend(release(ledger, agent, effect, why, now).await?);
     }
@@ -292,8 +293,8 @@ async fn note(
     why: &str,
     now: Timestamp,
 ) -> Result<()> {
-    if row.actual != actual.as_str() {
-        ledger.tx.execute(SET_ACTUAL, binds![effect, actual.as_str(), now, why]).await?;
+    if row.actual != actual {
+        ledger.tx.execute(SET_ACTUAL, binds![effect, actual, now, why]).await?;
         let event = match actual {
             Actual::InForce => AuditEvent::EffectRepaired,
             Actual::Drifted => AuditEvent::EffectDrifted,
@@ -306,12 +307,12 @@ async fn note(
 
 /// An operator released the effect on the host: all its holds end.
 async fn release(ledger: &mut LedgerTx, agent: Uuid, effect: Uuid, why: String, now: Timestamp) -> Result<Vec<Uuid>> {
-    let rows: Vec<HoldRow> = ledger.tx.each_row(HOLDS, vec![binds![effect]], ")", vec![]).await?;
+    let rows: Vec<HoldRow> = ledger.tx.each_row(HOLDS, vec![binds![effect]], vec![]).await?;
     let holds = rows.iter().map(|row| Ok(Hold { response_id: id(&row.response_id)?, effect_id: id(&row.effect_id)? }));
     let holds = holds.collect::<Result<Vec<_>>>()?;
     let detail = format!("released on the host: {}", why.replace('\0', "\u{fffd}"));
     let why = ResponseEnd { reason: EndReason::Released, detail, by: Actor::Agent(agent) };
-    holds::release_holds(ledger, &holds, &why, now).await
+    release_holds(ledger, &holds, &why, now).await
 }
 
 fn record(ledger: &mut LedgerTx, agent: Uuid, effect: Uuid, event: AuditEvent, why: &str, now: Timestamp) {
@@ -322,13 +323,13 @@ fn record(ledger: &mut LedgerTx, agent: Uuid, effect: Uuid, event: AuditEvent, w
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::database::{plan, plan_of_rows};
+    use crate::store::database::plan;
 
     #[tokio::test]
     async fn connecting_does_not_read_an_agents_old_effects() {
-        let plan = plan(STANDING).await;
-        assert!(plan.iter().all(|step| step.contains("effects_standing (agent_id=?)")), "{plan:?}");
-        let plan = plan_of_rows(NAMED, 1, ")", 0).await;
+        let standing = plan(STANDING).await;
+        assert!(standing.iter().all(|step| step.contains("effects_standing (agent_id=?)")), "{standing:?}");
+        let plan = plan(NAMED).await;
         for index in ["sqlite_autoindex_effects_1 (id=?)", "commands_open (effect_id=?)"] {
             assert!(plan.iter().any(|step| step.contains(index)), "{plan:?}");
         }

@@ -1,6 +1,7 @@
 //! The ledger: what happened and what is owed. [`alerts`] become [`responses`], whose [`holds`] on
-//! [`effects`] become [`commands`]; [`guard`] and [`approvals`] decide which may act, and [`settle`]
-//! and [`converge`] record what agents report. Every change is committed in an [`audit::LedgerTx`].
+//! effects ([`standing`]) become [`commands`]; [`guard`] and [`approvals`] decide which may act, and
+//! [`settle`] and [`converge`] record what agents report. A [`release`] ends holds and the responses
+//! without any ([`end`]). Every change is committed in an [`audit::LedgerTx`].
 
 pub mod alerts;
 pub mod approvals;
@@ -9,15 +10,19 @@ pub mod audit_head;
 pub mod commands;
 pub mod converge;
 pub mod effects;
-mod failures;
+pub mod end;
+pub mod failures;
 pub mod guard;
 pub mod holds;
 pub mod idempotency;
 pub mod outcomes;
-mod queue;
+pub mod queue;
+pub mod release;
 pub mod responses;
 pub mod resync;
 pub mod settle;
+pub mod stages;
+pub mod standing;
 pub mod story;
-mod strangers;
+pub mod strangers;
 pub mod waves;

@@ -58,20 +58,17 @@ statements! {
                 WHERE responses.state = 'active') AS pairs
             GROUP BY id, policy, one_shot) AS standing
         GROUP BY policy, one_shot, in_force, pending, failed, lifted");
-}
-
-const COUNTS: &str = concat!(
-    "SELECT response_id, outcome, unverified, COUNT(*) AS count FROM (SELECT holds.response_id, ",
+    COUNTS = concat!(
+"SELECT response_id, outcome, unverified, COUNT(*) AS count FROM (SELECT holds.response_id, ",
     judged!(),
     " AS outcome, CASE WHEN holds.released_at IS NULL AND effects.actual = 'unknown' THEN TRUE ELSE FALSE END AS unverified
-    FROM ("
-);
-const COUNTS_AFTER: &str =
-    ") AS v JOIN holds ON holds.response_id = v.column1 JOIN effects ON effects.id = holds.effect_id
-    JOIN agents ON agents.id = effects.agent_id) AS judged GROUP BY response_id, outcome, unverified";
-/// Only agents with something to report.
-const TOLD: &str = concat!(
-    "SELECT told.response_id, told.agent_id, told.name, told.desired, told.actual, told.last_apply, told.last_reason,
+   
+        FROM (VALUES {1}) AS v
+        JOIN holds ON holds.response_id = v.column1 JOIN effects ON effects.id = holds.effect_id
+    JOIN agents ON agents.id = effects.agent_id) AS judged GROUP BY response_id, outcome, unverified");
+    /// Only agents with something to report.
+    TOLD = concat!(
+"SELECT told.response_id, told.agent_id, told.name, told.desired, told.actual, told.last_apply, told.last_reason,
         told.until, told.failed_reverts, told.is_revoked, told.last_seen_at, told.left_at, told.left_as, told.left_reason,
         told.wanted_at, told.under_way, told.holder, holding.policy AS holder_policy
     FROM (SELECT judged.*, ROW_NUMBER() OVER (PARTITION BY response_id ORDER BY agent_id) AS nth
@@ -87,35 +84,34 @@ const TOLD: &str = concat!(
                 WHERE others.effect_id = effects.id AND others.released_at IS NULL
                 ORDER BY COALESCE(others.until, 9223372036854775807) DESC, others.response_id LIMIT 1) END AS holder, ",
     judged!(),
-    " AS outcome FROM ("
-);
-const TOLD_AFTER: &str =
-    ") AS v JOIN holds ON holds.response_id = v.column1 JOIN effects ON effects.id = holds.effect_id
+    " AS outcome
+        FROM (VALUES {1}) AS v
+        JOIN holds ON holds.response_id = v.column1 JOIN effects ON effects.id = holds.effect_id
         JOIN agents ON agents.id = effects.agent_id) AS judged
         WHERE NOT (outcome = 'in_force' AND left_at IS NULL AND actual = 'in_force')
             AND NOT (outcome = 'lifted' AND holder IS NULL)) AS told
     LEFT JOIN responses AS holding ON holding.id = told.holder
-    WHERE told.nth <= $1 ORDER BY told.response_id, told.agent_id";
-const ONE_SHOTS: &str = "SELECT commands.response_id, commands.state,
-        CASE WHEN results.observed = TRUE THEN TRUE ELSE FALSE END AS observed, COUNT(*) AS count FROM (";
-const ONE_SHOTS_AFTER: &str = ") AS v JOIN commands ON commands.response_id = v.column1 AND commands.one_shot = TRUE
+    WHERE told.nth <= $1 ORDER BY told.response_id, told.agent_id");
+    ONE_SHOTS = "SELECT commands.response_id, commands.state,
+        CASE WHEN results.observed = TRUE THEN TRUE ELSE FALSE END AS observed, COUNT(*) AS count
+        FROM (VALUES {1}) AS v JOIN commands ON commands.response_id = v.column1 AND commands.one_shot = TRUE
     LEFT JOIN results ON results.command_id = commands.id
     GROUP BY commands.response_id, commands.state, CASE WHEN results.observed = TRUE THEN TRUE ELSE FALSE END";
-const ONE_SHOTS_TOLD: &str = "SELECT response_id, agent_id, name, state, observed, reason, last_seen_at
+    ONE_SHOTS_TOLD = "SELECT response_id, agent_id, name, state, observed, reason, last_seen_at
     FROM (SELECT commands.response_id, commands.agent_id, agents.name, commands.state,
             CASE WHEN results.observed = TRUE THEN TRUE ELSE FALSE END AS observed,
             COALESCE(results.message, commands.detail) AS reason,
             COALESCE(agents.last_seen_at, agents.enrolled_at) AS last_seen_at,
             ROW_NUMBER() OVER (PARTITION BY commands.response_id ORDER BY commands.agent_id) AS nth
-        FROM (";
-const ONE_SHOTS_TOLD_AFTER: &str = ") AS v
+        FROM (VALUES {1}) AS v
         JOIN commands ON commands.response_id = v.column1 AND commands.one_shot = TRUE
         JOIN agents ON agents.id = commands.agent_id
         LEFT JOIN results ON results.command_id = commands.id) AS told
     WHERE nth <= $1 ORDER BY response_id, agent_id";
-const WAVES: &str = "SELECT waves.response_id, waves.agents, waves.due_at FROM (";
-const WAVES_AFTER: &str =
-    ") AS v JOIN waves ON waves.response_id = v.column1 ORDER BY waves.response_id, waves.due_at, waves.nth";
+    WAVES = "SELECT waves.response_id, waves.agents, waves.due_at
+        FROM (VALUES {1}) AS v
+        JOIN waves ON waves.response_id = v.column1 ORDER BY waves.response_id, waves.due_at, waves.nth";
+}
 
 /// Outcome of one response.
 #[derive(Debug, Default)]
@@ -263,7 +259,7 @@ pub async fn of(db: &Db, responses: &[ResponseRow], shown: i64) -> Result<HashMa
     let mut became: HashMap<String, Became> =
         responses.iter().filter(acted).map(|row| (row.id.clone(), Became::default())).collect();
     let ids = |rows: &[&ResponseRow]| -> Vec<Vec<Bind>> { rows.iter().map(|row| binds![row.id.as_str()]).collect() };
-    for row in db.each_row::<CountRow>(COUNTS, ids(&holding), COUNTS_AFTER, vec![]).await? {
+    for row in db.each_row::<CountRow>(COUNTS, ids(&holding), vec![]).await? {
         let outcome = AgentOutcome::parse(&row.outcome).ok_or_else(|| StoreError::Corrupt("an outcome".into()))?;
         let became = became.entry(row.response_id).or_default();
         became.counts.add(outcome, row.count);
@@ -271,15 +267,15 @@ pub async fn of(db: &Db, responses: &[ResponseRow], shown: i64) -> Result<HashMa
             became.unverified += row.count;
         }
     }
-    for row in db.each_row::<ToldRow>(TOLD, ids(&holding), TOLD_AFTER, binds![shown]).await? {
+    for row in db.each_row::<ToldRow>(TOLD, ids(&holding), binds![shown]).await? {
         let response = row.response_id.clone();
         became.entry(response).or_default().agents.push(row.try_into()?);
     }
-    for row in db.each_row::<OneShotCountRow>(ONE_SHOTS, ids(&one_shots), ONE_SHOTS_AFTER, vec![]).await? {
+    for row in db.each_row::<OneShotCountRow>(ONE_SHOTS, ids(&one_shots), vec![]).await? {
         let outcome = of_one_shot(row.state, row.observed);
         became.entry(row.response_id).or_default().counts.add(outcome, row.count);
     }
-    for row in db.each_row::<OneShotRow>(ONE_SHOTS_TOLD, ids(&one_shots), ONE_SHOTS_TOLD_AFTER, binds![shown]).await? {
+    for row in db.each_row::<OneShotRow>(ONE_SHOTS_TOLD, ids(&one_shots), binds![shown]).await? {
         let known = Known::OneShot { state: row.state, is_observed: row.observed, reason: row.reason };
         let (agent_id, name, last_seen_at) = (row.agent_id, Some(row.name), Some(row.last_seen_at.into()));
         became.entry(row.response_id).or_default().agents.push(AgentFacts { agent_id, name, last_seen_at, known });
@@ -291,7 +287,7 @@ pub async fn of(db: &Db, responses: &[ResponseRow], shown: i64) -> Result<HashMa
 /// What the first agent of each of these responses, whose commands are complete in themselves, made of it: by response.
 pub(super) async fn first_one_shots(ledger: &mut LedgerTx, responses: &[&str]) -> Result<Vec<(String, String)>> {
     let rows = responses.iter().map(|response| binds![*response]).collect();
-    let first: Vec<OneShotRow> = ledger.tx.each_row(ONE_SHOTS_TOLD, rows, ONE_SHOTS_TOLD_AFTER, binds![1_i64]).await?;
+    let first: Vec<OneShotRow> = ledger.tx.each_row(ONE_SHOTS_TOLD, rows, binds![1_i64]).await?;
     let worded = first.into_iter().map(|row| {
         let words = one_shot_words(row.state, row.observed, false, &row.reason);
         Ok((row.response_id, words))
@@ -316,7 +312,7 @@ async fn unreached(db: &Db, responses: &[ResponseRow], became: &mut HashMap<Stri
         }
     }
     let shown = usize::try_from(shown).unwrap_or(usize::MAX);
-    for row in db.each_row::<WaveRow>(WAVES, waiting, WAVES_AFTER, vec![]).await? {
+    for row in db.each_row::<WaveRow>(WAVES, waiting, vec![]).await? {
         let Some(became) = became.get_mut(&row.response_id) else { continue };
         for agent in row.agents.read::<Vec<Uuid>>()? {
             if became.agents.len() < shown {

@@ -12,24 +12,27 @@ use uuid::Uuid;
 use super::audit::LedgerTx;
 use crate::domain::actor::Actor;
 use crate::domain::audit::{AuditEntry, AuditEvent};
+use crate::domain::command::CommandState;
 use crate::domain::effect::Until;
 use crate::domain::id::new_id;
 use crate::domain::response::Hold;
 use crate::store::database::columns::id;
-use crate::store::database::{Result, binds};
+use crate::store::database::{Result, binds, statements};
 
-const INSERT_COMMANDS: &str =
-    "INSERT INTO commands (id, agent_id, seq, effect_id, response_id, op, action, target_kind,
-    target_value, arguments, until, state, created_at, expires_at, one_shot, rank)";
-/// Sets the rank of an effect's commands to the best among them, so that they stay in order.
-const LEVEL: &str = "UPDATE commands SET rank = (SELECT MIN(owed.rank) FROM commands AS owed
+statements! {
+    INSERT_COMMANDS = "INSERT INTO commands (id, agent_id, seq, effect_id, response_id, op, action, target_kind,
+    target_value, arguments, until, state, created_at, expires_at, one_shot, rank) VALUES {16}";
+    /// Sets the rank of an effect's commands to the best among them, so that they stay in order.
+    LEVEL = "UPDATE commands SET rank = (SELECT MIN(owed.rank) FROM commands AS owed
         WHERE owed.effect_id = commands.effect_id AND owed.state IN ('queued', 'delivered', 'acknowledged')
             AND owed.state <> 'acknowledged')
-    WHERE state IN ('queued', 'delivered', 'acknowledged') AND state <> 'acknowledged' AND effect_id IN (";
-const TAKE_NUMBERS: &str = "UPDATE agents SET last_seq = last_seq + CAST(v.column2 AS BIGINT) FROM (";
-/// A revoked agent fetches no commands, so none are queued for it.
-const TAKE_NUMBERS_AFTER: &str =
-    ") AS v WHERE agents.id = v.column1 AND revoked_at IS NULL RETURNING agents.id, last_seq";
+    WHERE state IN ('queued', 'delivered', 'acknowledged') AND state <> 'acknowledged'
+        AND effect_id IN (VALUES {1})";
+    /// A revoked agent fetches no commands, so none are queued for it.
+    TAKE_NUMBERS = "UPDATE agents SET last_seq = last_seq + CAST(v.column2 AS BIGINT)
+        FROM (VALUES {2}) AS v
+        WHERE agents.id = v.column1 AND revoked_at IS NULL RETURNING agents.id, last_seq";
+}
 
 /// How long an apply waits for an agent that is offline, unless the block ends before.
 const COMMAND_TTL: Duration = Duration::from_hours(24);
@@ -45,7 +48,7 @@ struct Numbered {
 }
 
 /// Identity of an effect: agent, action, target.
-pub(super) type EffectKey = (Uuid, String, &'static str, String);
+pub(super) type EffectKey = (Uuid, String, TargetKind, String);
 
 /// A command to number and queue.
 pub(super) struct NewCommand {
@@ -73,17 +76,13 @@ pub(super) struct Queued {
 }
 
 /// Numbers commands per agent, in order, and queues them.
-pub(in crate::store) async fn queue(
-    ledger: &mut LedgerTx,
-    commands: Vec<NewCommand>,
-    now: Timestamp,
-) -> Result<Queued> {
+pub(super) async fn queue(ledger: &mut LedgerTx, commands: Vec<NewCommand>, now: Timestamp) -> Result<Queued> {
     let mut per_agent: BTreeMap<Uuid, i64> = BTreeMap::new();
     for command in &commands {
         *per_agent.entry(command.key.0).or_insert(0) += 1;
     }
     let rows = per_agent.iter().map(|(agent, count)| binds![*agent, *count]).collect();
-    let numbered: Vec<Numbered> = ledger.tx.each_row(TAKE_NUMBERS, rows, TAKE_NUMBERS_AFTER, vec![]).await?;
+    let numbered: Vec<Numbered> = ledger.tx.each_row(TAKE_NUMBERS, rows, vec![]).await?;
     let mut next: HashMap<Uuid, i64> = HashMap::with_capacity(numbered.len());
     for row in &numbered {
         let agent = id(&row.id)?;
@@ -110,7 +109,7 @@ pub(in crate::store) async fn queue(
         let command = new_id(now);
         // A revert stays pending until it is done; an apply is pointless after the block's end.
         let expires_at = match op {
-            Op::Apply if one_shot && kind == TargetKind::Process.as_str() => Some(now.plus(PROCESS_TTL)),
+            Op::Apply if one_shot && kind == TargetKind::Process => Some(now.plus(PROCESS_TTL)),
             Op::Apply if one_shot => Some(now.plus(ONE_SHOT_TTL)),
             Op::Apply => Until::At(now.plus(COMMAND_TTL)).min(until).instant(),
             Op::Revert => None,
@@ -121,25 +120,24 @@ pub(in crate::store) async fn queue(
         );
         let (event, noun_id) = (AuditEvent::CommandQueued, command.to_string());
         ledger.record(AuditEntry { at: now, actor: Actor::Riposte, event, noun_id, detail });
-        let head = binds![command, agent, *seq, effect, response, op.as_str(), action, kind, value, arguments, until];
+        let head = binds![command, agent, *seq, effect, response, op, action, kind, value, arguments, until];
         let rank = Rank::of(op, is_urgent).number();
-        rows.push([head, binds!["queued", now, expires_at, one_shot, rank]].concat());
+        rows.push([head, binds![CommandState::Queued, now, expires_at, one_shot, rank]].concat());
     }
-    ledger.tx.execute_rows(INSERT_COMMANDS, rows, "", vec![]).await?;
+    ledger.tx.execute_rows(INSERT_COMMANDS, rows, vec![]).await?;
     let rows = level.into_iter().map(|effect| binds![effect]).collect();
-    ledger.tx.execute_rows(LEVEL, rows, ")", vec![]).await?;
+    ledger.tx.execute_rows(LEVEL, rows, vec![]).await?;
     Ok(Queued { agents: per_agent.into_keys().collect(), unsent, unreached })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::database::{plan_of_rows, reads_whole};
+    use crate::store::database::plan;
 
     #[tokio::test]
-    async fn no_statement_of_many_rows_reads_a_whole_table() {
-        let level = plan_of_rows(LEVEL, 1, ")", 0).await;
+    async fn the_rank_of_an_effects_commands_is_read_from_its_open_ones() {
+        let level = plan(LEVEL).await;
         assert_eq!(level.iter().filter(|step| step.contains("commands_open (effect_id=?)")).count(), 2, "{level:?}");
-        assert_eq!(reads_whole(TAKE_NUMBERS, 2, TAKE_NUMBERS_AFTER, 0).await, Vec::<String>::new());
     }
 }

@@ -17,11 +17,6 @@ use crate::domain::command::CommandState;
 use crate::store::database::columns::id;
 use crate::store::database::{Result, binds, statements};
 
-/// Of few agents of a group, if of any.
-const ACCEPT: &str = "UPDATE agents SET rejected_at = NULL, rejected_reason = NULL, rejected_orders = 0
-    WHERE rejected_at IS NOT NULL AND id IN (";
-const ACCEPT_AFTER: &str = ") RETURNING id";
-
 statements! {
     SET_INCIDENT = "UPDATE agents SET incident = $2 WHERE id = $1 AND incident IS NULL";
     LAST_REJECTED = "SELECT rejected_at FROM agents WHERE id = $1";
@@ -40,6 +35,9 @@ statements! {
     TAKEN_IN = "SELECT seq AS last_seq FROM commands WHERE agent_id = $1
             AND (acknowledged_at IS NOT NULL OR state IN ('succeeded', 'failed'))
         ORDER BY seq DESC LIMIT 1";
+    /// Of few agents of a group, if of any.
+    ACCEPT = "UPDATE agents SET rejected_at = NULL, rejected_reason = NULL, rejected_orders = 0
+    WHERE rejected_at IS NOT NULL AND id IN (VALUES {1}) RETURNING id";
 }
 
 #[derive(sqlx::FromRow)]
@@ -55,7 +53,7 @@ struct CommandId {
 #[derive(sqlx::FromRow)]
 struct Overtaken {
     id: String,
-    state: String,
+    state: CommandState,
 }
 
 /// Largest plausible lead of an agent's numbers over the ledger; beyond it the number is invalid,
@@ -99,7 +97,7 @@ pub(super) async fn detect_rollback(ledger: &mut LedgerTx, agent: Uuid, cursor: 
         let detail = "the agent had a newer command of the same effect, and has lost it";
         let overtaken: Vec<Overtaken> = ledger.tx.all(OVERTAKE, binds![agent, cursor, detail, now]).await?;
         for Overtaken { id, state } in overtaken {
-            let is_cancelled = state == CommandState::Cancelled.as_str();
+            let is_cancelled = state == CommandState::Cancelled;
             let event = if is_cancelled { AuditEvent::CommandCancelled } else { AuditEvent::CommandExpired };
             let (actor, detail) = (Actor::Riposte, detail.to_owned());
             ledger.record(AuditEntry { at: now, actor, event, noun_id: id, detail });
@@ -171,7 +169,7 @@ pub(in crate::store) async fn accept(ledger: &mut LedgerTx, agents: BTreeSet<Uui
         return Ok(());
     }
     let rows = agents.into_iter().map(|agent| binds![agent]).collect();
-    let accepting: Vec<AgentId> = ledger.tx.each_row(ACCEPT, rows, ACCEPT_AFTER, vec![]).await?;
+    let accepting: Vec<AgentId> = ledger.tx.each_row(ACCEPT, rows, vec![]).await?;
     for AgentId { id: agent } in accepting {
         let agent = id(&agent)?;
         tracing::info!(%agent, "agent {} carries out this manager's commands again", ledger.name_of(agent));

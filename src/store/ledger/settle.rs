@@ -10,20 +10,21 @@ use uuid::Uuid;
 
 use super::audit::LedgerTx;
 use super::failures;
-use super::holds;
+use super::release::release_holds;
 use super::story::{self, About};
 use crate::domain::actor::Actor;
 use crate::domain::audit::{AuditEntry, AuditEvent};
 use crate::domain::command::CommandState;
+use crate::domain::outcome::short_reason;
 use crate::domain::response::{EndReason, Hold, ResponseEnd};
 use crate::domain::settlement::{ANSWER_TIMEOUT, CommandEnd, EffectFinding, GivenUp, last_results};
 use crate::store::database::columns::id;
 use crate::store::database::{Result, StoreError, binds, statements};
+use crate::views::words::Stored;
 
-mod effects;
-mod results;
+pub(in crate::store) mod effects;
+pub(in crate::store) mod results;
 use effects::EffectNews;
-pub(in crate::store) use results::short;
 
 statements! {
     OVERDUE = "SELECT id, agent_id, seq, effect_id, response_id, op, state, one_shot,
@@ -44,25 +45,27 @@ statements! {
         ORDER BY seq";
     EFFECT_OF = "SELECT id, agent_id, seq, effect_id, response_id, op, state, one_shot,
             action, target_kind, target_value FROM commands WHERE id = $1";
+    DELIVERED = "UPDATE commands SET state = 'delivered', lease_until = CAST(v.column2 AS BIGINT),
+    deliveries = deliveries + CAST(v.column4 AS BIGINT), delivered_at = COALESCE(delivered_at, CAST(v.column3 AS BIGINT))
+        FROM (VALUES {4}) AS v
+       
+        WHERE commands.id = v.column1 AND state IN ('queued', 'delivered')";
+    ACKNOWLEDGE = "UPDATE commands SET state = 'acknowledged', acknowledged_at = CAST(v.column3 AS BIGINT),
+    lease_until = NULL FROM (VALUES {3}) AS v WHERE commands.id = v.column1 AND agent_id = v.column2
+    AND state IN ('queued', 'delivered') RETURNING commands.id, agent_id, response_id, op, action, target_kind, target_value";
+    FIND = "SELECT id, agent_id, seq, effect_id, response_id, op, state, one_shot,
+            action, target_kind, target_value FROM commands WHERE (id, agent_id) IN (VALUES {2})";
+    FIND_OPEN = "SELECT id, agent_id, seq, effect_id, response_id, op, state, one_shot,
+            action, target_kind, target_value FROM commands
+    WHERE state IN ('queued', 'delivered') AND id IN (VALUES {1})";
+    GIVE_UP = "UPDATE commands SET state = v.column3, detail = v.column4, finished_at = CAST(v.column5 AS BIGINT)
+        FROM (VALUES {5}) AS v
+       
+        WHERE commands.id = v.column1 AND state = v.column2";
+    SET_STATES = "UPDATE commands SET state = v.column3, finished_at = CAST(v.column4 AS BIGINT)
+        FROM (VALUES {4}) AS v WHERE commands.id = v.column1 AND state = v.column2";
 }
 
-const DELIVERED: &str = "UPDATE commands SET state = 'delivered', lease_until = CAST(v.column2 AS BIGINT),
-    deliveries = deliveries + CAST(v.column4 AS BIGINT), delivered_at = COALESCE(delivered_at, CAST(v.column3 AS BIGINT)) FROM (";
-const DELIVERED_AFTER: &str = ") AS v WHERE commands.id = v.column1 AND state IN ('queued', 'delivered')";
-const ACKNOWLEDGE: &str = "UPDATE commands SET state = 'acknowledged', acknowledged_at = CAST(v.column3 AS BIGINT),
-    lease_until = NULL FROM (";
-const ACKNOWLEDGE_AFTER: &str = ") AS v WHERE commands.id = v.column1 AND agent_id = v.column2
-    AND state IN ('queued', 'delivered') RETURNING commands.id, agent_id, response_id, op, action, target_kind, target_value";
-const FIND: &str = "SELECT id, agent_id, seq, effect_id, response_id, op, state, one_shot,
-            action, target_kind, target_value FROM commands WHERE (id, agent_id) IN (";
-const FIND_OPEN: &str = "SELECT id, agent_id, seq, effect_id, response_id, op, state, one_shot,
-            action, target_kind, target_value FROM commands
-    WHERE state IN ('queued', 'delivered') AND id IN (";
-const GIVE_UP: &str =
-    "UPDATE commands SET state = v.column3, detail = v.column4, finished_at = CAST(v.column5 AS BIGINT) FROM (";
-const GIVE_UP_AFTER: &str = ") AS v WHERE commands.id = v.column1 AND state = v.column2";
-const SET_STATES: &str = "UPDATE commands SET state = v.column3, finished_at = CAST(v.column4 AS BIGINT) FROM (";
-const SET_STATES_AFTER: &str = ") AS v WHERE commands.id = v.column1 AND state = v.column2";
 #[derive(Clone, sqlx::FromRow)]
 struct CommandBrief {
     id: String,
@@ -70,8 +73,9 @@ struct CommandBrief {
     seq: i64,
     effect_id: String,
     response_id: String,
-    op: String,
-    state: String,
+    #[sqlx(try_from = "Stored<Op>")]
+    op: Op,
+    state: CommandState,
     one_shot: bool,
     action: String,
     target_kind: String,
@@ -84,17 +88,9 @@ impl CommandBrief {
         about(&self.agent_id, &self.response_id, &self.action, (&self.target_kind, &self.target_value))
     }
 
-    fn op(&self) -> Result<Op> {
-        Op::parse(&self.op).ok_or_else(|| corrupt(self))
-    }
-
-    fn state(&self) -> Result<CommandState> {
-        CommandState::parse(&self.state).ok_or_else(|| corrupt(self))
-    }
-
     /// What its end says about its effect.
     fn news(&self, finding: EffectFinding, reason: &str) -> Result<EffectNews> {
-        let end = CommandEnd { seq: self.seq, finding, reason: short(reason) };
+        let end = CommandEnd { seq: self.seq, finding, reason: short_reason(reason) };
         Ok(EffectNews { effect: id(&self.effect_id)?, agent: id(&self.agent_id)?, end })
     }
 }
@@ -104,7 +100,8 @@ struct Acknowledged {
     id: String,
     agent_id: String,
     response_id: String,
-    op: String,
+    #[sqlx(try_from = "Stored<Op>")]
+    op: Op,
     action: String,
     target_kind: String,
     target_value: String,
@@ -134,7 +131,7 @@ pub(in crate::store) async fn delivered(
     }
     let rows =
         times.into_iter().map(|(command, (lease_until, count))| binds![command, lease_until, now, count]).collect();
-    ledger.tx.execute_rows(DELIVERED, rows, DELIVERED_AFTER, vec![]).await?;
+    ledger.tx.execute_rows(DELIVERED, rows, vec![]).await?;
     Ok(())
 }
 
@@ -145,10 +142,10 @@ pub(in crate::store) async fn acknowledge(
     now: Timestamp,
 ) -> Result<()> {
     let rows = acks.into_iter().map(|(agent, command)| binds![command, agent, now]).collect();
-    let acknowledged: Vec<Acknowledged> = ledger.tx.each_row(ACKNOWLEDGE, rows, ACKNOWLEDGE_AFTER, vec![]).await?;
+    let acknowledged: Vec<Acknowledged> = ledger.tx.each_row(ACKNOWLEDGE, rows, vec![]).await?;
     for row in acknowledged {
         let about = about(&row.agent_id, &row.response_id, &row.action, (&row.target_kind, &row.target_value));
-        let (actor, detail) = (Actor::Agent(id(&row.agent_id)?), row.op);
+        let (actor, detail) = (Actor::Agent(id(&row.agent_id)?), row.op.as_str().to_owned());
         record_about(ledger, actor, AuditEvent::CommandAcknowledged, row.id, detail, about, now);
     }
     Ok(())
@@ -163,7 +160,7 @@ pub(in crate::store) async fn settle(
 ) -> Result<Vec<Uuid>> {
     let results = last_results(results);
     let rows = results.iter().map(|(agent, result)| binds![result.command_id, *agent]).collect();
-    let found: Vec<CommandBrief> = ledger.tx.each_row(FIND, rows, ")", vec![]).await?;
+    let found: Vec<CommandBrief> = ledger.tx.each_row(FIND, rows, vec![]).await?;
     let mut open: HashMap<(Uuid, Uuid), CommandBrief> = HashMap::with_capacity(found.len());
     for row in found {
         open.insert((id(&row.agent_id)?, id(&row.id)?), row);
@@ -174,15 +171,15 @@ pub(in crate::store) async fn settle(
             tracing::debug!(%agent, command = %result.command_id, "ignored a result of a final or unknown command");
             continue;
         };
-        let state = command.state()?;
+        let state = command.state;
         let next = CommandState::from(result.outcome);
         if !state.can_become(next) {
             continue;
         }
-        states.push(binds![result.command_id, state.as_str(), next.as_str(), now]);
+        states.push(binds![result.command_id, state, next, now]);
         let (event, detail) = (results::event(result.outcome), results::detail(&result));
         record_about(ledger, Actor::Agent(agent), event, command.id.clone(), detail, command.about(), now);
-        let finding = EffectFinding::of_result(command.op()?, command.one_shot, &result);
+        let finding = EffectFinding::of_result(command.op, command.one_shot, &result);
         if finding == EffectFinding::Lifted {
             mention_lifted(ledger, agent, &command, now);
         }
@@ -190,7 +187,7 @@ pub(in crate::store) async fn settle(
         news.push(command.news(finding, &result.message)?);
         kept.push(result);
     }
-    ledger.tx.execute_rows(SET_STATES, states, SET_STATES_AFTER, vec![]).await?;
+    ledger.tx.execute_rows(SET_STATES, states, vec![]).await?;
     results::insert(ledger, kept, now).await?;
     let in_vain = effects::settle(ledger, news, now).await?;
     release_done(ledger, &done, now).await?;
@@ -208,7 +205,7 @@ fn hold_of(command: &CommandBrief) -> Result<Option<Hold>> {
 async fn release_done(ledger: &mut LedgerTx, holds: &[Hold], now: Timestamp) -> Result<()> {
     if !holds.is_empty() {
         let why = ResponseEnd::by_riposte(EndReason::Done, "its commands are done");
-        holds::release_holds(ledger, holds, &why, now).await?;
+        release_holds(ledger, holds, &why, now).await?;
     }
     Ok(())
 }
@@ -241,7 +238,7 @@ pub(in crate::store) async fn revoke(ledger: &mut LedgerTx, agent: Uuid, now: Ti
     let open: Vec<CommandBrief> = ledger.tx.all(OPEN_OF_AGENT, binds![agent]).await?;
     let why = "the agent was revoked";
     let mut wake =
-        give_up(ledger, &open, |command| Ok((GivenUp::withdrawn(command.state()?), why.into())), now).await?;
+        give_up(ledger, &open, |command| Ok((GivenUp::withdrawn(command.state), why.into())), now).await?;
     wake.extend(failures::end_on(ledger, agent, now).await?);
     Ok((open.len(), wake))
 }
@@ -250,7 +247,7 @@ pub(in crate::store) async fn revoke(ledger: &mut LedgerTx, agent: Uuid, now: Ti
 pub(super) async fn forget_one_shots(ledger: &mut LedgerTx, agent: Uuid, last: i64, now: Timestamp) -> Result<()> {
     let sent: Vec<CommandBrief> = ledger.tx.all(SENT_ONE_SHOTS, binds![agent, last]).await?;
     let why = "it was sent before the host's rollback, and may have been done there";
-    give_up(ledger, &sent, |command| Ok((GivenUp::withdrawn(command.state()?), why.into())), now).await.map(drop)
+    give_up(ledger, &sent, |command| Ok((GivenUp::withdrawn(command.state), why.into())), now).await.map(drop)
 }
 
 /// Ends applies that must not be delivered, each with a reason, so that they do not block the
@@ -261,10 +258,10 @@ pub(in crate::store) async fn withdraw(
     now: Timestamp,
 ) -> Result<Vec<Uuid>> {
     let rows = commands.keys().map(|command| binds![*command]).collect();
-    let open: Vec<CommandBrief> = ledger.tx.each_row(FIND_OPEN, rows, ")", vec![]).await?;
+    let open: Vec<CommandBrief> = ledger.tx.each_row(FIND_OPEN, rows, vec![]).await?;
     let end = |command: &CommandBrief| {
         let why = commands.get(&id(&command.id)?).cloned().unwrap_or_default();
-        Ok((GivenUp::withdrawn(command.state()?), why))
+        Ok((GivenUp::withdrawn(command.state), why))
     };
     let ended = give_up(ledger, &open, end, now).await?;
     let agents = open.iter().map(|command| id(&command.agent_id)).collect::<Result<Vec<_>>>()?;
@@ -283,7 +280,7 @@ async fn give_up(
     for command in commands {
         let (given_up, why) = end(command)?;
         let state = given_up.state();
-        rows.push(binds![command.id.as_str(), command.state.as_str(), state.as_str(), why.as_str(), now]);
+        rows.push(binds![command.id.as_str(), command.state, state, why.as_str(), now]);
         let event = match given_up {
             GivenUp::Expired => AuditEvent::CommandExpired,
             GivenUp::TimedOut => AuditEvent::CommandTimedOut,
@@ -291,11 +288,11 @@ async fn give_up(
         };
         record_about(ledger, Actor::Riposte, event, command.id.clone(), why.clone(), command.about(), now);
         done.extend(hold_of(command)?);
-        if let Some(finding) = EffectFinding::of_silence(command.op()?, command.one_shot, command.state()?, given_up) {
+        if let Some(finding) = EffectFinding::of_silence(command.op, command.one_shot, command.state, given_up) {
             news.push(command.news(finding, &why)?);
         }
     }
-    ledger.tx.execute_rows(GIVE_UP, rows, GIVE_UP_AFTER, vec![]).await?;
+    ledger.tx.execute_rows(GIVE_UP, rows, vec![]).await?;
     release_done(ledger, &done, now).await?;
     let in_vain = effects::settle(ledger, news, now).await?;
     failures::end(ledger, in_vain, now).await
@@ -320,7 +317,7 @@ pub async fn cancel(
     let cancelled: Option<CommandBrief> = ledger.tx.optional(EFFECT_OF, binds![command]).await?;
     let Some(cancelled) = cancelled else { return Ok(Vec::new()) };
     release_done(ledger, hold_of(&cancelled)?.as_slice(), now).await?;
-    let (op, from) = (cancelled.op()?, CommandState::Queued);
+    let (op, from) = (cancelled.op, CommandState::Queued);
     let finding = EffectFinding::of_silence(op, cancelled.one_shot, from, GivenUp::Cancelled);
     let news = finding.map(|finding| cancelled.news(finding, reason)).transpose()?;
     let in_vain = effects::settle(ledger, news.into_iter().collect(), now).await?;
@@ -344,10 +341,3 @@ fn mention_lifted(ledger: &mut LedgerTx, agent: Uuid, command: &CommandBrief, no
     let (event, noun_id, detail) = (AuditEvent::EffectLifted, command.effect_id.clone(), String::new());
     ledger.mention(&AuditEntry { at: now, actor: Actor::Agent(agent), event, noun_id, detail }, command.about());
 }
-
-fn corrupt(command: &CommandBrief) -> StoreError {
-    StoreError::Corrupt(format!("command {}", command.id))
-}
-
-#[cfg(test)]
-mod tests;

@@ -37,6 +37,7 @@ use crate::store::ledger::audit::LedgerTx;
 use crate::store::ledger::converge::{self, AgentNews};
 use crate::store::ledger::holds;
 use crate::store::ledger::idempotency::Once;
+use crate::store::ledger::release::{release, release_holds};
 use crate::store::ledger::settle;
 
 pub use idempotent::IdempotentOutcome;
@@ -126,7 +127,7 @@ impl Writer {
     pub async fn release(&self, responses: Vec<Uuid>, why: ResponseEnd) -> Result<()> {
         self.run(Kind::Ordinary, move |ledger, now, wake| {
             Box::pin(async move {
-                wake.extend(holds::release(ledger, &responses, &why, now).await?);
+                wake.extend(release(ledger, &responses, &why, now).await?);
                 Ok(())
             })
         })
@@ -156,7 +157,7 @@ impl Writer {
     pub async fn release_holds(&self, holds: Vec<Hold>, why: ResponseEnd) -> Result<()> {
         self.run(Kind::Ordinary, move |ledger, now, wake| {
             Box::pin(async move {
-                wake.extend(holds::release_holds(ledger, &holds, &why, now).await?);
+                wake.extend(release_holds(ledger, &holds, &why, now).await?);
                 Ok(())
             })
         })

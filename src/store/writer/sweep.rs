@@ -6,7 +6,7 @@ use uuid::Uuid;
 use crate::store::configured::agents;
 use crate::store::database::Result;
 use crate::store::ledger::audit::LedgerTx;
-use crate::store::ledger::{alerts, approvals, guard, holds, idempotency, settle, waves};
+use crate::store::ledger::{alerts, approvals, guard, idempotency, settle, stages, standing};
 
 /// A step of the sweep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +55,7 @@ pub(super) async fn sweep(
             count
         }
         SweepStep::RetryReverts => {
-            let agents = holds::retry_reverts(ledger, now, limit).await?;
+            let agents = standing::retry_reverts(ledger, now, limit).await?;
             let count = agents.len();
             wake.extend(agents);
             count
@@ -71,7 +71,7 @@ pub(super) async fn sweep(
             count
         }
         SweepStep::Waves => {
-            let (count, agents) = waves::send(ledger, now, limit).await?;
+            let (count, agents) = stages::send(ledger, now, limit).await?;
             wake.extend(agents);
             count
         }

@@ -9,20 +9,21 @@ use uuid::Uuid;
 use crate::domain::effect::{Actual, Desired, LastApply};
 use crate::domain::settlement::{CommandEnd, EffectFinding, EffectState, retry_delay};
 use crate::store::database::columns::id;
-use crate::store::database::{Result, StoreError, binds};
+use crate::store::database::{Result, binds, statements};
 use crate::store::ledger::audit::LedgerTx;
 
-pub(super) const STATES: &str = "SELECT id, desired, actual, actual_seq, last_apply, last_reason, in_force_at,
+statements! {
+    pub(super) STATES = "SELECT id, desired, actual, actual_seq, last_apply, last_reason, in_force_at,
         failed_reverts, next_revert_at, CASE WHEN EXISTS (
             SELECT 1 FROM commands WHERE commands.effect_id = effects.id AND op = 'revert'
                 AND state IN ('queued', 'delivered', 'acknowledged')) THEN TRUE ELSE FALSE END AS is_revert_under_way
-    FROM effects WHERE id IN (";
-pub(super) const SET_STATES: &str = "UPDATE effects SET actual = v.column2, actual_seq = CAST(v.column3 AS BIGINT),
+    FROM effects WHERE id IN (VALUES {1})";
+    pub(super) SET_STATES = "UPDATE effects SET actual = v.column2, actual_seq = CAST(v.column3 AS BIGINT),
     last_apply = v.column4, last_reason = v.column5, in_force_at = CAST(v.column6 AS BIGINT),
     failed_reverts = CAST(v.column7 AS BIGINT), next_revert_at = CAST(v.column8 AS BIGINT),
-    changed_at = CAST(v.column9 AS BIGINT) FROM (";
-pub(super) const SET_STATES_AFTER: &str =
-    ") AS v WHERE effects.id = v.column1 AND actual_seq <= CAST(v.column3 AS BIGINT)";
+    changed_at = CAST(v.column9 AS BIGINT)
+        FROM (VALUES {9}) AS v WHERE effects.id = v.column1 AND actual_seq <= CAST(v.column3 AS BIGINT)";
+}
 
 /// The end of a command, and where the command belongs.
 pub(super) struct EffectNews {
@@ -34,10 +35,10 @@ pub(super) struct EffectNews {
 #[derive(sqlx::FromRow)]
 struct StateRow {
     id: String,
-    desired: String,
-    actual: String,
+    desired: Desired,
+    actual: Actual,
     actual_seq: i64,
-    last_apply: Option<String>,
+    last_apply: Option<LastApply>,
     last_reason: String,
     in_force_at: Option<i64>,
     failed_reverts: i64,
@@ -59,10 +60,10 @@ pub(super) async fn settle(ledger: &mut LedgerTx, mut news: Vec<EffectNews>, now
     let mut rows: Vec<Uuid> = news.iter().map(|news| news.effect).collect();
     rows.dedup();
     let rows = rows.into_iter().map(|effect| binds![effect]).collect();
-    let found: Vec<StateRow> = ledger.tx.each_row(STATES, rows, ")", vec![]).await?;
+    let found: Vec<StateRow> = ledger.tx.each_row(STATES, rows, vec![]).await?;
     let mut effects: HashMap<Uuid, Known> = HashMap::with_capacity(found.len());
     for row in found {
-        effects.insert(id(&row.id)?, row.try_into()?);
+        effects.insert(id(&row.id)?, row.into());
     }
     for EffectNews { effect, agent, end } in &news {
         let known = effects.get_mut(effect);
@@ -81,32 +82,25 @@ pub(super) async fn settle(ledger: &mut LedgerTx, mut news: Vec<EffectNews>, now
     }
     let changed = effects.into_iter().filter(|(_, known)| known.is_changed);
     let rows = changed.map(|(effect, Known { state, .. })| {
-        let (actual, last_apply) = (state.actual.as_str(), state.last_apply.map(LastApply::as_str));
-        let head = binds![effect, actual, state.actual_seq, last_apply, state.last_reason, state.in_force_at];
+        let head = binds![effect, state.actual, state.actual_seq, state.last_apply, state.last_reason, state.in_force_at];
         [head, binds![state.failed_reverts, state.next_revert_at, now]].concat()
     });
-    ledger.tx.execute_rows(SET_STATES, rows.collect(), SET_STATES_AFTER, vec![]).await?;
+    ledger.tx.execute_rows(SET_STATES, rows.collect(), vec![]).await?;
     Ok(news.into_iter().filter(|news| news.end.finding.is_in_vain()).map(|news| news.effect).collect())
 }
 
-impl TryFrom<StateRow> for Known {
-    type Error = StoreError;
-
-    fn try_from(row: StateRow) -> Result<Self> {
-        let corrupt = || StoreError::Corrupt(format!("effect {}", row.id));
-        let desired = Desired::parse(&row.desired).ok_or_else(corrupt)?;
-        let actual = Actual::parse(&row.actual).ok_or_else(corrupt)?;
-        let last_apply = row.last_apply.as_deref().map(|word| LastApply::parse(word).ok_or_else(corrupt));
+impl From<StateRow> for Known {
+    fn from(row: StateRow) -> Self {
         let state = EffectState {
-            desired,
-            actual,
+            desired: row.desired,
+            actual: row.actual,
             actual_seq: row.actual_seq,
-            last_apply: last_apply.transpose()?,
+            last_apply: row.last_apply,
             last_reason: row.last_reason,
             in_force_at: row.in_force_at.map(Timestamp::from_millis),
             failed_reverts: row.failed_reverts,
             next_revert_at: row.next_revert_at.map(Timestamp::from_millis),
         };
-        Ok(Self { state, is_revert_under_way: row.is_revert_under_way, is_changed: false })
+        Self { state, is_revert_under_way: row.is_revert_under_way, is_changed: false }
     }
 }

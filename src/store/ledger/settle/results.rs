@@ -5,25 +5,23 @@ use riposte_protocol::time::Timestamp;
 
 use crate::domain::audit::AuditEvent;
 use crate::domain::settlement::is_observed;
-use crate::store::database::{Bind, Result, binds};
+use crate::store::database::{Bind, Result, binds, statements};
 use crate::store::ledger::audit::LedgerTx;
 
-pub(super) const INSERT_RESULTS: &str =
-    "INSERT INTO results (command_id, outcome, exit_code, output, verified, message,
-    started_at, finished_at, received_at, observed, evidence)";
-/// Reached only for allowed replacements, such as a result after a withdrawn refusal.
-const REPLACE_RESULTS: &str = " ON CONFLICT (command_id) DO UPDATE SET outcome = excluded.outcome, exit_code = excluded.exit_code,
+statements! {
+    pub(super) INSERT_RESULTS = "INSERT INTO results (command_id, outcome, exit_code, output, verified, message,
+    started_at, finished_at, received_at, observed, evidence)
+        VALUES {11}
+        ON CONFLICT (command_id) DO UPDATE SET outcome = excluded.outcome, exit_code = excluded.exit_code,
     output = excluded.output, verified = excluded.verified, message = excluded.message, started_at = excluded.started_at,
     finished_at = excluded.finished_at, received_at = excluded.received_at, observed = excluded.observed,
     evidence = excluded.evidence";
-
-/// Maximum length of an effect's stored reason, in bytes; the result stores the full text.
-const MAX_REASON_BYTES: usize = 500;
+}
 
 /// Stores results, each in place of an earlier one of its command.
 pub(super) async fn insert(ledger: &mut LedgerTx, results: Vec<CommandResult>, now: Timestamp) -> Result<()> {
     let rows = results.into_iter().map(|result| row(result, now)).collect();
-    ledger.tx.execute_rows(INSERT_RESULTS, rows, REPLACE_RESULTS, vec![]).await?;
+    ledger.tx.execute_rows(INSERT_RESULTS, rows, vec![]).await?;
     Ok(())
 }
 
@@ -65,11 +63,6 @@ pub(super) fn detail(result: &CommandResult) -> String {
     };
     let exit = result.exit_code.map_or_else(String::new, |code| format!(", exit code {code}"));
     format!("{verified}{exit}: {}", text(&result.message))
-}
-
-/// A reason, short enough to be kept with its effect.
-pub(in crate::store) fn short(message: &str) -> String {
-    text(&message[..message.floor_char_boundary(MAX_REASON_BYTES)])
 }
 
 /// Removes NUL, which PostgreSQL cannot store, and truncates: an agent of another version may have

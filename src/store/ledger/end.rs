@@ -7,38 +7,36 @@ use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
 
 use crate::domain::audit::{AuditEntry, AuditEvent};
-use crate::domain::outcome::ResponseOutcome;
+use crate::domain::outcome::{ResponseOutcome, short_reason};
 use crate::domain::response::{EndReason, ResponseEnd};
-use crate::store::database::{Result, binds};
+use crate::store::database::{Result, binds, statements};
 use crate::store::ledger::audit::LedgerTx;
 use crate::store::ledger::outcomes;
 use crate::store::ledger::responses::ended_in_vain;
-use crate::store::ledger::settle::short;
 use crate::store::ledger::story::{self, About};
 
-/// Commands that are complete in themselves and none of which was done are a failure, not `done`.
-const END_RESPONSES: &str = "UPDATE responses SET state = 'ended', ended_at = $1, detail = $3,
+statements! {
+    /// Commands that are complete in themselves and none of which was done are a failure, not `done`.
+    END_RESPONSES = concat!(
+"UPDATE responses SET state = 'ended', ended_at = $1, detail = $3,
         reason = CASE WHEN CAST($2 AS TEXT) = 'done' AND NOT EXISTS (
             SELECT 1 FROM commands LEFT JOIN results ON results.command_id = commands.id
             WHERE commands.response_id = responses.id AND commands.state = 'succeeded'
                 AND (results.observed IS NULL OR results.observed = FALSE)) THEN 'failed' ELSE CAST($2 AS TEXT) END
-    WHERE state = 'active' AND id IN (";
-const END_RESPONSES_AFTER: &str = concat!(
-    ") AND NOT EXISTS (
+    WHERE state = 'active' AND id IN (VALUES {1}) AND NOT EXISTS (
     SELECT 1 FROM holds WHERE holds.response_id = responses.id AND released_at IS NULL) AND NOT EXISTS (
     SELECT 1 FROM waves WHERE waves.response_id = responses.id)
     RETURNING id, reason, alert_id, policy, action, target_kind, target_value, ",
     ended_in_vain!(),
-    " AS in_vain"
-);
-const SAY_WHY: &str = "UPDATE responses SET detail = v.column2 FROM (";
-const SAY_WHY_AFTER: &str = ") AS v WHERE responses.id = v.column1";
+    " AS in_vain");
+    SAY_WHY = "UPDATE responses SET detail = v.column2 FROM (VALUES {2}) AS v WHERE responses.id = v.column1";
+}
 
 /// A response that has ended.
 #[derive(sqlx::FromRow)]
 struct Ended {
     id: String,
-    reason: String,
+    reason: EndReason,
     alert_id: Option<String>,
     policy: Option<String>,
     action: String,
@@ -56,12 +54,12 @@ pub(in crate::store) async fn end(
 ) -> Result<()> {
     let responses: BTreeSet<Uuid> = responses.iter().copied().collect();
     let rows = responses.into_iter().map(|response| binds![response]).collect();
-    let first = binds![now, why.reason.as_str(), why.detail.as_str()];
-    let ended: Vec<Ended> = ledger.tx.each_row(END_RESPONSES, rows, END_RESPONSES_AFTER, first).await?;
+    let first = binds![now, why.reason, why.detail.as_str()];
+    let ended: Vec<Ended> = ledger.tx.each_row(END_RESPONSES, rows, first).await?;
     let mut reasons = say_why(ledger, &ended, why).await?;
     for row in ended {
         let detail = reasons.remove(&row.id).unwrap_or_else(|| why.detail.clone());
-        let detail = format!("{}: {detail}", row.reason);
+        let detail = format!("{}: {detail}", row.reason.as_str());
         let outcome = if row.in_vain { ResponseOutcome::Failed } else { ResponseOutcome::Lifted };
         let about = About {
             alert: row.alert_id.and_then(|id| id.parse().ok()),
@@ -82,7 +80,7 @@ pub(in crate::store) async fn end(
 async fn say_why(ledger: &mut LedgerTx, ended: &[Ended], why: &ResponseEnd) -> Result<BTreeMap<String, String>> {
     let failed: Vec<&str> = ended
         .iter()
-        .filter(|row| why.reason == EndReason::Done && row.reason == EndReason::Failed.as_str())
+        .filter(|row| why.reason == EndReason::Done && row.reason == EndReason::Failed)
         .map(|row| row.id.as_str())
         .collect();
     if failed.is_empty() {
@@ -90,21 +88,9 @@ async fn say_why(ledger: &mut LedgerTx, ended: &[Ended], why: &ResponseEnd) -> R
     }
     let mut reasons = BTreeMap::new();
     for (response, reason) in outcomes::first_one_shots(ledger, &failed).await? {
-        reasons.insert(response, short(&format!("it was done on no agent: {reason}")));
+        reasons.insert(response, short_reason(&format!("it was done on no agent: {reason}")));
     }
     let rows = reasons.iter().map(|(response, reason)| binds![response.as_str(), reason.as_str()]).collect();
-    ledger.tx.execute_rows(SAY_WHY, rows, SAY_WHY_AFTER, vec![]).await?;
+    ledger.tx.execute_rows(SAY_WHY, rows, vec![]).await?;
     Ok(reasons)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::database::reads_whole;
-
-    #[tokio::test]
-    async fn no_statement_of_many_rows_reads_a_whole_table() {
-        assert_eq!(reads_whole(END_RESPONSES, 1, END_RESPONSES_AFTER, 3).await, Vec::<String>::new());
-        assert_eq!(reads_whole(SAY_WHY, 2, SAY_WHY_AFTER, 0).await, Vec::<String>::new());
-    }
 }
