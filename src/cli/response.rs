@@ -13,6 +13,7 @@ use super::client::{Remote, segment};
 use super::output::say;
 use super::reply::Said;
 use super::terminal::{cell, plain, table};
+use crate::domain::actor::Actor;
 use crate::domain::effect::Actual;
 use crate::domain::outcome::OutcomeCounts;
 use crate::domain::response::ResponseState;
@@ -155,11 +156,11 @@ impl Names {
 
 /// The names of API keys, if one of `actors` is a key and the caller may list them; else keys stay ids.
 async fn key_names<'a>(remote: &Remote, mut actors: impl Iterator<Item = &'a str>) -> HashMap<String, String> {
-    if !actors.any(|actor| actor.starts_with("key:")) {
+    if !actors.any(|actor| matches!(Actor::parse(actor), Some(Actor::Key(_)))) {
         return HashMap::new();
     }
     let keys: Vec<KeyRow> = remote.items("/v1/api-keys").await.unwrap_or_default();
-    keys.into_iter().map(|key| (format!("key:{}", key.id), key.name)).collect()
+    keys.into_iter().map(|key| (Actor::Key(key.id).to_string(), key.name)).collect()
 }
 
 /// Who: `alice (key:ID)`, or `policy:NAME`, `agent:ID` and `riposte` as they are.
@@ -241,9 +242,9 @@ fn text(view: &ResponseView, history: &[AuditRow], names: &Names) -> anyhow::Res
     commands(view, names, &mut lines)?;
     lines.push("history:".into());
     for AuditRow { at, verb, actor: who, detail, .. } in history {
-        let who = match who.strip_prefix("agent:") {
-            Some(id) => format!("agent {}", names.agent(id)),
-            None => actor(who, &names.keys),
+        let who = match Actor::parse(who) {
+            Some(Actor::Agent(id)) => format!("agent {}", names.agent(&id.to_string())),
+            _ => actor(who, &names.keys),
         };
         lines.push(format!("  {at}  {verb} by {who}{}", colon(detail)));
     }

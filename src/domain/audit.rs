@@ -21,6 +21,11 @@ macro_rules! events {
             /// All events.
             pub const ALL: &[Self] = &[$($(Self::$name),+),+];
 
+            /// The event of these words, if this version has it.
+            pub fn parse(noun: &str, verb: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|event| event.noun() == noun && event.verb() == verb)
+            }
+
             /// Kind of the changed object.
             pub const fn noun(self) -> &'static str {
                 match self {
@@ -293,6 +298,10 @@ mod tests {
         manager: frozen, thawed
         signing_key: adopted
         ");
+        for event in AuditEvent::ALL {
+            assert_eq!(AuditEvent::parse(event.noun(), event.verb()), Some(*event));
+        }
+        assert_eq!(AuditEvent::parse("response", "queued"), None);
         let words: BTreeSet<(&str, &str)> = AuditEvent::ALL.iter().map(|event| (event.noun(), event.verb())).collect();
         assert_eq!(words.len(), AuditEvent::ALL.len());
     }

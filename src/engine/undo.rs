@@ -56,18 +56,30 @@ async fn stage(
 
 /// Ends every expired response; returns when the next one expires.
 async fn end_what_is_over(engine: &Engine) -> Result<Option<Timestamp>, StoreError> {
-    let mut before = Vec::new();
+    let (mut before, mut unreadable) = (Vec::new(), None);
     loop {
         let due = responses::due(&engine.db, engine.clock.now(), BATCH).await?;
         if due.is_empty() {
             return responses::next_due(&engine.db).await;
         }
         if due == before {
-            let stuck = due.len();
-            return Err(StoreError::Corrupt(format!("{stuck} responses, {} first, that do not end", due[0])));
+            let stuck = format!("{} responses, {} first, that do not end", due.len(), due[0]);
+            return Err(unreadable.unwrap_or(StoreError::Corrupt(stuck)));
         }
         let why = ResponseEnd::by_riposte(EndReason::Elapsed, "it has expired");
-        engine.writer.release(due.clone(), why).await?;
+        match engine.writer.release(due.clone(), why.clone()).await {
+            // One that cannot be read must not keep the others in force.
+            Err(error) if error.is_corruption() => {
+                for response in &due {
+                    match engine.writer.release(vec![*response], why.clone()).await {
+                        Err(error) if !error.is_corruption() => return Err(error),
+                        _ => {}
+                    }
+                }
+                unreadable = Some(error);
+            }
+            released => released?,
+        }
         before = due;
     }
 }

@@ -38,6 +38,7 @@ mod response_cli;
 mod responses;
 mod staging;
 mod storage;
+mod words;
 
 mod processes;
 

@@ -20,6 +20,8 @@ use super::{keyfiles, serve};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::domain::action::Catalogue;
+use crate::domain::actor::Actor;
+use crate::domain::audit::AuditEvent;
 use crate::domain::effect::{Actual, Desired};
 use crate::domain::policy::Policy;
 use crate::shutdown::{Signals, Tasks};
@@ -305,18 +307,21 @@ fn show_entry(entry: &AuditRow) {
     let at = at.to_string();
     let print_line = |word: &str, rest: &str| print_at(&at, word, rest);
     let first_line = detail.lines().next().unwrap_or_default();
-    let by = actor.strip_prefix("policy:").unwrap_or_default();
-    match (noun.as_str(), verb.as_str()) {
-        ("response", "created") => print_line("  decided", &format!("{by}: {}", before_alert(first_line))),
-        ("response", "observed") => print_line("  observed", &format!("{by}: {}", before_alert(first_line))),
-        ("response", "spared") => {
+    let by = match Actor::parse(actor) {
+        Some(Actor::Policy(name)) => name,
+        _ => String::new(),
+    };
+    match AuditEvent::parse(noun, verb) {
+        Some(AuditEvent::ResponseCreated) => print_line("  decided", &format!("{by}: {}", before_alert(first_line))),
+        Some(AuditEvent::ResponseObserved) => print_line("  observed", &format!("{by}: {}", before_alert(first_line))),
+        Some(AuditEvent::ResponseSpared) => {
             let why = first_line.rsplit_once(": ").map_or("", |(_, why)| why);
             print_line("  spared", &format!("{by}: {}: {why}", before_alert(first_line)));
         }
-        ("response", "ended") => print_line("  over", first_line),
-        ("command", "queued") => print_line("    queued", first_line),
-        ("command", "acknowledged") => print_line("    taken", "the agent has it in its journal"),
-        ("command", verb) => print_line(&format!("    {verb}"), first_line),
+        Some(AuditEvent::ResponseEnded) => print_line("  over", first_line),
+        Some(AuditEvent::CommandQueued) => print_line("    queued", first_line),
+        Some(AuditEvent::CommandAcknowledged) => print_line("    taken", "the agent has it in its journal"),
+        _ if noun == "command" => print_line(&format!("    {verb}"), first_line),
         _ => {}
     }
 }

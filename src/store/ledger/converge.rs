@@ -122,9 +122,7 @@ impl Standing {
     /// Whether its absence on the agent is a difference.
     fn can_be_missing(&self, now: Timestamp) -> bool {
         matches!(self.actual, Actual::InForce | Actual::Drifted)
-            || self.actual == Actual::Absent
-                && self.is_wanted()
-                && self.changed_at <= now.minus(GIVEN_UP).as_millis()
+            || self.actual == Actual::Absent && self.is_wanted() && self.changed_at <= now.minus(GIVEN_UP).as_millis()
     }
 
     /// How the report differs from the ledger; `None` if they agree.

@@ -109,7 +109,9 @@ pub(in crate::store) async fn release_holds(
         let op = match let_go(effect.standing.until, longest.get(&effect.id).copied()) {
             // Remaining holders may rely on a command of the ended response, whose target is now
             // protected. That command is not delivered.
-            Release::Nothing if why.reason == EndReason::Protected && effect.standing.actual != Actual::InForce => Op::Apply,
+            Release::Nothing if why.reason == EndReason::Protected && effect.standing.actual != Actual::InForce => {
+                Op::Apply
+            }
             Release::Nothing => continue,
             Release::Shorten(until) => {
                 effect.standing.until = until;

@@ -237,8 +237,7 @@ pub(in crate::store) async fn time_out(
 pub(in crate::store) async fn revoke(ledger: &mut LedgerTx, agent: Uuid, now: Timestamp) -> Result<(usize, Vec<Uuid>)> {
     let open: Vec<CommandBrief> = ledger.tx.all(OPEN_OF_AGENT, binds![agent]).await?;
     let why = "the agent was revoked";
-    let mut wake =
-        give_up(ledger, &open, |command| Ok((GivenUp::withdrawn(command.state), why.into())), now).await?;
+    let mut wake = give_up(ledger, &open, |command| Ok((GivenUp::withdrawn(command.state), why.into())), now).await?;
     wake.extend(failures::end_on(ledger, agent, now).await?);
     Ok((open.len(), wake))
 }

@@ -88,7 +88,8 @@ fn is_sound(held: &HeldEffect) -> bool {
 async fn order(ledger: &mut LedgerTx, agent: Uuid, held: &[&HeldEffect], now: Timestamp) -> Result<Vec<Uuid>> {
     let rows = held.iter().map(|held| {
         let (kind, value) = (held.target.kind(), held.target.value());
-        let head = binds![held.effect, agent, held.action.as_str(), kind, value, "[]", Desired::Absent, Actual::InForce];
+        let head =
+            binds![held.effect, agent, held.action.as_str(), kind, value, "[]", Desired::Absent, Actual::InForce];
         [head, binds![0_i64, now, now, now, now]].concat()
     });
     ledger.tx.execute_rows(ADOPT, rows.collect(), vec![]).await?;

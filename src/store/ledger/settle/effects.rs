@@ -82,7 +82,8 @@ pub(super) async fn settle(ledger: &mut LedgerTx, mut news: Vec<EffectNews>, now
     }
     let changed = effects.into_iter().filter(|(_, known)| known.is_changed);
     let rows = changed.map(|(effect, Known { state, .. })| {
-        let head = binds![effect, state.actual, state.actual_seq, state.last_apply, state.last_reason, state.in_force_at];
+        let head =
+            binds![effect, state.actual, state.actual_seq, state.last_apply, state.last_reason, state.in_force_at];
         [head, binds![state.failed_reverts, state.next_revert_at, now]].concat()
     });
     ledger.tx.execute_rows(SET_STATES, rows.collect(), vec![]).await?;
