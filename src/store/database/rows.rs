@@ -26,17 +26,15 @@ impl<'a> ManyRows<'a> {
 }
 
 /// Splits `rows` into statements whose sizes are small or powers of two, so that few texts stay
-/// prepared.
-///
-/// # Panics
-/// If `sql` has no rows: that is a fault of this program, which every call would show.
+/// prepared. Of a text without rows, the database reports a syntax error.
 pub(super) fn in_chunks(
     sql: &'static str,
     rows: Vec<Vec<Bind>>,
     first: &[Bind],
     named: bool,
 ) -> Vec<(String, Vec<Bind>)> {
-    let Some(ManyRows { before, columns, after }) = ManyRows::parse(sql) else { panic!("no rows in {sql}") };
+    let ManyRows { before, columns, after } =
+        ManyRows::parse(sql).unwrap_or(ManyRows { before: sql, columns: 0, after: "" });
     debug_assert!(rows.iter().all(|row| row.len() == columns), "rows of {columns} values: {sql}");
     let mut statements = Vec::new();
     // Named and unnamed parameters must not mix: sqlx would number the unnamed ones from 1 again.
