@@ -4,6 +4,7 @@ use riposte_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::columns::Millis;
+use super::field_errors;
 use crate::domain::duration::Span;
 use crate::domain::principal::Role;
 
@@ -14,8 +15,11 @@ pub struct KeyRow {
     pub id: String,
     /// Purpose, as the operator named it.
     pub name: String,
-    /// Role, which decides the key's rights.
+    /// Role, which decides the key's rights. A personal key never has more rights than its user.
     pub role: Role,
+    /// The person that a personal key belongs to; absent for a service key.
+    #[sqlx(rename = "user_name")]
+    pub user: Option<String>,
     /// Pipeline that the key is bound to, if any.
     pub pipeline: Option<String>,
     /// Creation time.
@@ -26,6 +30,33 @@ pub struct KeyRow {
     pub expires_at: Option<Millis>,
     /// Revocation time, if revoked.
     pub revoked_at: Option<Millis>,
+    /// Time of the last request with it, to the minute.
+    pub last_used_at: Option<Millis>,
+    /// Client address of that request.
+    pub last_used_from: Option<String>,
+}
+
+/// Kind of an API key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum KeyKind {
+    /// A key of a program: a principal of its own, which counts in no quorum.
+    #[default]
+    Service,
+    /// A key of a person: its requests are the person's.
+    Personal,
+}
+
+/// An API key in a list.
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct KeyView {
+    /// The key.
+    #[serde(flatten, deserialize_with = "field_errors::read")]
+    pub key: KeyRow,
+    /// Kind of the key.
+    pub kind: KeyKind,
+    /// Whether it expires within 14 days.
+    pub expires_soon: bool,
 }
 
 /// An API key to create.
@@ -35,14 +66,17 @@ pub struct CreateKey {
     /// Purpose of the key.
     #[schema(min_length = 1, max_length = 128, format = "one-line")]
     pub name: String,
-    /// Role, which decides the key's rights.
+    /// Kind of the key; `personal` is for oneself.
+    #[serde(default)]
+    pub kind: KeyKind,
+    /// Role, which decides the key's rights; for a personal key at most one's own, and not `ingest`.
     pub role: Role,
     /// The pipeline that the key sends alerts for. Alerts are deduplicated among keys of the same
     /// pipeline. A replacement key, or a second sender of the same alerts, names the same pipeline.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(pattern = "^[A-Za-z0-9._-]{1,64}$", example = "siem-1")]
     pub pipeline: Option<String>,
-    /// Validity; absent: until revoked.
+    /// Validity; absent: until revoked, or 90 days for a personal key, which has 365 days at most.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = "duration-text", example = "90d")]
     pub expires_in: Option<Span>,
@@ -57,6 +91,8 @@ pub struct CreatedKey {
     /// stored.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
+    /// Kind of the key.
+    pub kind: KeyKind,
     /// Role, which decides the key's rights.
     pub role: Role,
     /// Pipeline that the key is bound to, if any.
