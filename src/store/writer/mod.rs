@@ -224,6 +224,11 @@ impl Writer {
         .await
     }
 
+    /// Records the last uses of API keys; returns their number.
+    pub async fn keys_used(&self, uses: Vec<KeyUse>) -> Result<usize> {
+        self.run(Kind::Ordinary, move |ledger, _, _| Box::pin(keys::used(ledger, uses))).await
+    }
+
     /// Commits a durable test write.
     pub async fn probe(&self) -> Result<()> {
         self.run(Kind::Probe, |ledger, now, _| Box::pin(probe::write(ledger, now))).await
