@@ -166,7 +166,9 @@ mod tests {
 
     #[test]
     fn an_ingest_key_can_only_ingest_alerts() {
-        for right in [Right::Read, Right::Respond, Right::WritePolicies, Right::ManageAgents, Right::Administer, Right::OwnKeys] {
+        for right in
+            [Right::Read, Right::Respond, Right::WritePolicies, Right::ManageAgents, Right::Administer, Right::OwnKeys]
+        {
             assert!(!Role::Ingest.may(right), "{right:?}");
         }
         assert!(Role::Analyst.is_at_most(Role::Engineer) && !Role::Ingest.is_at_most(Role::Analyst));
