@@ -31,9 +31,9 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
 
 /// Client address of a request without credentials.
 #[derive(Clone, Copy, Debug)]
-pub struct From(Origin);
+pub struct ClientOrigin(Origin);
 
-impl FromRequestParts<AppState> for From {
+impl FromRequestParts<AppState> for ClientOrigin {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> ApiResult<Self> {
@@ -56,7 +56,7 @@ fn origin(address: IpAddr) -> Origin {
     responses((status = 200, body = IssuedToken), (status = 401), (status = 403), (status = 409), (status = 429)))]
 pub async fn issue(
     State(state): State<AppState>,
-    From(origin): From,
+    ClientOrigin(origin): ClientOrigin,
     body: Json<AskToken>,
 ) -> ApiResult<axum::Json<IssuedToken>> {
     let engine = &state.engine;
@@ -100,7 +100,7 @@ pub async fn end(caller: Caller<Identify>, State(state): State<AppState>) -> Api
     responses((status = 204), (status = 401), (status = 429)))]
 pub async fn change_password(
     State(state): State<AppState>,
-    From(origin): From,
+    ClientOrigin(origin): ClientOrigin,
     body: Json<ChangePassword>,
 ) -> ApiResult<StatusCode> {
     let ChangePassword { username, password, totp, new_password } = body.value;

@@ -7,6 +7,7 @@
 //! that are replaced on change.
 
 pub mod access_tokens;
+mod account_duties;
 mod actions;
 pub mod agents;
 pub mod announcements;
