@@ -5,6 +5,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use curve25519_dalek::edwards::CompressedEdwardsY;
+use hkdf::Hkdf;
 use jsonwebtoken::jwk::{AlgorithmParameters, Jwk};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey};
 use sha2::{Digest as _, Sha256};
@@ -25,10 +26,17 @@ pub enum KeyError {
 }
 
 /// A private key.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct SigningKey {
+    seed: [u8; 32],
     private: EncodingKey,
     public: VerifyingKey,
+}
+
+impl std::fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SigningKey").field("public", &self.public).finish_non_exhaustive()
+    }
 }
 
 impl SigningKey {
@@ -40,7 +48,18 @@ impl SigningKey {
         let private = EncodingKey::from_ed_der(&[PKCS8_PREFIX.as_slice(), seed].concat());
         let jwk = Jwk::from_encoding_key(&private, Algorithm::EdDSA).map_err(|_| KeyError::Seed)?;
         let AlgorithmParameters::OctetKeyPair(public) = jwk.algorithm else { return Err(KeyError::Seed) };
-        Ok(Self { private, public: VerifyingKey::parse(&public.x)? })
+        Ok(Self { seed: *seed, private, public: VerifyingKey::parse(&public.x)? })
+    }
+
+    /// The key that follows from this one for another purpose (HKDF-SHA256, RFC 5869). Equal
+    /// purposes make equal keys, and a derived key reveals neither this one nor the others.
+    ///
+    /// # Errors
+    /// [`KeyError::Seed`], if the library fails.
+    pub fn derive(&self, purpose: &str) -> Result<Self, KeyError> {
+        let mut seed = [0; 32];
+        Hkdf::<Sha256>::new(None, &self.seed).expand(purpose.as_bytes(), &mut seed).map_err(|_| KeyError::Seed)?;
+        Self::from_seed(&seed)
     }
 
     /// The public key.

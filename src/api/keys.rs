@@ -1,21 +1,25 @@
-//! `/v1/api-keys`: keys for people and pipelines. A secret is shown once, at creation.
+//! `/v1/api-keys`: service keys of programs, which administrators manage, and personal keys, which
+//! each person manages. A secret is shown once, at creation.
 
 use crate::engine::keys::{AskedKey, MadeKey};
 use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
+use riposte_protocol::time::Timestamp;
 use serde::Deserialize;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::front::auth::{Administer, Caller};
+use super::front::auth::{Caller, OwnKeys};
 use super::front::error::ApiResult;
 use super::front::extract::{Json, Path, Query};
 use super::front::page::{limit, page};
 use super::state::AppState;
 use crate::domain::duration::Span;
+use crate::domain::principal::Right;
+use crate::engine::key_uses::expires_soon;
 use crate::store::configured::keys;
-use crate::views::keys::{CreateKey, CreatedKey, KeyRow};
+use crate::views::keys::{CreateKey, CreatedKey, KeyKind, KeyRow, KeyView};
 use crate::views::page::Page;
 
 /// The operations of this resource.
@@ -24,18 +28,39 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
 }
 
 /// Creates an API key
+///
+/// A service key needs the right to administer. A personal key is the caller's own, who must be a
+/// person.
 #[utoipa::path(post, path = "/v1/api-keys", tag = "api keys", params(("Idempotency-Key" = Option<String>, Header)),
     request_body = CreateKey, responses((status = 201, body = CreatedKey), (status = 409)))]
 pub async fn create(
-    caller: Caller<Administer>,
+    caller: Caller<OwnKeys>,
     State(state): State<AppState>,
     body: Json<CreateKey>,
 ) -> ApiResult<(StatusCode, axum::Json<CreatedKey>)> {
     let once = body.once(&caller.principal);
-    let CreateKey { name, role, pipeline, expires_in } = body.value;
-    let asked = AskedKey { name, role, pipeline: pipeline.clone(), lifetime: expires_in.map(Span::duration) };
+    let CreateKey { name, kind, role, pipeline, expires_in } = body.value;
+    let owner = match kind {
+        KeyKind::Personal => {
+            Some((caller.person("a personal key belongs to a person")?.to_owned(), caller.principal.role))
+        }
+        KeyKind::Service => caller.may(Right::Administer).map(|()| None)?,
+    };
+    let asked = AskedKey { name, role, pipeline: pipeline.clone(), lifetime: expires_in.map(Span::duration), owner };
     let MadeKey { id, key, expires_at } = state.engine.create_key(asked, once, &caller.principal.actor).await?;
-    Ok((StatusCode::CREATED, axum::Json(CreatedKey { id, key, role, pipeline, expires_at })))
+    Ok((StatusCode::CREATED, axum::Json(CreatedKey { id, key, kind, role, pipeline, expires_at })))
+}
+
+fn view(state: &AppState, mut key: KeyRow) -> KeyView {
+    let now = state.engine.clock.now();
+    // The stored use is up to a minute old.
+    if let Some((at, from)) = state.engine.key_uses.last(&key.id) {
+        (key.last_used_at, key.last_used_from) = (Some(at.into()), Some(from.to_string()));
+    }
+    let kind = if key.user.is_some() { KeyKind::Personal } else { KeyKind::Service };
+    let is_live = key.revoked_at.is_none();
+    let expires_soon = is_live && expires_soon(key.expires_at.map(Timestamp::from), now);
+    KeyView { key, kind, expires_soon }
 }
 
 /// Filter of a key list.
@@ -48,27 +73,42 @@ pub struct ListKeys {
 }
 
 /// Lists API keys, without their secrets
+///
+/// An administrator gets all keys, any other person the own ones.
 #[utoipa::path(get, path = "/v1/api-keys", tag = "api keys", params(ListKeys),
-    responses((status = 200, body = Page<KeyRow>)))]
+    responses((status = 200, body = Page<KeyView>)))]
 pub async fn list(
-    _: Caller<Administer>,
+    caller: Caller<OwnKeys>,
     State(state): State<AppState>,
     Query(query): Query<ListKeys>,
     uri: Uri,
 ) -> ApiResult<Response> {
-    let limit = limit(query.limit)?;
-    let rows = keys::list(&state.engine.db, query.cursor.as_deref().unwrap_or_default(), limit + 1).await?;
-    Ok(page(rows, limit, &uri, |row| row.id.clone()))
+    let (limit, after) = (limit(query.limit)?, query.cursor.as_deref().unwrap_or_default());
+    let rows = keys::list(&state.engine.db, owner(&caller)?, after, limit + 1).await?;
+    let views = rows.into_iter().map(|row| view(&state, row)).collect();
+    Ok(page(views, limit, &uri, |view: &KeyView| view.key.id.clone()))
 }
 
 /// Revokes an API key
+///
+/// An administrator can revoke every key but the one of the request, any other person the own ones.
 #[utoipa::path(delete, path = "/v1/api-keys/{id}", tag = "api keys", params(("id" = String, Path)),
     responses((status = 204), (status = 409)))]
 pub async fn revoke(
-    caller: Caller<Administer>,
+    caller: Caller<OwnKeys>,
     State(state): State<AppState>,
     Path(id): Path<String>,
 ) -> ApiResult<StatusCode> {
-    state.engine.revoke_key(&id, &caller.principal.actor).await?;
+    owner(&caller)?;
+    state.engine.revoke_key(&id, &caller.principal).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// The person whose keys the caller may see and revoke; `None`: all keys.
+fn owner(caller: &Caller<OwnKeys>) -> ApiResult<Option<&str>> {
+    if caller.principal.role.may(Right::Administer) {
+        Ok(None)
+    } else {
+        caller.person("own keys belong to a person").map(Some)
+    }
 }

@@ -7,6 +7,7 @@ pub mod actions;
 pub mod agents;
 pub mod alerts;
 pub mod audit;
+pub mod auth;
 pub mod backtest;
 pub mod commands;
 mod contract;
@@ -30,6 +31,8 @@ mod routes;
 mod service;
 pub mod state;
 pub mod stream;
+pub mod users;
+pub mod whoami;
 
 pub use contract::{contract, contract_yaml};
 pub use service::router;

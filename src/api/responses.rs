@@ -185,6 +185,9 @@ async fn decide(
     said: Say,
     decision: Decision,
 ) -> ApiResult<axum::Json<ResponseView>> {
+    if decision == Decision::Approve {
+        caller.person("approvals count people")?;
+    }
     let reason = reason(said.reason)?;
     let before = responses::find(&state.engine.db, id).await?;
     let before = before.ok_or_else(|| ApiError::not_found("the response does not exist"))?;
@@ -202,13 +205,20 @@ async fn decide(
                 "the requester of a response cannot approve it, and each principal decides once",
             ));
         }
+        ApprovalOutcome::OwnPolicy => {
+            return Err(ApiError::conflict(
+                "you wrote this version of the policy that made the response: another person must approve it",
+            ));
+        }
     }
     Ok(axum::Json(view(&state, id).await?))
 }
 
 /// Approves a response that waits for approval
 ///
-/// It is carried out once the policy's quorum has approved.
+/// It is carried out once the policy's quorum of people has approved. A service key gets 403: people
+/// approve, by a session or a personal key. The requester of the response and the author of the
+/// policy's version get 409.
 #[utoipa::path(post, path = "/v1/responses/{id}/approve", tag = "responses", params(("id" = Uuid, Path)),
     request_body = Say, responses((status = 200, body = ResponseView), (status = 409)))]
 pub async fn approve(

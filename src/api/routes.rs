@@ -13,8 +13,8 @@ use utoipa_axum::router::OpenApiRouter;
 use super::front::error::ApiError;
 use super::state::AppState;
 use super::{
-    actions, agents, alerts, audit, backtest, commands, counts, docs, effects, explain, freeze, health, import, keys,
-    lift, policies, poll, protected, responses, stream,
+    actions, agents, alerts, audit, auth, backtest, commands, counts, docs, effects, explain, freeze, health, import,
+    keys, lift, policies, poll, protected, responses, stream, users, whoami,
 };
 use crate::views::problem::Problem;
 
@@ -35,6 +35,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
         agents::routes(),
         alerts::routes(),
         audit::routes(),
+        auth::routes(),
         commands::routes(),
         counts::routes(),
         docs::routes(),
@@ -47,6 +48,8 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
         policies::routes(),
         protected::routes(),
         responses::routes(),
+        users::routes(),
+        whoami::routes(),
     ]);
     let quick = quick.layer(from_fn(|request, next| within(REQUEST_TIMEOUT, request, next)));
     let long = merged(vec![audit::long_routes(), backtest::routes(), lift::routes()]);

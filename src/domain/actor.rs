@@ -5,11 +5,15 @@ use std::fmt;
 
 use uuid::Uuid;
 
+use super::user::is_user_name;
+
 /// What makes a change.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Actor {
-    /// An API key, by its public id: `key:ID`.
+    /// A service key, by its public id: `key:ID`.
     Key(String),
+    /// A person, by the user's name, by a session or a personal key: `user:NAME`.
+    User(String),
     /// An agent: `agent:ID`.
     Agent(Uuid),
     /// A policy, by its name: `policy:NAME`.
@@ -24,6 +28,7 @@ impl Actor {
         match text.split_once(':') {
             None => (text == "riposte").then_some(Self::Riposte),
             Some(("key", id)) => Some(Self::Key(id.to_owned())),
+            Some(("user", name)) if is_user_name(name) => Some(Self::User(name.to_owned())),
             Some(("agent", id)) => id.parse().ok().map(Self::Agent),
             Some(("policy", name)) => Some(Self::Policy(name.to_owned())),
             Some(_) => None,
@@ -35,6 +40,7 @@ impl fmt::Display for Actor {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Key(id) => write!(formatter, "key:{id}"),
+            Self::User(name) => write!(formatter, "user:{name}"),
             Self::Agent(id) => write!(formatter, "agent:{id}"),
             Self::Policy(name) => write!(formatter, "policy:{name}"),
             Self::Riposte => formatter.write_str("riposte"),
@@ -50,6 +56,7 @@ mod tests {
     fn an_actor_is_the_same_after_it_was_stored() {
         let table = [
             (Actor::Key("0123abcd".into()), "key:0123abcd"),
+            (Actor::User("alice".into()), "user:alice"),
             (Actor::Agent(Uuid::from_u128(7)), "agent:00000000-0000-0000-0000-000000000007"),
             (Actor::Policy("drop: ssh".into()), "policy:drop: ssh"),
             (Actor::Riposte, "riposte"),
@@ -58,7 +65,7 @@ mod tests {
             assert_eq!(actor.to_string(), text);
             assert_eq!(Actor::parse(text), Some(actor));
         }
-        for text in ["", "riposte:", "agent:7", "root", "user:7"] {
+        for text in ["", "riposte:", "agent:7", "root", "user:", "user:A"] {
             assert_eq!(Actor::parse(text), None, "{text}");
         }
     }

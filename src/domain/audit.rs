@@ -140,6 +140,36 @@ events! {
         /// It was revoked.
         KeyRevoked = "revoked",
     }
+    "user" {
+        /// It was created.
+        UserCreated = "created",
+        /// Its role was changed.
+        UserChanged = "changed",
+        /// It was disabled, with all its sessions and keys.
+        UserDisabled = "disabled",
+        /// It was enabled.
+        UserEnabled = "enabled",
+        /// It was disabled for ever.
+        UserDeleted = "deleted",
+        /// The person started a session.
+        UserLoggedIn = "logged in",
+        /// The person ended a session.
+        UserLoggedOut = "logged out",
+        /// Logins failed; the detail has their number and their address.
+        UserFailedLogin = "failed to log in",
+        /// Too many logins failed, so that further ones are refused for a time.
+        UserLockedOut = "locked out",
+        /// The person changed the password, which ends all sessions.
+        UserPasswordChanged = "changed the password",
+        /// An administrator set a temporary password, which ends all sessions.
+        UserPasswordReset = "got a temporary password",
+        /// The person confirmed a device for one-time codes.
+        UserTotpAdded = "added one-time codes",
+        /// One-time codes are needed no more.
+        UserTotpRemoved = "removed one-time codes",
+        /// A used refresh token was used again, which ended the session.
+        UserTokenReused = "reused a refresh token",
+    }
     "policy" {
         /// It was created.
         PolicyCreated = "created",
@@ -292,6 +322,7 @@ mod tests {
         agent: enrolled, took over, labelled, announced capabilities, announced its version, revoked, advanced, restored, cloned, rejected orders, accepted orders again, holds strangers, holds what cannot be lifted
         enrollment_token: created, deleted
         api_key: created, revoked
+        user: created, changed, disabled, enabled, deleted, logged in, logged out, failed to log in, locked out, changed the password, got a temporary password, added one-time codes, removed one-time codes, reused a refresh token
         policy: created, updated, deleted, stopped, reset
         action: created, updated, deleted
         protected: created, deleted

@@ -7,6 +7,7 @@
 //! [`presence`] is where an agent is. [`protected`] targets are never touched; [`principal`] defines
 //! rights, [`audit`] the log, [`actor`] what makes a change.
 
+pub mod access_token;
 pub mod action;
 pub mod actor;
 pub mod agent;
@@ -33,12 +34,17 @@ pub mod host_name;
 pub mod id;
 pub mod index;
 pub mod labels;
+pub mod lockout;
 pub mod outcome;
+pub mod password;
 pub mod pipeline;
 pub mod policy;
 pub mod presence;
 pub mod principal;
 pub mod protected;
 pub mod protected_document;
+pub mod refresh_token;
 pub mod response;
 pub mod settlement;
+pub mod totp;
+pub mod user;

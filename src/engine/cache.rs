@@ -2,12 +2,13 @@
 //! caches are refreshed here as one, also when the client that asked for it disconnects.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use riposte_protocol::time::Timestamp;
 use tokio::sync::oneshot;
+use uuid::Uuid;
 
 use super::Engine;
 use crate::domain::action::Catalogue;
@@ -18,7 +19,7 @@ use crate::domain::policy::Policy;
 use crate::domain::protected::{ProtectedEntry, ProtectedSet};
 use crate::domain::response::{EndReason, Hold, ResponseEnd};
 use crate::store::configured::caches::Cache;
-use crate::store::configured::{actions, agents, freeze, keys, policies, protected};
+use crate::store::configured::{actions, agents, freeze, keys, policies, protected, sessions, users};
 use crate::store::database::{Result, StoreError};
 use crate::store::ledger::audit::LedgerTx;
 
@@ -85,6 +86,9 @@ impl Engine {
             Cache::Protected => self.refresh_protected().await,
             Cache::Freeze => self.refresh_freeze().await,
             Cache::Keys => self.refresh_keys().await,
+            Cache::Users => self.refresh_users().await,
+            Cache::Session(session) => self.refresh_session_cache(session).await,
+            Cache::Sessions => self.refresh_sessions().await,
         }
     }
 
@@ -104,7 +108,8 @@ impl Engine {
     /// If the store cannot be read.
     pub async fn refresh_all(&self) -> Result<()> {
         let mut outcomes = Vec::new();
-        for cache in [Cache::Actions, Cache::Policies, Cache::Fleet, Cache::Protected, Cache::Freeze, Cache::Keys] {
+        let plain = [Cache::Actions, Cache::Policies, Cache::Fleet, Cache::Protected, Cache::Freeze, Cache::Keys];
+        for cache in plain.into_iter().chain([Cache::Users, Cache::Sessions]) {
             outcomes.push(self.refresh(cache).await);
         }
         outcomes.into_iter().collect()
@@ -229,6 +234,43 @@ impl Engine {
         }
         self.pipelines.store(Arc::new(since));
         self.keys.store(Arc::new(rows.into_iter().map(|row| (row.key.id.clone(), row)).collect()));
+        Ok(())
+    }
+
+    /// Refreshes all people.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    async fn refresh_users(&self) -> Result<()> {
+        let _alone = self.reloading.lock().await;
+        let rows = users::all(&self.db).await?;
+        self.users.store(Arc::new(rows.into_iter().map(|row| (row.user.name.clone(), row)).collect()));
+        Ok(())
+    }
+
+    /// Refreshes one session. Reading all of them at each login would cost more with each login.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    async fn refresh_session_cache(&self, session: Uuid) -> Result<()> {
+        let _alone = self.reloading.lock().await;
+        let live = sessions::find_live(&self.db, session).await?;
+        let mut known = self.sessions.write().unwrap_or_else(PoisonError::into_inner);
+        match live {
+            Some(live) => drop(known.insert(session, live)),
+            None => drop(known.remove(&session)),
+        }
+        Ok(())
+    }
+
+    /// Refreshes all sessions.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    async fn refresh_sessions(&self) -> Result<()> {
+        let _alone = self.reloading.lock().await;
+        let live = sessions::live(&self.db, self.clock.now()).await?;
+        *self.sessions.write().unwrap_or_else(PoisonError::into_inner) = live.into_iter().collect();
         Ok(())
     }
 }

@@ -14,7 +14,7 @@ use super::refusal::{Refusal, UseCase};
 use crate::domain::actor::Actor;
 use crate::domain::api_key;
 use crate::domain::pipeline::is_name;
-use crate::domain::principal::{Right, Role};
+use crate::domain::principal::{Credentials, Principal, Right, Role};
 use crate::store::configured::caches::Cache;
 use crate::store::configured::keys::{self, NewKey, StoredKey};
 use crate::store::ledger::audit::LedgerTx;
@@ -29,9 +29,18 @@ pub struct AskedKey {
     pub role: Role,
     /// The pipeline that it speaks for.
     pub pipeline: Option<String>,
-    /// For how long it is valid; until it is revoked if absent.
+    /// For how long it is valid; until it is revoked if absent, 90 days for a personal key.
     pub lifetime: Option<Duration>,
+    /// The person whose key it will be, with the role of the request; `None` for a service key.
+    pub owner: Option<(String, Role)>,
 }
+
+/// Validity of a personal key that asks for none.
+const PERSONAL_LIFETIME: Duration = Duration::from_hours(90 * 24);
+/// Longest validity of a personal key.
+const LONGEST_PERSONAL: Duration = Duration::from_hours(365 * 24);
+/// Valid personal keys of one name: two, so that one replaces the other without a gap.
+const PERSONAL_OF_NAME: i64 = 2;
 
 /// A key that was made.
 #[derive(Clone, Debug)]
@@ -51,13 +60,17 @@ impl Engine {
     /// Faults of what is asked.
     pub async fn create_key(self: &Arc<Self>, asked: AskedKey, once: Option<Once>, by: &Actor) -> UseCase<MadeKey> {
         let request = IdempotentRequest::find(&self.db, once).await?;
-        let AskedKey { name, role, pipeline, lifetime } = asked;
+        let AskedKey { name, role, pipeline, lifetime, owner } = asked;
         if name.is_empty() || name.chars().count() > 128 || name.chars().any(char::is_control) {
             return Err(Refusal::fault("/name", "must be 1 to 128 characters without control characters"));
         }
         if let Some(why) = pipeline.as_deref().and_then(|pipeline| pipeline_fault(pipeline, role)) {
             return Err(Refusal::fault("/pipeline", why));
         }
+        if let Some((_, own)) = &owner {
+            check_personal(role, *own, pipeline.as_deref(), lifetime)?;
+        }
+        let lifetime = lifetime.or_else(|| owner.is_some().then_some(PERSONAL_LIFETIME));
         if let Some(id) = request.answered() {
             self.refresh(Cache::Keys).await?;
             let expires_at = self.keys.load().get(id).and_then(|row| row.key.expires_at).map(Timestamp::from);
@@ -66,25 +79,34 @@ impl Engine {
         let now = self.clock.now();
         let expires_at = lifetime.map(|lifetime| now.plus(lifetime));
         let (new, key) = make(name, role, expires_at)?;
-        let new = NewKey { pipeline, ..new };
+        let new = NewKey { pipeline, user: owner.map(|(user, _)| user), ..new };
         let mut ledger = LedgerTx::begin(&self.db).await?;
+        if let Some(user) = &new.user
+            && keys::live_of_name(&mut ledger, user, &new.name, now).await? >= PERSONAL_OF_NAME
+        {
+            let name = &new.name;
+            return Err(Refusal::Conflict(format!(
+                "two of your keys are called {name:?}: revoke one, or choose another name"
+            )));
+        }
         keys::create(&mut ledger, &new, by, now).await?;
         request.keep(&mut ledger, 201, &new.id, now).await?;
         self.commit_and_refresh(ledger).await?;
         Ok(MadeKey { id: new.id, key: Some(key), expires_at })
     }
 
-    /// Revokes an API key.
+    /// Revokes an API key; without the right to administer only one of the caller's own.
     ///
     /// # Errors
-    /// If there is no such key, or it is the caller's own.
-    pub async fn revoke_key(self: &Arc<Self>, id: &str, by: &Actor) -> UseCase<()> {
-        if matches!(by, Actor::Key(own) if own == id) {
-            let why = "a key cannot revoke itself: create another admin key and use it";
+    /// If there is no such key, or it is the one of this request.
+    pub async fn revoke_key(self: &Arc<Self>, id: &str, by: &Principal) -> UseCase<()> {
+        if matches!(&by.via, Credentials::Key(own) if own == id) {
+            let why = "a key cannot revoke itself: create another key, or log in, and revoke it from there";
             return Err(Refusal::Conflict(why.to_owned()));
         }
         let mut ledger = LedgerTx::begin(&self.db).await?;
-        keys::revoke(&mut ledger, id, by, self.clock.now()).await?;
+        let user = if by.role.may(Right::Administer) { None } else { by.person() };
+        keys::revoke(&mut ledger, id, user, &by.actor, self.clock.now()).await?;
         Ok(self.commit_and_refresh(ledger).await?)
     }
 
@@ -100,7 +122,7 @@ impl Engine {
         let now = self.clock.now();
         let is_valid_admin = |StoredKey { key: row, .. }: &StoredKey| {
             let expired = row.expires_at.is_some_and(|at| Timestamp::from(at) <= now);
-            row.role == Role::Admin && row.revoked_at.is_none() && !expired
+            row.role == Role::Admin && row.user.is_none() && row.revoked_at.is_none() && !expired
         };
         if self.keys.load().values().any(is_valid_admin) {
             return Ok(None);
@@ -136,7 +158,22 @@ fn make(name: String, role: Role, expires_at: Option<Timestamp>) -> UseCase<(New
     let id = format!("{:016x}", u64::from_be_bytes(bytes));
     let secret = new_secret()?;
     let key = format!("{}{id}_{secret}", api_key::PREFIX);
-    Ok((NewKey { id, name, hash: hash_secret(&secret), role, pipeline: None, expires_at }, key))
+    Ok((NewKey { id, name, hash: hash_secret(&secret), role, pipeline: None, user: None, expires_at }, key))
+}
+
+/// Checks a personal key of `role` that is asked for with the role `own`.
+fn check_personal(role: Role, own: Role, pipeline: Option<&str>, lifetime: Option<Duration>) -> UseCase<()> {
+    if role == Role::Ingest || pipeline.is_some() {
+        let why = "keys of pipelines are service keys: an administrator creates them";
+        return Err(Refusal::fault(if pipeline.is_some() { "/pipeline" } else { "/role" }, why));
+    }
+    if !role.is_at_most(own) {
+        return Err(Refusal::fault("/role", format!("must be at most your own role, which is {}", own.as_str())));
+    }
+    if lifetime.is_some_and(|lifetime| lifetime > LONGEST_PERSONAL) {
+        return Err(Refusal::fault("/expires_in", "must be at most 365d for a personal key"));
+    }
+    Ok(())
 }
 
 /// Why a key of this role cannot speak for a pipeline, if so.

@@ -6,6 +6,8 @@
 //! The store is the only durable state. Policies, agents and keys are cached as immutable snapshots
 //! that are replaced on change.
 
+pub mod access_tokens;
+mod account_duties;
 mod actions;
 pub mod agents;
 pub mod announcements;
@@ -16,15 +18,21 @@ pub mod clocks;
 pub mod conditions;
 pub mod decide;
 pub mod deliver;
+pub mod failed_logins;
 pub mod health;
 pub mod hub;
 pub mod idempotency;
 mod import;
 pub mod intake;
+pub mod key_uses;
 pub mod keys;
 pub mod last_look;
+pub mod lockouts;
+pub mod login;
+mod one_time_codes;
 pub mod owed_batch;
 mod own_ids;
+pub mod passwords;
 mod policies;
 pub mod policy_tests;
 mod protected;
@@ -38,5 +46,6 @@ mod state;
 pub mod sweep;
 pub mod undo;
 pub mod undo_timer;
+mod users;
 
 pub use state::Engine;

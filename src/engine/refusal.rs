@@ -21,6 +21,21 @@ pub enum Refusal {
     /// The idempotency key was used before, for another request.
     #[error("this Idempotency-Key was used for another request; send a new key")]
     KeyReused,
+    /// A login or a refresh failed; the words are the same for all reasons.
+    #[error("{0}")]
+    Credentials(&'static str),
+    /// The password is right, and a one-time code is needed too.
+    #[error("this user needs a one-time code: send it as `totp`")]
+    TotpRequired,
+    /// The password is right and temporary.
+    #[error("the password is temporary: change it first (`POST /v1/auth/password`), then log in with the new one")]
+    PasswordChangeRequired,
+    /// Too many attempts; the number is the wait in seconds.
+    #[error("{0}; retry after {1} s")]
+    TooMany(&'static str, u64),
+    /// Too much work waits already.
+    #[error("{0}")]
+    Overloaded(&'static str),
     /// The system has no randomness, or a file cannot be written.
     #[error("{0}")]
     System(String),

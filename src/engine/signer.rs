@@ -24,6 +24,11 @@ impl Signer {
         self.keys.iter().map(public).collect()
     }
 
+    /// The key that signs, for keys of other purposes that follow from it.
+    pub(super) fn root(&self) -> Option<SigningKey> {
+        self.keys.first().map(|(_, key)| key.clone())
+    }
+
     /// Fingerprint of the key that signs.
     pub fn fingerprint(&self) -> Option<[u8; 32]> {
         self.keys.first().map(|(_, key)| key.verifying_key().fingerprint())

@@ -1,19 +1,24 @@
 //! The start of the engine: reads the caches, then starts the stages that run by themselves.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::Semaphore;
 
+use super::access_tokens::AccessTokens;
 use super::announcements::Announcements;
 use super::clocks::Clocks;
 use super::conditions::Conditions;
+use super::failed_logins::FailedLoginLog;
 use super::health::Health;
 use super::hub::Hub;
+use super::key_uses::KeyUses;
 use super::last_look::LastLook;
+use super::lockouts::Lockouts;
 use super::owed_batch::OwedReader;
+use super::passwords::Passwords;
 use super::rules::Rules;
 use super::signer::Signer;
 use super::undo_timer::UndoTimer;
@@ -21,7 +26,7 @@ use super::{Engine, readiness, sweep, undo};
 use crate::clock::Clock;
 use crate::shutdown::Tasks;
 use crate::store::database::nodes::Lease;
-use crate::store::database::{Db, Result};
+use crate::store::database::{Db, Result, StoreError};
 use crate::store::writer::Writer;
 use crate::telemetry::Metrics;
 
@@ -44,6 +49,9 @@ impl Engine {
         lease: Arc<Lease>,
         tasks: Tasks,
     ) -> Result<Arc<Self>> {
+        let access_tokens = signer.root().and_then(|root| AccessTokens::new(root, clock.now()).ok());
+        let access_tokens =
+            access_tokens.ok_or_else(|| StoreError::Corrupt("no key follows from the signing key".into()))?;
         let hub = Arc::new(Hub::default());
         let wake = {
             let hub = Arc::clone(&hub);
@@ -71,6 +79,13 @@ impl Engine {
             protected: ArcSwap::default(),
             frozen: AtomicBool::new(false),
             keys: ArcSwap::default(),
+            users: ArcSwap::default(),
+            sessions: RwLock::default(),
+            access_tokens,
+            passwords: Passwords::default(),
+            lockouts: Lockouts::default(),
+            failed_logins: FailedLoginLog::default(),
+            key_uses: KeyUses::default(),
             signer,
             undo: UndoTimer::default(),
             mappings: rules.mappings.clone(),

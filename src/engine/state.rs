@@ -3,21 +3,27 @@
 //! state.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use riposte_protocol::time::Timestamp;
 use tokio::sync::Semaphore;
+use uuid::Uuid;
 
+use super::access_tokens::AccessTokens;
 use super::announcements::Announcements;
 use super::clocks::Clocks;
 use super::conditions::Conditions;
+use super::failed_logins::FailedLoginLog;
 use super::health::Health;
 use super::hub::Hub;
+use super::key_uses::KeyUses;
 use super::last_look::LastLook;
+use super::lockouts::Lockouts;
 use super::owed_batch::OwedReader;
+use super::passwords::Passwords;
 use super::rules::Rules;
 use super::signer::Signer;
 use super::undo_timer::UndoTimer;
@@ -29,6 +35,8 @@ use crate::domain::index::PolicyIndex;
 use crate::domain::protected::ProtectedSet;
 use crate::shutdown::Tasks;
 use crate::store::configured::keys::StoredKey;
+use crate::store::configured::sessions::LiveSession;
+use crate::store::configured::users::StoredUser;
 use crate::store::database::Db;
 use crate::store::database::nodes::Lease;
 use crate::store::writer::Writer;
@@ -67,6 +75,20 @@ pub struct Engine {
     pub frozen: AtomicBool,
     /// Cache: API keys by id.
     pub keys: ArcSwap<HashMap<String, StoredKey>>,
+    /// Cache: people by name.
+    pub users: ArcSwap<HashMap<String, StoredUser>>,
+    /// Cache: sessions that have not ended.
+    pub sessions: RwLock<HashMap<Uuid, LiveSession>>,
+    /// Keys of access tokens, and the tokens that were verified.
+    pub access_tokens: AccessTokens,
+    /// Hashing of passwords.
+    pub passwords: Passwords,
+    /// Counters of failed logins.
+    pub lockouts: Lockouts,
+    /// Failed logins that are not in the audit log yet.
+    pub failed_logins: FailedLoginLog,
+    /// Last uses of API keys.
+    pub key_uses: KeyUses,
     /// The manager's signing keys.
     pub signer: Signer,
     /// Wake-ups of the undo stage.

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Engine, capabilities, own_ids};
+use super::{Engine, account_duties, capabilities, own_ids};
 use crate::store::StoreError;
 use crate::store::configured::protected;
 use crate::store::writer::SweepStep;
@@ -24,17 +24,19 @@ const BATCH: i64 = 500;
 const KEEP_ANSWERS: Duration = Duration::from_hours(24);
 /// Longest window of a threshold.
 const KEEP_SIGHTINGS: Duration = Duration::from_hours(24);
-/// How long expired enrolment tokens stay listed.
+/// How long expired enrolment tokens stay listed, and expired sessions stored.
 const KEEP_TOKENS: Duration = Duration::from_hours(168);
 
 /// The duties of a round, with their intervals.
-const DUTIES: [(&str, Duration); 8] = [
+const DUTIES: [(&str, Duration); 10] = [
     ("expire", PERIOD),
     ("time_out", PERIOD),
     ("silence", PERIOD),
     ("unconfirmed", PERIOD),
     ("waves", PERIOD),
     ("breakers", PERIOD),
+    ("logins", PERIOD),
+    ("keys", PERIOD.saturating_mul(RELOAD_EVERY)),
     ("reload", PERIOD.saturating_mul(RELOAD_EVERY)),
     ("clear", PERIOD.saturating_mul(CLEAR_EVERY)),
 ];
@@ -54,6 +56,8 @@ pub async fn run(engine: &Arc<Engine>) {
             () = stop.cancelled() => {}
         }
     }
+    duty(engine, "logins", account_duties::record_failed_logins(engine, true)).await;
+    duty(engine, "keys", account_duties::look_after_keys(engine)).await;
 }
 
 /// Checkpoints the database every second until the engine stops.
@@ -95,6 +99,10 @@ async fn tick(engine: &Arc<Engine>, round: u32) {
     duty(engine, "unconfirmed", all(engine, SweepStep::Unconfirmed)).await;
     duty(engine, "waves", all(engine, SweepStep::Waves)).await;
     duty(engine, "breakers", trip(engine)).await;
+    duty(engine, "logins", account_duties::record_failed_logins(engine, false)).await;
+    if round.is_multiple_of(RELOAD_EVERY) {
+        duty(engine, "keys", account_duties::look_after_keys(engine)).await;
+    }
     if round.is_multiple_of(CLEAR_EVERY) {
         duty(engine, "clear", clear(engine)).await;
     }
@@ -136,6 +144,7 @@ async fn clear(engine: &Engine) -> Result<(), StoreError> {
     engine.writer.sweep(SweepStep::ForgetAnswers(now.minus(KEEP_ANSWERS)), BATCH).await?;
     engine.writer.sweep(SweepStep::ForgetSightings(now.minus(KEEP_SIGHTINGS)), BATCH).await?;
     engine.writer.sweep(SweepStep::ForgetTokens(now.minus(KEEP_TOKENS)), BATCH).await?;
+    engine.writer.sweep(SweepStep::ForgetSessions(now.minus(KEEP_TOKENS)), BATCH).await?;
     match engine.alert_retention {
         Some(retention) => all(engine, SweepStep::ForgetAlerts(now.minus(retention))).await,
         None => Ok(()),

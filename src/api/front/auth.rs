@@ -7,12 +7,15 @@
 //! behind the same address cannot lock out a legitimate client.
 
 use std::marker::PhantomData;
+use std::net::IpAddr;
+use std::sync::PoisonError;
 
 use axum::extract::FromRequestParts;
 use axum::http::HeaderMap;
 use axum::http::header::{AUTHORIZATION, USER_AGENT};
 use axum::http::request::Parts;
 use riposte_protocol::identity::{self, TokenError};
+use riposte_protocol::jws::JwsError;
 use riposte_protocol::time::Timestamp;
 use subtle::ConstantTimeEq as _;
 use uuid::Uuid;
@@ -20,9 +23,10 @@ use uuid::Uuid;
 use super::error::{ApiError, ApiResult};
 use super::listen::{Newcomer, Transport};
 use crate::api::state::AppState;
+use crate::domain::access_token::AccessTokenError;
 use crate::domain::actor::Actor;
 use crate::domain::api_key;
-use crate::domain::principal::{Principal, Right, Role};
+use crate::domain::principal::{Credentials, Principal, Right, Role};
 use crate::engine::Engine;
 use crate::engine::keys::hash_secret;
 use crate::store::configured::keys::StoredKey;
@@ -52,6 +56,10 @@ needed! {
     ManageAgents => ManageAgents;
     /// Right to administer.
     Administer => Administer;
+    /// Right to manage one's own keys.
+    OwnKeys => OwnKeys;
+    /// Right to ask which principal one is.
+    Identify => Identify;
 }
 
 /// An authenticated principal that has the right `R`.
@@ -59,7 +67,36 @@ needed! {
 pub struct Caller<R: Needed> {
     /// The principal.
     pub principal: Principal,
+    /// Client address of the request.
+    pub address: IpAddr,
     right: PhantomData<R>,
+}
+
+impl<R: Needed> Caller<R> {
+    /// The name of the person.
+    ///
+    /// # Errors
+    /// 403 for a service key; `what` says what needs a person.
+    pub fn person(&self, what: &str) -> ApiResult<&str> {
+        self.principal.person().ok_or_else(|| {
+            ApiError::forbidden(format!(
+                "{what}: a service key is none (role {}); log in (`riposte login`), or use a personal API key",
+                self.principal.role.as_str()
+            ))
+        })
+    }
+
+    /// Checks a further right.
+    ///
+    /// # Errors
+    /// 403 without it.
+    pub fn may(&self, right: Right) -> ApiResult<()> {
+        if self.principal.role.may(right) { Ok(()) } else { Err(lacks(&self.principal)) }
+    }
+}
+
+fn lacks(principal: &Principal) -> ApiError {
+    ApiError::forbidden(format!("the role {} does not have the required right", principal.role.as_str()))
 }
 
 impl<R: Needed> FromRequestParts<AppState> for Caller<R> {
@@ -67,17 +104,15 @@ impl<R: Needed> FromRequestParts<AppState> for Caller<R> {
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> ApiResult<Self> {
         let engine = &state.engine;
-        let given = bearer(parts);
-        let Some(principal) = given.and_then(|key| principal(engine, key)) else {
-            let why = given.map_or_else(
-                || "an API key is required: Authorization: Bearer rip_…".to_owned(),
-                |key| {
-                    api_key::form_fault(key)
-                        .unwrap_or_else(|| "this API key is not valid (unknown, revoked or expired)".into())
-                },
-            );
-            return Err(state.auth_failures.refuse(engine, parts, &why));
+        let address = state.auth_failures.origin(parts);
+        let given = bearer(parts).ok_or_else(|| "an API key is required: Authorization: Bearer rip_…".to_owned());
+        let principal = match given.and_then(|given| authenticate(engine, given)) {
+            Ok(principal) => principal,
+            Err(why) => return Err(state.auth_failures.refuse(engine, parts, &why)),
         };
+        if let Credentials::Key(id) = &principal.via {
+            engine.key_uses.note(id, engine.clock.now(), address);
+        }
         if principal.role == Role::Ingest {
             certified(state, parts)?;
         }
@@ -87,12 +122,18 @@ impl<R: Needed> FromRequestParts<AppState> for Caller<R> {
             state.caller_limits.count_key(parts, &principal.actor)?;
         }
         if !principal.role.may(R::RIGHT) {
-            let Principal { actor, role, .. } = principal;
-            let name = actor.to_string();
+            let name = principal.actor.to_string();
             tracing::warn!(principal = name, path = parts.uri.path(), "{name} made a request without the right");
-            return Err(ApiError::forbidden(format!("the role {} does not have the required right", role.as_str())));
+            return Err(lacks(&principal));
         }
-        Ok(Self { principal, right: PhantomData })
+        if let Some(user) = principal.person()
+            && !parts.method.is_safe()
+        {
+            // The audit log names the person only.
+            let (via, method, path) = (principal.via.to_string(), parts.method.as_str(), parts.uri.path());
+            tracing::info!(user, via, %address, method, path, "user {user} asks for a change, by {via}");
+        }
+        Ok(Self { principal, address, right: PhantomData })
     }
 }
 
@@ -176,13 +217,56 @@ fn bearer(parts: &Parts) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
+/// The principal of an API key or an access token, as it is now.
+///
+/// # Errors
+/// Why it is not valid, in a sentence for the caller.
+fn authenticate(engine: &Engine, given: &str) -> Result<Principal, String> {
+    if let Some(principal) = of_key(engine, given) {
+        return Ok(principal);
+    }
+    let claims = match engine.access_tokens.verify(given, engine.clock.now()) {
+        Ok(claims) => claims,
+        // Another kind of credentials, which the form of a key explains.
+        Err(AccessTokenError::Jws(JwsError::Malformed | JwsError::Kind)) => {
+            let invalid = || "this API key is not valid (unknown, revoked or expired)".to_owned();
+            return Err(api_key::form_fault(given).unwrap_or_else(invalid));
+        }
+        Err(error) => return Err(error.to_string()),
+    };
+    let ended = || "the session has ended: log in again".to_owned();
+    let session = engine.sessions.read().unwrap_or_else(PoisonError::into_inner).get(&claims.sid).cloned();
+    let session = session.filter(|session| session.user == claims.sub).ok_or_else(ended)?;
+    let role = role_of(engine, &claims.sub).ok_or_else(ended)?;
+    let actor = Actor::User(session.user);
+    let via = Credentials::Session(claims.sid);
+    Ok(Principal { actor, role, pipeline: None, via, expires_at: Some(session.expires_at) })
+}
+
+/// The role of a user that is enabled.
+fn role_of(engine: &Engine, user: &str) -> Option<Role> {
+    let users = engine.users.load();
+    users.get(user).filter(|user| user.user.disabled_at.is_none()).map(|user| user.user.role)
+}
+
 /// The principal of an API key, if the key is valid now.
-fn principal(engine: &Engine, key: &str) -> Option<Principal> {
-    let (id, secret) = key.strip_prefix("rip_")?.split_once('_')?;
+fn of_key(engine: &Engine, key: &str) -> Option<Principal> {
+    let (id, secret) = key.strip_prefix(api_key::PREFIX)?.split_once('_')?;
     let keys = engine.keys.load();
     let StoredKey { key: row, hash } = keys.get(id)?;
     let same: bool = hash_secret(secret).as_slice().ct_eq(hash).into();
-    let expired = row.expires_at.is_some_and(|at| Timestamp::from(at) <= engine.clock.now());
-    let is_valid = same && !expired && row.revoked_at.is_none();
-    is_valid.then(|| Principal { actor: Actor::Key(id.to_owned()), role: row.role, pipeline: row.pipeline.clone() })
+    let expires_at = row.expires_at.map(Timestamp::from);
+    let expired = expires_at.is_some_and(|at| at <= engine.clock.now());
+    if !same || expired || row.revoked_at.is_some() {
+        return None;
+    }
+    let (actor, role) = match &row.user {
+        None => (Actor::Key(id.to_owned()), row.role),
+        // A person who has lost rights since has no more of them by an older key.
+        Some(user) => {
+            let own = role_of(engine, user)?;
+            (Actor::User(user.clone()), if row.role.is_at_most(own) { row.role } else { own })
+        }
+    };
+    Some(Principal { actor, role, pipeline: row.pipeline.clone(), via: Credentials::Key(id.to_owned()), expires_at })
 }

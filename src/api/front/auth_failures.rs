@@ -16,12 +16,6 @@ use super::limits::network;
 use crate::domain::agent::Agent;
 use crate::engine::Engine;
 
-/// The client address of a request.
-fn origin(proxies: &TrustedProxies, parts: &Parts) -> IpAddr {
-    let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
-    proxies.origin(peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), &parts.headers)
-}
-
 /// Failed attempts that an address may make in a minute before it is answered 429.
 const FAILURES_PER_MINUTE: u32 = 600;
 /// Maximum number of counted addresses; beyond it the counters are reset.
@@ -45,6 +39,12 @@ impl AuthFailures {
     /// A counter without failed attempts; `proxies` decides which address a request comes from.
     pub fn new(proxies: TrustedProxies) -> Self {
         Self { proxies, ..Self::default() }
+    }
+
+    /// The client address of a request.
+    pub fn origin(&self, parts: &Parts) -> IpAddr {
+        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
+        self.proxies.origin(peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), &parts.headers)
     }
 
     /// The response to invalid credentials: 401, or 429 after too many attempts.
@@ -75,7 +75,7 @@ impl AuthFailures {
 
     /// Counts a failed attempt; gives `answer`, or 429 after too many.
     pub fn count(&self, engine: &Engine, parts: &Parts, answer: ApiError) -> ApiError {
-        self.count_from(engine, origin(&self.proxies, parts), parts.uri.path(), answer)
+        self.count_from(engine, self.origin(parts), parts.uri.path(), answer)
     }
 
     /// The same without request parts.

@@ -62,6 +62,16 @@ impl ApiError {
         Self::new(StatusCode::FORBIDDEN, "forbidden", "Forbidden", detail)
     }
 
+    /// 401: the password is right, and a one-time code is missing.
+    fn totp_required(detail: String) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "totp-required", "One-time code required", detail)
+    }
+
+    /// 403: the password is right and temporary.
+    fn password_change_required(detail: String) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "password-change-required", "Password change required", detail)
+    }
+
     /// 404.
     pub fn not_found(what: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_found", "Not found", what)
@@ -207,6 +217,11 @@ impl From<Refusal> for ApiError {
             Refusal::Conflict(why) => Self::conflict(why),
             Refusal::Changed(why) => Self::changed(why),
             Refusal::KeyReused => Self::key_reused(),
+            Refusal::Credentials(why) => Self::unauthenticated(why),
+            Refusal::TotpRequired => Self::totp_required(refusal.to_string()),
+            Refusal::PasswordChangeRequired => Self::password_change_required(refusal.to_string()),
+            Refusal::TooMany(_, secs) => Self::too_many(refusal.to_string(), secs),
+            Refusal::Overloaded(why) => Self::unavailable(why, BUSY_RETRY_SECS),
             Refusal::System(cause) => Self::internal(&cause),
             Refusal::Store(error) => error.into(),
         }

@@ -21,4 +21,10 @@ pub enum Cache {
     Freeze,
     /// API keys.
     Keys,
+    /// People.
+    Users,
+    /// One session that has begun or ended.
+    Session(Uuid),
+    /// All sessions.
+    Sessions,
 }

@@ -11,13 +11,20 @@ use crate::store::ledger::audit::LedgerTx;
 use crate::views::keys::KeyRow;
 
 statements! {
-    ALL = "SELECT id, name, hash, role, pipeline, created_at, created_by, expires_at, revoked_at FROM api_keys
-        ORDER BY id";
-    PAGE = "SELECT id, name, role, pipeline, created_at, created_by, expires_at, revoked_at FROM api_keys
-        WHERE id > $1 ORDER BY id LIMIT $2";
-    INSERT = "INSERT INTO api_keys (id, name, hash, role, created_at, created_by, expires_at, pipeline)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
-    REVOKE = "UPDATE api_keys SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL";
+    ALL = "SELECT id, name, hash, role, user_name, pipeline, created_at, created_by, expires_at, revoked_at, last_used_at,
+            last_used_from
+        FROM api_keys ORDER BY id";
+    PAGE = "SELECT id, name, role, user_name, pipeline, created_at, created_by, expires_at, revoked_at, last_used_at,
+            last_used_from
+        FROM api_keys WHERE id > $1 AND ($2 IS NULL OR user_name = $2) ORDER BY id LIMIT $3";
+    INSERT = "INSERT INTO api_keys (id, name, hash, role, created_at, created_by, expires_at, pipeline, user_name)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+    REVOKE = "UPDATE api_keys SET revoked_at = $2
+        WHERE id = $1 AND revoked_at IS NULL AND ($3 IS NULL OR user_name = $3)";
+    LIVE_OF_NAME = "SELECT COUNT(*) AS count FROM api_keys
+        WHERE user_name = $1 AND name = $2 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $3)";
+    USED = "UPDATE api_keys SET last_used_at = CAST(v.column2 AS BIGINT), last_used_from = v.column3
+        FROM (VALUES {3}) AS v WHERE api_keys.id = v.column1";
 }
 
 /// An API key with the hash that its secret is compared with.
@@ -43,40 +50,66 @@ pub struct NewKey {
     pub role: Role,
     /// Pipeline that the key is bound to, if any.
     pub pipeline: Option<String>,
+    /// The person that it belongs to; `None` for a service key.
+    pub user: Option<String>,
     /// Expiry time; `None`: valid until revoked.
     pub expires_at: Option<Timestamp>,
 }
+
+#[derive(sqlx::FromRow)]
+struct LiveCount {
+    count: i64,
+}
+
+/// A use of a key: its id, when, and from which address.
+pub type KeyUse = (String, Timestamp, String);
 
 /// All keys, including revoked ones.
 pub async fn all(db: &Db) -> Result<Vec<StoredKey>> {
     db.all(ALL, vec![]).await
 }
 
-/// A page of keys, after `after`.
-pub async fn list(db: &Db, after: &str, limit: i64) -> Result<Vec<KeyRow>> {
-    db.all(PAGE, binds![after, limit]).await
+/// A page of keys, after `after`; with `user` only those of that person.
+pub async fn list(db: &Db, user: Option<&str>, after: &str, limit: i64) -> Result<Vec<KeyRow>> {
+    db.all(PAGE, binds![after, user, limit]).await
+}
+
+/// Number of valid personal keys of `user` with this name.
+pub async fn live_of_name(ledger: &mut LedgerTx, user: &str, name: &str, now: Timestamp) -> Result<i64> {
+    let row: Option<LiveCount> = ledger.tx.optional(LIVE_OF_NAME, binds![user, name, now]).await?;
+    Ok(row.map_or(0, |row| row.count))
+}
+
+/// Records the last uses of keys.
+pub(in crate::store) async fn used(ledger: &mut LedgerTx, uses: Vec<KeyUse>) -> Result<usize> {
+    let rows: Vec<_> = uses.into_iter().map(|(id, at, from)| binds![id, at, from]).collect();
+    let count = rows.len();
+    ledger.tx.execute_rows(USED, rows, vec![]).await?;
+    Ok(count)
 }
 
 /// Creates a key.
 pub async fn create(ledger: &mut LedgerTx, key: &NewKey, by: &Actor, now: Timestamp) -> Result<()> {
     ledger.makes_stale(Cache::Keys);
-    let NewKey { id, name, hash, role, pipeline, expires_at } = key;
-    let binds = binds![id.as_str(), name.as_str(), hash.clone(), *role, now, by, *expires_at, pipeline.as_deref()];
+    let NewKey { id, name, hash, role, pipeline, user, expires_at } = key;
+    let (pipeline, user) = (pipeline.as_deref(), user.as_deref());
+    let binds = binds![id.as_str(), name.as_str(), hash.clone(), *role, now, by, *expires_at, pipeline, user];
     ledger.tx.execute(INSERT, binds).await?;
-    let bound = pipeline.as_ref().map_or_else(String::new, |pipeline| format!(", pipeline {pipeline}"));
-    let detail = format!("{name}, role {}{bound}", role.as_str());
+    let kind = user.map_or_else(String::new, |user| format!(", personal key of {user}"));
+    let bound = pipeline.map_or_else(String::new, |pipeline| format!(", pipeline {pipeline}"));
+    let detail = format!("{name}, role {}{bound}{kind}", role.as_str());
     let (event, noun_id) = (AuditEvent::KeyCreated, id.clone());
     ledger.record(AuditEntry { at: now, actor: by.clone(), event, noun_id, detail });
     Ok(())
 }
 
-/// Revokes a key.
+/// Revokes a key; with `user` only one of that person.
 ///
 /// # Errors
-/// [`StoreError::NotFound`] if the key does not exist or is already revoked.
-pub async fn revoke(ledger: &mut LedgerTx, id: &str, by: &Actor, now: Timestamp) -> Result<()> {
+/// [`StoreError::NotFound`] if there is no such key, or it is already revoked.
+pub async fn revoke(ledger: &mut LedgerTx, id: &str, user: Option<&str>, by: &Actor, now: Timestamp) -> Result<()> {
     ledger.makes_stale(Cache::Keys);
-    if ledger.tx.execute(REVOKE, binds![id, now]).await? == 0 {
+    if ledger.tx.execute(REVOKE, binds![id, now, user]).await? == 0 {
         return Err(StoreError::NotFound);
     }
     let (event, noun_id, detail) = (AuditEvent::KeyRevoked, id.to_owned(), String::new());

@@ -1,5 +1,5 @@
 //! What people configure, and who may take part: policies with their breakers, custom actions,
-//! protected entries and the freeze; agents, API keys and the signing key. Every change is committed
+//! protected entries and the freeze; agents, people with their sessions, API keys and the signing key. Every change is committed
 //! in a [`LedgerTx`](super::ledger::audit::LedgerTx), which records the [`caches`] that it makes
 //! stale.
 
@@ -12,4 +12,6 @@ pub mod freeze;
 pub mod keys;
 pub mod policies;
 pub mod protected;
+pub mod sessions;
 pub mod signing_keys;
+pub mod users;

@@ -20,20 +20,21 @@ use crate::views::responses::DecisionRow;
 use riposte_protocol::target::Target;
 
 statements! {
-    WAITING = "SELECT id, policy, action, target_kind, target_value, arguments, agents, until, requested_by, quorum,
+    WAITING = "SELECT id, policy, policy_version, action, target_kind, target_value, arguments, agents, until, requested_by, quorum,
             on_silence, duration_millis, waves, one_shot
         FROM responses WHERE id = $1 AND state = 'awaiting_approval'";
-    ACTIVE = "SELECT id, policy, action, target_kind, target_value, arguments, agents, until, requested_by, quorum,
+    ACTIVE = "SELECT id, policy, policy_version, action, target_kind, target_value, arguments, agents, until, requested_by, quorum,
             on_silence, duration_millis, waves, one_shot
         FROM responses WHERE id = $1 AND state = 'active'";
     DECIDE = "INSERT INTO answers (response_id, principal, answer, reason, at) VALUES ($1, $2, $3, $4, $5)
         ON CONFLICT (response_id, principal, answer) DO NOTHING";
+    AUTHOR = "SELECT changed_by FROM policy_versions WHERE name = $1 AND version = $2";
     APPROVALS = "SELECT COUNT(*) AS count FROM answers WHERE response_id = $1 AND answer = 'approve'";
     CLOSE = "UPDATE responses SET state = $2, reason = $3, detail = $4 WHERE id = $1 AND state = 'awaiting_approval'";
     ACTIVATE = "UPDATE responses SET state = 'active', until = $2, detail = $3
         WHERE id = $1 AND state = 'awaiting_approval'";
     CONFIRM = "UPDATE responses SET confirm_by = NULL WHERE id = $1 AND state = 'active' AND confirm_by IS NOT NULL";
-    SILENT = "SELECT id, policy, action, target_kind, target_value, arguments, agents, until, requested_by, quorum,
+    SILENT = "SELECT id, policy, policy_version, action, target_kind, target_value, arguments, agents, until, requested_by, quorum,
             on_silence, duration_millis, waves, one_shot
         FROM responses WHERE state = 'awaiting_approval' AND answer_by <= $1 ORDER BY answer_by LIMIT $2";
     UNCONFIRMED = "SELECT id FROM responses WHERE state = 'active' AND confirm_by <= $1 ORDER BY confirm_by LIMIT $2";
@@ -49,6 +50,7 @@ pub async fn of_response(db: &Db, response: Uuid) -> Result<Vec<DecisionRow>> {
 struct Waiting {
     id: String,
     policy: Option<String>,
+    policy_version: Option<i64>,
     action: String,
     target_kind: Option<String>,
     target_value: Option<String>,
@@ -96,6 +98,11 @@ pub(in crate::store) async fn active(ledger: &mut LedgerTx, response: Uuid) -> R
 }
 
 #[derive(sqlx::FromRow)]
+struct Author {
+    changed_by: String,
+}
+
+#[derive(sqlx::FromRow)]
 struct Count {
     count: i64,
 }
@@ -116,6 +123,8 @@ pub enum ApprovalOutcome {
     NotWaiting,
     /// The principal requested the response, or has already decided.
     NotYours,
+    /// The principal wrote the version of the policy that made the response.
+    OwnPolicy,
 }
 
 /// Records a person's decision. Returns its outcome and the agents with new commands.
@@ -140,6 +149,9 @@ pub(in crate::store) async fn decide(
     if waiting.requested_by == *principal {
         return Ok((ApprovalOutcome::NotYours, Vec::new()));
     }
+    if decision == Decision::Approve && is_author(ledger, &waiting, principal).await? {
+        return Ok((ApprovalOutcome::OwnPolicy, Vec::new()));
+    }
     if ledger.tx.execute(DECIDE, binds![response, principal, decision, reason, now]).await? == 0 {
         return Ok((ApprovalOutcome::NotYours, Vec::new()));
     }
@@ -153,6 +165,14 @@ pub(in crate::store) async fn decide(
         return Ok((ApprovalOutcome::Counted, Vec::new()));
     }
     Ok((ApprovalOutcome::Carried, carry_out(ledger, waiting, "approved", true, now).await?))
+}
+
+/// Whether `principal` wrote the version of the policy that made the response. A second pair of eyes
+/// is needed for what one person set up, however that person comes in.
+async fn is_author(ledger: &mut LedgerTx, waiting: &Waiting, principal: &Actor) -> Result<bool> {
+    let (Some(policy), Some(version)) = (&waiting.policy, waiting.policy_version) else { return Ok(false) };
+    let author: Option<Author> = ledger.tx.optional(AUTHOR, binds![policy.as_str(), version]).await?;
+    Ok(author.is_some_and(|author| author.changed_by == principal.to_string()))
 }
 
 /// Ends a response that waited for approval: rejected, or without a decision in time.

@@ -56,7 +56,7 @@ impl Names {
         let name = match actor {
             Actor::Key(id) => known.keys.get(id),
             Actor::Agent(id) => known.agents.get(id),
-            Actor::Policy(_) | Actor::Riposte => None,
+            Actor::User(_) | Actor::Policy(_) | Actor::Riposte => None,
         };
         name.map_or_else(|| escape(&actor.to_string()), |name| format!("{} ({actor})", escape(name)))
     }

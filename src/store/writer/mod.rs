@@ -30,7 +30,8 @@ use crate::clock::Clock;
 use crate::domain::actor::Actor;
 use crate::domain::policy::Policy;
 use crate::domain::response::{Decision, Hold, NewResponse, ResponseEnd};
-use crate::store::configured::breakers;
+use crate::store::configured::keys::KeyUse;
+use crate::store::configured::{breakers, keys};
 use crate::store::database::{Db, Result, StoreError, probe};
 use crate::store::ledger::approvals::{self, ApprovalOutcome};
 use crate::store::ledger::audit::LedgerTx;
@@ -222,6 +223,11 @@ impl Writer {
             Box::pin(async move { breakers::trip(ledger, &policies, now).await })
         })
         .await
+    }
+
+    /// Records the last uses of API keys; returns their number.
+    pub async fn keys_used(&self, uses: Vec<KeyUse>) -> Result<usize> {
+        self.run(Kind::Ordinary, move |ledger, _, _| Box::pin(keys::used(ledger, uses))).await
     }
 
     /// Commits a durable test write.
