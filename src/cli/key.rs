@@ -19,6 +19,7 @@ use crate::views::keys::{CreateKey, CreatedKey, KeyKind, KeyView};
 pub enum KeyCommand {
     /// List API keys: all of them, or one's own without the right to administer.
     List {
+        /// Which manager.
         #[command(flatten)]
         remote: Remote,
         /// Print JSON.
@@ -27,6 +28,7 @@ pub enum KeyCommand {
     },
     /// Make an API key and print it; it is not shown again.
     Add {
+        /// Which manager.
         #[command(flatten)]
         remote: Remote,
         /// Purpose of the key.
@@ -46,6 +48,7 @@ pub enum KeyCommand {
     },
     /// Revoke an API key, at once.
     Revoke {
+        /// Which manager.
         #[command(flatten)]
         remote: Remote,
         /// Id of the key.

@@ -23,6 +23,7 @@ use crate::views::users::{ChangeUser, CreateUser, CreatedUser, NewPassword, Rese
 pub enum UserCommand {
     /// List the people.
     List {
+        /// Which manager.
         #[command(flatten)]
         remote: Remote,
         /// Print JSON.
@@ -31,6 +32,7 @@ pub enum UserCommand {
     },
     /// Add a person, and print a temporary password unless one is given.
     Add {
+        /// Which manager.
         #[command(flatten)]
         remote: Remote,
         /// Login name, which the person keeps for ever.
@@ -44,6 +46,7 @@ pub enum UserCommand {
     },
     /// Change a person's role, or whether the person can log in.
     Set {
+        /// Which manager.
         #[command(flatten)]
         remote: Remote,
         /// Login name.
@@ -60,6 +63,7 @@ pub enum UserCommand {
     },
     /// Give a person a new temporary password and print it; ends the person's sessions.
     ResetPassword {
+        /// Which manager.
         #[command(flatten)]
         remote: Remote,
         /// Login name.
@@ -70,6 +74,7 @@ pub enum UserCommand {
     },
     /// Disable a person for ever. The name is never given to another person.
     Revoke {
+        /// Which manager.
         #[command(flatten)]
         remote: Remote,
         /// Login name.
@@ -77,6 +82,7 @@ pub enum UserCommand {
     },
     /// Change one's own password.
     Password {
+        /// Which manager.
         #[command(flatten)]
         remote: Remote,
         /// Login name; by default that of the session.
@@ -94,6 +100,7 @@ pub enum UserCommand {
     },
     /// Set up or remove one's own one-time codes.
     Totp {
+        /// Which manager.
         #[command(flatten)]
         remote: Remote,
         /// A present code: removes the one-time codes.

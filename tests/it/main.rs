@@ -51,6 +51,7 @@ mod delivery;
 mod field_agent;
 mod health;
 mod log;
+mod login_cli;
 mod nodes;
 mod own_ids;
 mod real_agent;
