@@ -278,7 +278,8 @@ on_both_databases! {
         let response = post(&admin, "a", "203.0.113.7").await;
         assert_eq!((state(&response).0, commands(&admin).await), ("awaiting_approval", 0));
         let path = format!("/v1/responses/{}/approve", response["id"].as_str().unwrap());
-        admin.post(&path, &json!({"reason": "yes"})).await.is(200);
+        let approver = app.person(&admin, "alice", "analyst").await;
+        approver.post(&path, &json!({"reason": "yes"})).await.is(200);
         assert_eq!(commands(&admin).await, 2);
         app.advance(61);
         soon("the second wave", async || commands(&admin).await == 4).await;

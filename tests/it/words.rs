@@ -16,6 +16,7 @@ use crate::support::{Client, Database, FakeAgent, TestApp};
 struct Ledger {
     app: TestApp,
     admin: Client,
+    approver: Client,
     agent: FakeAgent,
     active: Uuid,
     lifted: Uuid,
@@ -41,9 +42,10 @@ impl Ledger {
         waits["approval"] = json!({"on_silence": "enforce", "quorum": 2});
         admin.put("/v1/policies/acts", &waits, Some("\"1\"")).await.is(200);
         ids.extend(responses_of(&admin.post("/v1/alerts", &brute_force("3", "203.0.113.3")).await.is(202)));
-        let other = app.client_with_role(&admin, "analyst").await;
+        let other = app.person(&admin, "bob", "analyst").await;
+        let approver = app.person(&admin, "alice", "admin").await;
         other.post(&format!("/v1/responses/{}/approve", ids[2]), &json!({"reason": "right"})).await.is(200);
-        Self { app, admin, agent, active: ids[0], lifted: ids[1], waiting: ids[2] }
+        Self { app, admin, approver, agent, active: ids[0], lifted: ids[1], waiting: ids[2] }
     }
 
     /// Changes the database behind the manager's back, against its checks.
@@ -99,7 +101,7 @@ async fn every_column_refuses(database: Database) {
     assert!(commands::result(&db, command).await.unwrap().is_some());
 
     ledger.spoil("UPDATE holds SET left_as = 'nonsense' WHERE released_at IS NOT NULL").await;
-    is_refused(outcomes::of(&db, &[row.clone()], 10).await, "holds.left_as");
+    is_refused(outcomes::of(&db, std::slice::from_ref(&row), 10).await, "holds.left_as");
     ledger.spoil("UPDATE effects SET last_apply = 'nonsense'").await;
     is_refused(effects::find(&db, newest).await, "effects.last_apply");
     ledger.spoil("UPDATE effects SET last_apply = 'verified', actual = 'nonsense'").await;
@@ -140,7 +142,7 @@ async fn an_unknown_word_is_refused_on_postgresql_too() {
     is_refused(effects::of_response(&db, ledger.active, 1).await, "effects.desired");
     ledger.spoil("UPDATE responses SET on_silence = 'nonsense' WHERE state = 'awaiting_approval'").await;
     let approve = format!("/v1/responses/{}/approve", ledger.waiting);
-    ledger.admin.post(&approve, &json!({"reason": "right"})).await.is_problem(500);
+    ledger.approver.post(&approve, &json!({"reason": "right"})).await.is_problem(500);
 }
 
 #[tokio::test]
@@ -174,7 +176,7 @@ async fn a_change_that_meets_an_unknown_word_changes_nothing() {
     for (path, spoil, heal) in table {
         ledger.spoil(spoil).await;
         let before = ledger.rows();
-        ledger.admin.post(path, &why).await.is_problem(500);
+        ledger.approver.post(path, &why).await.is_problem(500);
         assert!(ledger.rows() == before, "something was changed after {spoil}");
         ledger.spoil(heal).await;
     }
@@ -205,7 +207,7 @@ async fn a_change_that_meets_an_unknown_word_changes_nothing() {
     }
     let acked = ledger.agent.report(vec![ledger.agent.result(revert.jti, Outcome::Succeeded, Some(true))]).await;
     assert_eq!(acked, [revert.jti]);
-    ledger.admin.post(&approve, &why).await.is(200);
+    ledger.approver.post(&approve, &why).await.is(200);
     ledger.admin.post(&lift, &why).await.is(200);
     let proof = ledger.admin.get("/v1/audit/verify").await.is(200);
     assert_eq!(proof["intact"], true);
