@@ -52,18 +52,12 @@ impl Ledger {
             assert!(self.app.execute(sql).await > 0, "{sql} changes nothing");
             return;
         }
-        assert!(self.file().execute(sql, []).unwrap() > 0, "{sql} changes nothing");
-    }
-
-    fn file(&self) -> rusqlite::Connection {
-        let file = rusqlite::Connection::open(self.app.data_dir().join("riposte.db")).unwrap();
-        file.execute_batch("PRAGMA busy_timeout = 30000; PRAGMA ignore_check_constraints = ON").unwrap();
-        file
+        self.app.spoil(sql).await;
     }
 
     /// Every row of the tables that a change of the ledger writes to.
     fn rows(&self) -> Vec<Vec<Column>> {
-        let file = self.file();
+        let file = rusqlite::Connection::open(self.app.data_dir().join("riposte.db")).unwrap();
         let mut rows = Vec::new();
         for table in ["responses", "effects", "holds", "commands", "results", "answers", "waves", "audit", "audit_head"]
         {
