@@ -27,6 +27,7 @@ mod in_force;
 mod limits;
 mod many;
 mod matrix;
+mod metrics;
 mod outcomes;
 mod policies;
 mod priority;
