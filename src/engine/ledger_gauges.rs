@@ -31,7 +31,7 @@ const SILENT: Duration = Duration::from_mins(5);
 /// Policies with their own row in the metrics; the others share one.
 const POLICIES: usize = 100;
 
-/// The last reading, and who may make the next one.
+/// The gauges, as they were last read.
 #[derive(Debug, Default)]
 pub struct LedgerGauges {
     last_look: LastLook<Result<(), Arc<StoreError>>>,

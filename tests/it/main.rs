@@ -49,6 +49,7 @@ mod policy_import_cli;
 mod crash;
 mod delivery;
 mod field_agent;
+mod headers;
 mod health;
 mod log;
 mod nodes;
