@@ -46,6 +46,7 @@ mod docs;
 mod policy_cli;
 mod policy_import_cli;
 
+mod compatibility;
 mod crash;
 mod delivery;
 mod field_agent;
