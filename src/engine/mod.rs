@@ -23,6 +23,7 @@ mod import;
 pub mod intake;
 pub mod keys;
 pub mod last_look;
+pub mod ledger_gauges;
 pub mod owed_batch;
 mod own_ids;
 mod policies;
