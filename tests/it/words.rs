@@ -4,7 +4,7 @@
 use riposte::store::StoreError;
 use riposte::store::configured::keys;
 use riposte::store::ledger::{approvals, commands, effects, outcomes, responses};
-use riposte_protocol::message::Outcome;
+use riposte_protocol::message::{Actual, HeldEffect, Outcome, PollRequest};
 use rusqlite::types::Value as Column;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -54,18 +54,12 @@ impl Ledger {
             assert!(self.app.execute(sql).await > 0, "{sql} changes nothing");
             return;
         }
-        assert!(self.file().execute(sql, []).unwrap() > 0, "{sql} changes nothing");
-    }
-
-    fn file(&self) -> rusqlite::Connection {
-        let file = rusqlite::Connection::open(self.app.data_dir().join("riposte.db")).unwrap();
-        file.execute_batch("PRAGMA busy_timeout = 30000; PRAGMA ignore_check_constraints = ON").unwrap();
-        file
+        self.app.spoil(sql).await;
     }
 
     /// Every row of the tables that a change of the ledger writes to.
     fn rows(&self) -> Vec<Vec<Column>> {
-        let file = self.file();
+        let file = rusqlite::Connection::open(self.app.data_dir().join("riposte.db")).unwrap();
         let mut rows = Vec::new();
         for table in ["responses", "effects", "holds", "commands", "results", "answers", "waves", "audit", "audit_head"]
         {
@@ -108,7 +102,7 @@ async fn every_column_refuses(database: Database) {
     is_refused(effects::find(&db, newest).await, "effects.actual");
     ledger.spoil("UPDATE effects SET actual = 'in_force', desired = 'nonsense'").await;
     is_refused(effects::find(&db, newest).await, "effects.desired");
-    is_refused(outcomes::of(&db, &[row], 10).await, "effects.desired");
+    is_refused(outcomes::of(&db, std::slice::from_ref(&row), 10).await, "effects.desired");
     ledger.spoil("UPDATE results SET outcome = 'nonsense'").await;
     is_refused(commands::result(&db, command).await, "results.outcome");
     ledger.spoil("UPDATE commands SET op = 'nonsense'").await;
@@ -180,28 +174,49 @@ async fn a_change_that_meets_an_unknown_word_changes_nothing() {
         assert!(ledger.rows() == before, "something was changed after {spoil}");
         ledger.spoil(heal).await;
     }
-    // A result of the agent: the revert of the effect that was lifted.
+    // What the agent says: it holds the lifted effect, and it has carried out the revert of it.
     let revert = ledger.agent.owed_one().await;
-    for (spoil, heal) in [
+    let held = HeldEffect {
+        effect: revert.effect,
+        action: revert.action.clone(),
+        target: revert.target.clone(),
+        until: revert.until,
+        actual: Some(Actual::InForce),
+        drifts: 0,
+        failing: None,
+        released: None,
+    };
+    let holds = || PollRequest { effects: Some(vec![held.clone()]), max: 0, ..PollRequest::default() };
+    let reverted = || {
+        let results = vec![ledger.agent.result(revert.jti, Outcome::Succeeded, Some(true))];
+        PollRequest { results, cursor: u64::MAX >> 1, max: 0, ..PollRequest::default() }
+    };
+    let table = [
         (
+            reverted(),
             "UPDATE commands SET state = 'nonsense' WHERE op = 'revert'",
             "UPDATE commands SET state = 'delivered' WHERE op = 'revert'",
         ),
         (
+            reverted(),
+            "UPDATE effects SET last_apply = 'nonsense' WHERE desired = 'absent'",
+            "UPDATE effects SET last_apply = 'verified' WHERE desired = 'absent'",
+        ),
+        (
+            reverted(),
             "UPDATE effects SET desired = 'nonsense' WHERE desired = 'absent'",
             "UPDATE effects SET desired = 'absent' WHERE desired = 'nonsense'",
         ),
         (
-            "UPDATE effects SET last_apply = 'nonsense' WHERE desired = 'absent'",
-            "UPDATE effects SET last_apply = 'verified' WHERE desired = 'absent'",
+            holds(),
+            "UPDATE effects SET desired = 'nonsense' WHERE desired = 'absent'",
+            "UPDATE effects SET desired = 'absent' WHERE desired = 'nonsense'",
         ),
-    ] {
+    ];
+    for (said, spoil, heal) in table {
         ledger.spoil(spoil).await;
         let before = ledger.rows();
-        let results = vec![ledger.agent.result(revert.jti, Outcome::Succeeded, Some(true))];
-        let request =
-            riposte_protocol::message::PollRequest { results, cursor: u64::MAX >> 1, max: 0, ..Default::default() };
-        ledger.agent.exchange(&ledger.agent.token(), &request).await.is_problem(500);
+        ledger.agent.exchange(&ledger.agent.token(), &said).await.is_problem(500);
         assert!(ledger.rows() == before, "something was changed after {spoil}");
         ledger.spoil(heal).await;
     }

@@ -106,6 +106,18 @@ impl TestApp {
         rows
     }
 
+    /// As [`TestApp::execute`], and against the checks of SQLite's columns. It runs beside the test, whose thread the
+    /// manager needs to end its own transaction.
+    pub(crate) async fn spoil(&self, sql: &'static str) {
+        let file = self.data_dir().join("riposte.db");
+        let spoiled = tokio::task::spawn_blocking(move || {
+            let ledger = rusqlite::Connection::open(file).unwrap();
+            ledger.execute_batch("PRAGMA busy_timeout = 30000; PRAGMA ignore_check_constraints = ON").unwrap();
+            ledger.execute(sql, []).unwrap()
+        });
+        assert!(spoiled.await.unwrap() > 0, "{sql} changes nothing");
+    }
+
     /// Advances the clock.
     pub(crate) fn advance(&self, secs: u64) {
         self.clock.advance(Duration::from_secs(secs));
