@@ -1,4 +1,4 @@
-.PHONY: run test conformance check bench simulate chaos soak hostile units package
+.PHONY: run test conformance compatibility check bench simulate chaos soak hostile units package
 
 # A manager and an agent on this machine; the agent only observes unless ENFORCE=1.
 run:
@@ -18,6 +18,11 @@ test:
 conformance:
 	scripts/test-deps.sh
 	CONFORMANCE_SECONDS=$$(($(MINUTES) * 60)) cargo nextest run --package riposte --locked --test it conformance::
+
+# Programs of another commit (FROM=…, else the last one) with those of this one, in both directions, over streams and polls.
+compatibility:
+	scripts/test-deps.sh
+	scripts/compatibility.sh
 
 # The agent is checked for other systems too, which cannot be run here. A check links nothing, so what some libraries have
 # in C is left out.

@@ -16,7 +16,7 @@ use super::front::limits::network;
 use super::state::AppState;
 use crate::domain::fault::Fault;
 use crate::domain::principal::Credentials;
-use crate::engine::login::{Login, Origin, Tokens};
+use crate::engine::login::{Login, LoginOrigin, Tokens};
 use crate::views::auth::{AskToken, ChangePassword, IssuedToken, KeySet, NewTotp, PublicJwk, TotpCode};
 
 /// The operations of this resource.
@@ -31,7 +31,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
 
 /// Client address of a request without credentials.
 #[derive(Clone, Copy, Debug)]
-pub struct ClientOrigin(Origin);
+pub struct ClientOrigin(LoginOrigin);
 
 impl FromRequestParts<AppState> for ClientOrigin {
     type Rejection = ApiError;
@@ -41,8 +41,8 @@ impl FromRequestParts<AppState> for ClientOrigin {
     }
 }
 
-fn origin(address: IpAddr) -> Origin {
-    Origin { address, network: network(address) }
+fn origin(address: IpAddr) -> LoginOrigin {
+    LoginOrigin { address, network: network(address) }
 }
 
 /// Begins a session, or refreshes it

@@ -4,12 +4,13 @@
 use std::time::Duration;
 
 use axum::extract::Request;
-use axum::middleware::{Next, from_fn};
+use axum::middleware::{Next, from_fn, map_request};
 use axum::response::{IntoResponse, Response};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::openapi::{InfoBuilder, OpenApi, OpenApiBuilder, RefOr, SecurityRequirement};
 use utoipa_axum::router::OpenApiRouter;
 
+use super::front::compression;
 use super::front::error::ApiError;
 use super::state::AppState;
 use super::{
@@ -51,6 +52,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
         users::routes(),
         whoami::routes(),
     ]);
+    let quick = quick.layer(compression::layer()).layer(map_request(compression::accept));
     let quick = quick.layer(from_fn(|request, next| within(REQUEST_TIMEOUT, request, next)));
     let long = merged(vec![audit::long_routes(), backtest::routes(), lift::routes()]);
     let long = long.layer(from_fn(|request, next| within(LONG_TIMEOUT, request, next)));
@@ -71,6 +73,8 @@ pub(super) fn generated() -> OpenApi {
         .description(Some(
             "Alerts in, commands out, every block lifted again. Errors are problem+json (RFC 9457); lists are paged by \
              cursor; times are RFC 3339 in UTC; durations are texts such as 10m; a POST that creates takes an Idempotency-Key. \
+             Lists are compressed for clients that accept gzip. Each response has an X-Request-Id: that of the request, \
+             if it is 1 to 64 letters, digits, '-', '_' or '.', or else a new one. \
              What is not HTTP/1.1 at all is answered 400, 414 or 431 without a body.",
         ))
         .build();

@@ -4,14 +4,18 @@ use std::sync::atomic::Ordering;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
+use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderName, Method};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::{Next, from_fn, from_fn_with_state, map_request};
 use axum::response::{IntoResponse, Response};
 use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::request_id::{PropagateRequestIdLayer, SetRequestIdLayer};
+use tower_http::sensitive_headers::SetSensitiveRequestHeadersLayer;
 
 use super::front::address;
 use super::front::error::ApiError;
 use super::front::limits::AllowanceCell;
+use super::front::request_id::{self, REQUEST_ID, RandomId};
 use super::routes::routes;
 use super::state::AppState;
 use crate::telemetry::ByRoute;
@@ -26,6 +30,13 @@ pub fn router(state: AppState) -> Router {
         .layer(DefaultBodyLimit::disable())
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn_with_state(state.clone(), observe))
+        // What comes from here on is outermost last: an id is checked or made, and then returned.
+        .layer(from_fn(request_id::remember))
+        .layer(PropagateRequestIdLayer::new(REQUEST_ID))
+        .layer(SetRequestIdLayer::new(REQUEST_ID, RandomId))
+        .layer(map_request(request_id::check))
+        // Credentials are not shown where a request is printed for debugging.
+        .layer(SetSensitiveRequestHeadersLayer::new([AUTHORIZATION]))
         .with_state(state)
 }
 

@@ -13,6 +13,7 @@ use super::front::poll_slots::PollSlots;
 use super::front::tls::Tls;
 use crate::config::Config;
 use crate::engine::Engine;
+use crate::engine::ledger_gauges::LedgerGauges;
 
 /// Limits from the configuration.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +33,8 @@ pub struct AppState {
     pub auth_failures: Arc<AuthFailures>,
     /// Registry behind `/metrics`.
     pub registry: Arc<Registry>,
+    /// Those of its gauges that are read from the ledger.
+    pub ledger_gauges: Arc<LedgerGauges>,
     /// The contract as JSON text.
     pub contract: Arc<str>,
     /// URL under which agents reach this manager; empty: as at enrolment.
@@ -63,10 +66,13 @@ impl AppState {
     ) -> Self {
         let mut registry = Registry::default();
         engine.metrics.register(&mut registry);
+        let ledger_gauges = Arc::<LedgerGauges>::default();
+        ledger_gauges.register(&mut registry);
         Self {
             engine,
             auth_failures: Arc::new(AuthFailures::new(proxies.clone())),
             registry: Arc::new(registry),
+            ledger_gauges,
             contract,
             public_url: config.server.public_url.as_str().into(),
             memory: MemoryBudgets::new(config.limits.max_pending_bytes),

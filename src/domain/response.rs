@@ -375,3 +375,23 @@ impl NewResponse {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Stored responses and API clients have these words: a changed one is another reason to them.
+    #[test]
+    fn the_words_of_ends_and_decisions_stay() {
+        let ends = EndReason::ALL.map(EndReason::as_str).join(" ");
+        assert_eq!(ends, "elapsed lifted released protected unconfirmed stopped failed done rejected lapsed");
+        assert!(EndReason::ALL.into_iter().all(|reason| EndReason::parse(reason.as_str()) == Some(reason)));
+        let decisions = Decision::ALL.map(Decision::as_str).join(" ");
+        assert_eq!(decisions, "approve reject confirm");
+        let lefts = EndReason::ALL.map(|reason| reason.leaves_unanswered().0.as_str());
+        assert_eq!(lefts.iter().filter(|left| **left == "withdrawn").count(), EndReason::ALL.len() - 1);
+        for left in lefts {
+            assert_eq!(LeftAs::parse(left).map(LeftAs::as_str), Some(left));
+        }
+    }
+}

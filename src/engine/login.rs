@@ -36,7 +36,7 @@ pub struct Login {
 
 /// Where an attempt comes from.
 #[derive(Clone, Copy, Debug)]
-pub struct Origin {
+pub struct LoginOrigin {
     /// Client address.
     pub address: IpAddr,
     /// The network that counts as one address.
@@ -71,7 +71,7 @@ impl Engine {
     /// # Errors
     /// [`Refusal::Credentials`], [`Refusal::TotpRequired`] or [`Refusal::PasswordChangeRequired`];
     /// [`Refusal::TooMany`] if the address has failed too often.
-    pub async fn log_in(self: &Arc<Self>, login: Login, origin: Origin) -> UseCase<Tokens> {
+    pub async fn log_in(self: &Arc<Self>, login: Login, origin: LoginOrigin) -> UseCase<Tokens> {
         let name = login.username.clone();
         let Proof { attempt, stored, step } = self.prove(login, origin).await?;
         if stored.must_change_password {
@@ -96,7 +96,7 @@ impl Engine {
     /// # Errors
     /// [`Refusal::Credentials`] if the token is not valid, [`Refusal::Conflict`] if another command
     /// has just used it.
-    pub async fn refresh_session(self: &Arc<Self>, token: &str, origin: Origin) -> UseCase<Tokens> {
+    pub async fn refresh_session(self: &Arc<Self>, token: &str, origin: LoginOrigin) -> UseCase<Tokens> {
         let ended = || Refusal::Credentials("the refresh token is not valid, or the session has ended: log in again");
         let (session, secret) = parse_refresh(token).ok_or_else(ended)?;
         let (now, next, address) = (self.clock.now(), new_secret()?, origin.address.to_string());
@@ -133,7 +133,7 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Engine::log_in`], and faults of the new password.
-    pub async fn change_password(self: &Arc<Self>, login: Login, new: String, origin: Origin) -> UseCase<()> {
+    pub async fn change_password(self: &Arc<Self>, login: Login, new: String, origin: LoginOrigin) -> UseCase<()> {
         let name = login.username.clone();
         if new == login.password {
             return Err(Refusal::fault("/new_password", "must be another password than the current one"));
@@ -157,7 +157,7 @@ impl Engine {
     }
 
     /// Verifies a password and a one-time code. Nothing is changed, so the code is not used up yet.
-    async fn prove(&self, login: Login, origin: Origin) -> UseCase<Proof> {
+    async fn prove(&self, login: Login, origin: LoginOrigin) -> UseCase<Proof> {
         let now = self.clock.now();
         if let Some(wait) = self.lockouts.address(origin.network, now) {
             let secs = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
@@ -190,7 +190,7 @@ impl Engine {
     }
 
     /// Counts a failed attempt and returns the one refusal for all of them.
-    fn failed(&self, attempt: &Attempt, origin: Origin) -> Refusal {
+    fn failed(&self, attempt: &Attempt, origin: LoginOrigin) -> Refusal {
         let is_locked = self.lockouts.fail(attempt, self.clock.now());
         self.failed_logins.note(attempt.exists.then_some(attempt.name.as_str()), origin.address, is_locked);
         Refusal::Credentials(

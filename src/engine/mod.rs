@@ -27,6 +27,7 @@ pub mod intake;
 pub mod key_uses;
 pub mod keys;
 pub mod last_look;
+pub mod ledger_gauges;
 pub mod lockouts;
 pub mod login;
 mod one_time_codes;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Engine;
 use super::lockouts::Attempt;
-use super::login::Origin;
+use super::login::LoginOrigin;
 use super::refusal::{Refusal, UseCase};
 use crate::domain::actor::Actor;
 use crate::domain::totp::{TOTP_SECRET_LENGTH, base32, matching_step, uri};
@@ -53,10 +53,10 @@ impl Engine {
     ///
     /// # Errors
     /// A wrong or used code, or none are needed.
-    pub async fn remove_totp(self: &Arc<Self>, name: &str, code: &str, origin: Origin) -> UseCase<()> {
+    pub async fn remove_totp(self: &Arc<Self>, name: &str, code: &str, origin: LoginOrigin) -> UseCase<()> {
         let now = self.clock.now();
         // A stolen session must not try all codes.
-        let Origin { network, .. } = origin;
+        let LoginOrigin { network, .. } = origin;
         let attempt = Attempt { name: format!("{name}, removal"), exists: true, network, is_known: true };
         if self.lockouts.is_locked(&attempt, now) {
             return Err(wrong_code());

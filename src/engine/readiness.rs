@@ -44,7 +44,7 @@ pub async fn watch(engine: &Engine) {
 
 /// Whether a look is due: what can be known without a write says that something is wrong, or the last look did.
 async fn seems_wrong(engine: &Engine) -> bool {
-    let was_wrong = engine.readiness.was_wrong().await;
+    let was_wrong = engine.readiness.last().await.is_some_and(|found| !found.is_empty());
     let progress = engine.writer.progress();
     was_wrong
         || progress.fault().is_some()
@@ -53,9 +53,20 @@ async fn seems_wrong(engine: &Engine) -> bool {
         || !late(engine.health.rounds(engine.clock.now()), false).is_empty()
 }
 
-/// What cannot be done now, each in a sentence; empty if all is well.
+/// What cannot be done now, each in a sentence; empty if all is well. The log has one line for each change.
 pub async fn problems(engine: &Engine) -> Arc<Vec<String>> {
-    engine.readiness.fresh(look(engine)).await
+    engine
+        .readiness
+        .fresh(async |last| {
+            let found = look(engine).await;
+            match (last.is_none_or(|last| last.is_empty()), found.is_empty()) {
+                (true, false) => tracing::warn!("not ready: {}", found.join("; ")),
+                (false, true) => tracing::info!("ready again"),
+                _ => {}
+            }
+            found
+        })
+        .await
 }
 
 async fn look(engine: &Engine) -> Vec<String> {

@@ -110,7 +110,7 @@ pub struct Engine {
     /// This manager's lease on the ledger.
     pub lease: Arc<Lease>,
     /// Cached result of the readiness check.
-    pub readiness: LastLook,
+    pub readiness: LastLook<Vec<String>>,
     /// Permits for backtests.
     pub backtests: Arc<Semaphore>,
     /// Permits for comparing agents' reports. After a restart all agents report at once, and

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::columns::{JsonText, Millis};
 use super::field_errors;
-use super::words::Stored;
+use super::words::StoredWord;
 use crate::domain::command::CommandState;
 
 /// One command.
@@ -23,7 +23,7 @@ pub struct CommandRow {
     /// Id of the response that requested it.
     pub response_id: String,
     /// `apply` or `revert`.
-    #[sqlx(try_from = "Stored<Op>")]
+    #[sqlx(try_from = "StoredWord<Op>")]
     #[schema(value_type = String)]
     pub op: Op,
     /// Name of the action.
@@ -62,7 +62,7 @@ pub struct ResultRow {
     /// Id of the command.
     pub command_id: String,
     /// `succeeded`, `failed`, `timed_out` or `refused`.
-    #[sqlx(try_from = "Stored<Outcome>")]
+    #[sqlx(try_from = "StoredWord<Outcome>")]
     #[schema(value_type = String)]
     pub outcome: Outcome,
     /// Exit code of the program, if one ran.

@@ -35,12 +35,12 @@ trait Word: Sized {
     fn of(text: &str) -> Option<Self>;
 }
 
-/// A word whose type is the protocol's, for `#[sqlx(try_from = "Stored<…>")]`: such a type cannot be
+/// A word whose type is the protocol's, for `#[sqlx(try_from = "StoredWord<…>")]`: such a type cannot be
 /// a column's by itself.
 #[derive(Clone, Copy, Debug)]
-pub struct Stored<T>(T);
+pub struct StoredWord<T>(T);
 
-impl<DB: Database, T> Type<DB> for Stored<T>
+impl<DB: Database, T> Type<DB> for StoredWord<T>
 where
     str: Type<DB>,
 {
@@ -53,7 +53,7 @@ where
     }
 }
 
-impl<'r, DB: Database, T: Word> Decode<'r, DB> for Stored<T>
+impl<'r, DB: Database, T: Word> Decode<'r, DB> for StoredWord<T>
 where
     &'r str: Decode<'r, DB>,
 {
@@ -115,7 +115,7 @@ macro_rules! fields {
             &'r str: Decode<'r, DB>,
         {
             fn decode(value: DB::ValueRef<'r>) -> Result<Self, BoxDynError> {
-                <Stored<Self> as Decode<'r, DB>>::decode(value).map(|stored| stored.0)
+                <StoredWord<Self> as Decode<'r, DB>>::decode(value).map(|stored| stored.0)
             }
         }
     )*};
@@ -123,14 +123,49 @@ macro_rules! fields {
 
 fields!(Actor, Actual, CommandState, Decision, Desired, EndReason, LastApply, LeftAs, OnSilence, ResponseState, Role);
 
-impl From<Stored<Op>> for Op {
-    fn from(stored: Stored<Self>) -> Self {
+impl From<StoredWord<Op>> for Op {
+    fn from(stored: StoredWord<Self>) -> Self {
         stored.0
     }
 }
 
-impl From<Stored<Outcome>> for Outcome {
-    fn from(stored: Stored<Self>) -> Self {
+impl From<StoredWord<Outcome>> for Outcome {
+    fn from(stored: StoredWord<Self>) -> Self {
         stored.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Serialize;
+    use serde::de::DeserializeOwned;
+
+    use super::*;
+
+    fn is_said_as_it_is_stored<T: Word + Copy + Serialize + DeserializeOwned>(
+        words: &[T],
+        text: fn(T) -> &'static str,
+    ) {
+        for word in words {
+            let said = serde_json::to_value(word).unwrap();
+            assert_eq!(said, text(*word), "{}.{}", T::TABLE, T::COLUMN);
+            assert_eq!(T::of(text(*word)).map(text), Some(text(*word)));
+            assert_eq!(serde_json::from_value::<T>(said).ok().map(text), Some(text(*word)));
+        }
+        assert!(T::of("nonsense").is_none() && T::of("").is_none());
+    }
+
+    #[test]
+    fn the_words_of_the_api_are_those_of_the_database() {
+        is_said_as_it_is_stored(&Actual::ALL, Actual::as_str);
+        is_said_as_it_is_stored(&CommandState::ALL, CommandState::as_str);
+        is_said_as_it_is_stored(&Decision::ALL, Decision::as_str);
+        is_said_as_it_is_stored(&Desired::ALL, Desired::as_str);
+        is_said_as_it_is_stored(&LastApply::ALL, LastApply::as_str);
+        is_said_as_it_is_stored(&ResponseState::ALL, ResponseState::as_str);
+        let ops = [Op::Apply, Op::Revert];
+        is_said_as_it_is_stored(&ops, Op::as_str);
+        let outcomes = [Outcome::Succeeded, Outcome::Failed, Outcome::TimedOut, Outcome::Refused];
+        is_said_as_it_is_stored(&outcomes, Outcome::as_str);
     }
 }

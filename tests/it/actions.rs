@@ -173,7 +173,7 @@ on_both_databases! {
         assert_eq!((&command["state"], &command["detail"]), (&json!("cancelled"), &json!("the agent was revoked")));
         let history = admin.history("command", command["id"].as_str().unwrap()).await;
         assert!(history.iter().any(|(_, verb)| verb == "cancelled"), "{history:?}");
-        let approver = app.client_with_role(&admin, "analyst").await;
+        let approver = app.person(&admin, "alice", "analyst").await;
         let path = format!("/v1/responses/{}/approve", responses[1]["id"].as_str().unwrap());
         approver.post(&path, &json!({"reason": "yes"})).await.is(200);
         for response in &responses {

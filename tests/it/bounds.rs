@@ -225,15 +225,16 @@ async fn promise_11_silent_agents_are_counted() {
     let (app, admin) = TestApp::start().await;
     let agent = app.enrol(&admin, "web-01", &json!({})).await;
     app.enrol(&admin, "web-02", &json!({})).await;
-    let silent = async |count: usize| {
-        admin.get("/metrics").await.text.contains(&format!("riposte_agents_silent {count}\n")).then_some(())
-    };
-    silent(0).await.unwrap();
+    let silent = async |count: usize| admin.metrics_show(&format!("riposte_agents_silent {count}\n"), true).await;
+    silent(0).await;
     app.advance(301);
-    silent(2).await.unwrap();
+    silent(2).await;
     let mut stream = agent.stream(0).await;
     stream.say(&FromAgent::Heartbeat).await;
-    app.in_time("one of them is heard", || silent(1)).await;
+    app.in_time("one of them is heard", || async {
+        admin.get("/metrics").await.text.contains("riposte_agents_silent 1\n").then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -19,7 +19,7 @@ use crate::support::Database;
 ///
 /// # Panics
 /// If it is not installed, saying how to install it.
-fn python(program: &str) -> PathBuf {
+pub(super) fn python(program: &str) -> PathBuf {
     let target = Path::new(env!("CARGO_BIN_EXE_riposte")).ancestors().nth(2).unwrap();
     let program = target.join("python/bin").join(program);
     assert!(program.is_file(), "{} is missing: run scripts/test-deps.sh", program.display());

@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use crate::support::agent::{enrollment, new_key};
 use crate::support::alert::{brute_force, drop_policy};
+use crate::support::app::PASSWORD;
 use crate::support::{Answer, TestApp};
 
 fn contract() -> Value {
@@ -252,6 +253,25 @@ async fn answers_match_the_schemas_of_the_contract() {
     assert!(!poll["commands"].as_array().unwrap().is_empty());
     check("get", "/v1/audit/verify", admin.get("/v1/audit/verify").await);
     check("get", "/v1/alerts/{id}/explain", admin.get(&format!("/v1/alerts/{alert}/explain")).await);
+    let user = json!({"name": "alice", "role": "admin"});
+    let made = check("post", "/v1/users", admin.post("/v1/users", &user).await);
+    let temporary = made["temporary_password"].as_str().unwrap();
+    let new = json!({"username": "alice", "password": temporary, "new_password": PASSWORD});
+    admin.post("/v1/auth/password", &new).await.is(204);
+    let login = json!({"username": "alice", "password": PASSWORD});
+    let tokens = check("post", "/v1/auth/token", admin.post("/v1/auth/token", &login).await);
+    let alice = admin.with_key(tokens["access_token"].as_str().unwrap());
+    check("get", "/v1/whoami", alice.get("/v1/whoami").await);
+    check("get", "/v1/whoami", alice.personal_key("k", "viewer").await.get("/v1/whoami").await);
+    check("post", "/v1/auth/totp", alice.post("/v1/auth/totp", &json!({})).await);
+    check("get", "/.well-known/jwks.json", admin.get("/.well-known/jwks.json").await);
+    check("get", "/v1/users/{name}", admin.get("/v1/users/alice").await);
+    let version = admin.get("/v1/users/alice").await;
+    let change = admin.patch("/v1/users/alice", &json!({"role": "admin"}), version.header("etag").unwrap()).await;
+    check("patch", "/v1/users/{name}", change);
+    admin.post("/v1/users", &json!({"name": "bob", "role": "viewer"})).await.is(201);
+    let reset = admin.post("/v1/users/bob/reset-password", &json!({})).await;
+    check("post", "/v1/users/{name}/reset-password", reset);
     for (word, change) in [
         ("approve", json!({"mode": "approve"})),
         ("reject", json!({"mode": "approve"})),
@@ -264,7 +284,7 @@ async fn answers_match_the_schemas_of_the_contract() {
         let mut alert = brute_force(word, "198.51.100.9");
         alert["rule"]["id"] = json!(word);
         let made = admin.post("/v1/alerts", &alert).await.is(202)["responses"][0].as_str().unwrap().to_owned();
-        let answer = admin.post(&format!("/v1/responses/{made}/{word}"), &json!({"reason": "x"})).await;
+        let answer = alice.post(&format!("/v1/responses/{made}/{word}"), &json!({"reason": "x"})).await;
         check("post", &format!("/v1/responses/{{id}}/{word}"), answer);
     }
     let rollback = admin.request(Method::POST, "/v1/policies/drop/rollback").json(&json!({"version": 1}));
@@ -318,6 +338,7 @@ async fn answers_match_the_schemas_of_the_contract() {
         "agents",
         "enrollment-tokens",
         "api-keys",
+        "users",
         "audit",
     ] {
         let path = format!("/v1/{list}");

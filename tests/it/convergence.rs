@@ -181,7 +181,7 @@ on_both_databases! {
         assert_eq!(incident().await, Value::Null);
         agent.poll(&PollRequest { run: run(1), cursor: 1, max: 0, ..PollRequest::default() }).await;
         assert!(incident().await.as_str().unwrap().contains("two hosts"));
-        assert!(admin.get("/metrics").await.text.contains("riposte_agents_incident 1\n"));
+        admin.metrics_show("riposte_agents_incident 1\n", true).await;
         let history = admin.history("agent", &agent.id.to_string()).await;
         assert!(history.iter().any(|(_, verb)| verb == "cloned"), "{history:?}");
     }

@@ -150,8 +150,8 @@ on_both_databases! {
         assert_eq!(state(&waiting), ("awaiting_approval", ""));
         assert!(agent.owed().await.is_empty());
         let mut people = Vec::new();
-        for _ in 0..6 {
-            people.push(app.client_with_role(&admin, "analyst").await);
+        for n in 0..6 {
+            people.push(app.person(&admin, &format!("analyst-{n}"), "analyst").await);
         }
         say(&people[0], &waiting, "approve").await.is(200);
         say(&people[0], &waiting, "approve").await.is_problem(409);
@@ -169,7 +169,8 @@ on_both_databases! {
         let (app, admin, agent) = with_policy(database, |policy| policy["mode"] = json!("approve")).await;
         let rejected = response(&admin, "1", "203.0.113.1").await;
         say(&admin, &rejected, "reject").await.is(200);
-        say(&admin, &rejected, "approve").await.is_problem(409);
+        let person = app.person(&admin, "alice", "analyst").await;
+        say(&person, &rejected, "approve").await.is_problem(409);
         let lapses = response(&admin, "2", "203.0.113.2").await;
         let mut policy = drop_policy("enforce");
         policy["mode"] = json!("approve");

@@ -60,8 +60,8 @@ async fn says(agent: &FakeAgent, change: impl Fn(&mut CommandResult)) {
     agent.report(vec![result]).await;
 }
 
-async fn metric(admin: &Client, line: &str) -> bool {
-    admin.get("/metrics").await.text.contains(&format!("{line}\n"))
+async fn metric(admin: &Client, line: &str) {
+    admin.metrics_show(&format!("{line}\n"), true).await;
 }
 
 on_both_databases! {
@@ -91,8 +91,8 @@ on_both_databases! {
         assert_eq!((&one["items"][0]["id"], &one["next_cursor"]), (&whole["id"], &Value::Null), "{one}");
         assert_eq!(ids("outcome=failed").await, Vec::<Value>::new());
         assert_eq!(admin.get("/v1/responses?outcome=blocked").await.points_at(), ["/outcome"]);
-        assert!(metric(&admin, r#"riposte_responses_standing{policy="(by hand)",outcome="partly"} 1"#).await);
-        assert!(metric(&admin, r#"riposte_responses_standing{policy="(by hand)",outcome="in_force"} 1"#).await);
+        metric(&admin, r#"riposte_responses_standing{policy="(by hand)",outcome="partly"} 1"#).await;
+        metric(&admin, r#"riposte_responses_standing{policy="(by hand)",outcome="in_force"} 1"#).await;
         // An effect that is being lifted is in force until its agent reports otherwise.
         let over = lift(&admin, &made).await;
         assert_eq!((stands(&over), counts(&over)), (("ended", "lifted", "partly"), [2, 0, 1, 0]), "{over}");
@@ -104,8 +104,8 @@ on_both_databases! {
         agents[2].obey().await;
         let over = find(&admin, &made).await;
         assert_eq!((stands(&over), counts(&over)), (("ended", "lifted", "lifted"), [0, 0, 1, 2]), "{over}");
-        assert!(metric(&admin, r#"riposte_responses_ended_total{outcome="lifted"} 1"#).await, "in force on two of three");
-        assert!(metric(&admin, r#"riposte_responses_ended_total{outcome="failed"} 0"#).await);
+        metric(&admin, r#"riposte_responses_ended_total{outcome="lifted"} 1"#).await; // In force on two of three.
+        metric(&admin, r#"riposte_responses_ended_total{outcome="failed"} 0"#).await;
     }
 
     async fn promise_14_a_response_that_can_come_into_force_nowhere_ends_as_failed(database: Database) {
@@ -131,7 +131,7 @@ on_both_databases! {
         admin.policy(&drop_policy("drop")).await;
         let answer = admin.post("/v1/alerts", &brute_force("1", "203.0.113.7")).await.is(202);
         let made = json!({"id": answer["responses"][0]});
-        assert!(metric(&admin, r#"riposte_responses_standing{policy="drop",outcome="pending"} 1"#).await);
+        metric(&admin, r#"riposte_responses_standing{policy="drop",outcome="pending"} 1"#).await;
         let command = find(&admin, &made).await["commands"][0].clone();
         admin.post(&format!("{}/cancel", path("commands", &command)), &json!({"reason": "no"})).await.is(200);
         let failed = find(&admin, &made).await;
@@ -151,11 +151,11 @@ on_both_databases! {
         assert_eq!((stands(&failed).2, counts(&failed)), ("failed", [0, 0, 2, 0]), "{failed}");
         assert!(told(&failed, "web-01").starts_with("failed: expired: "), "{failed}");
         assert_eq!(admin.list("/v1/responses?outcome=failed").await.len(), 5);
-        assert!(metric(&admin, r#"riposte_responses_ended_total{outcome="failed"} 5"#).await);
-        assert!(metric(&admin, r#"riposte_responses_ended_total{outcome="lifted"} 0"#).await, "there from the start");
+        metric(&admin, r#"riposte_responses_ended_total{outcome="failed"} 5"#).await;
+        metric(&admin, r#"riposte_responses_ended_total{outcome="lifted"} 0"#).await; // There from the start.
         let of_policy = admin.get("/v1/policies/drop/counts").await.is(200);
         assert_eq!((&of_policy["responses"], &of_policy["ended"]), (&json!({"ended": 1}), &json!({"failed": 1})));
-        assert!(!admin.get("/metrics").await.text.contains("riposte_responses_standing{"), "nothing stands");
+        admin.metrics_show("riposte_responses_standing{", false).await;
         assert_eq!(admin.get("/v1/audit/verify").await.is(200)["intact"], true);
     }
 
@@ -166,12 +166,12 @@ on_both_databases! {
             agent.answer(Outcome::Succeeded, Some(true)).await;
         }
         assert_eq!(stands(&find(&admin, &made).await).2, "in_force");
-        assert!(metric(&admin, r#"riposte_effects{desired="in_force",actual="in_force"} 2"#).await);
+        metric(&admin, r#"riposte_effects{desired="in_force",actual="in_force"} 2"#).await;
         admin.delete(&format!("/v1/agents/{}", agents[0].id), None).await.is(204);
         let part = find(&admin, &made).await;
         assert_eq!((stands(&part), counts(&part)), (("active", "", "partly"), [1, 0, 1, 0]), "{part}");
         assert!(told(&part, "web-01").starts_with("failed: revoked: what is in force there ends by "), "{part}");
-        assert!(metric(&admin, r#"riposte_effects{desired="in_force",actual="in_force"} 1"#).await, "of the other agent");
+        metric(&admin, r#"riposte_effects{desired="in_force",actual="in_force"} 1"#).await; // Of the other agent.
         for agent in &agents {
             let listed = admin.list(&format!("/v1/effects?agent_id={}", agent.id)).await;
             assert_eq!(listed[0]["agent_revoked"], agent.id == agents[0].id, "{listed:?}");
@@ -181,8 +181,8 @@ on_both_databases! {
         admin.delete(&format!("/v1/agents/{}", agents[1].id), None).await.is(204);
         let failed = find(&admin, &made).await;
         assert_eq!((stands(&failed), counts(&failed)), (("ended", "failed", "failed"), [0, 0, 2, 0]), "{failed}");
-        assert!(!admin.get("/metrics").await.text.contains("riposte_effects{"), "nothing is known to be in force");
-        assert!(metric(&admin, r#"riposte_responses_ended_total{outcome="failed"} 1"#).await);
+        admin.metrics_show("riposte_effects{", false).await;
+        metric(&admin, r#"riposte_responses_ended_total{outcome="failed"} 1"#).await;
         app.advance(3601);
         let over = find(&admin, &made).await;
         let ended = "failed: revoked: what was in force there ended by the agent's own clock at 2026-11-24T11:00:00.000Z";
@@ -297,14 +297,14 @@ on_both_databases! {
         let polling = seen().await;
         assert_eq!((&polling["presence"], &polling["streaming"]), (&json!("polling"), &json!(false)));
         assert_eq!(polling["last_seen_at"], "2026-11-24T10:00:10.000Z", "at once, not when it is written");
-        assert!(metric(&admin, r#"riposte_agents{presence="polling"} 1"#).await);
+        metric(&admin, r#"riposte_agents{presence="polling"} 1"#).await;
         app.advance(61);
         let away = seen().await;
         assert_eq!((&away["presence"], &away["away_since"]), (&json!("away"), &json!("2026-11-24T10:00:10.000Z")));
-        assert!(metric(&admin, r#"riposte_agents{presence="away"} 1"#).await);
+        metric(&admin, r#"riposte_agents{presence="away"} 1"#).await;
         let stream = agent.stream(0).await;
         eventually("it streams", || async { (seen().await["presence"] == "streaming").then_some(()) }).await;
-        assert!(metric(&admin, r#"riposte_agents{presence="streaming"} 1"#).await);
+        metric(&admin, r#"riposte_agents{presence="streaming"} 1"#).await;
         drop(stream);
         eventually("it is away", || async { (seen().await["presence"] == "away").then_some(()) }).await;
     }

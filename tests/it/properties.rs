@@ -35,11 +35,6 @@ async fn post(admin: &Client, rule: &str, id: &str, source: &str) -> Vec<Value> 
     answer["responses"].as_array().unwrap().clone()
 }
 
-async fn key(admin: &Client, name: &str) -> Client {
-    let made = admin.post("/v1/api-keys", &json!({"name": name, "role": "analyst"})).await.is(201);
-    admin.with_key(made["key"].as_str().unwrap())
-}
-
 on_both_databases! {
     async fn no_sequence_of_concurrent_alerts_exceeds_a_rate_or_a_radius(database: Database) {
         let (app, admin) = TestApp::start_on(database).await;
@@ -82,7 +77,7 @@ on_both_databases! {
         app.enrol(&admin, "web-01", &json!({"wazuh_id": "005"})).await;
         let mut people = Vec::new();
         for n in 0..4 {
-            people.push(key(&admin, &format!("analyst-{n}")).await);
+            people.push(app.person(&admin, &format!("analyst-{n}"), "analyst").await);
         }
         for seed in 0..8_u64 {
             let mut numbers = Numbers(seed + 100);

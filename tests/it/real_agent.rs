@@ -21,22 +21,21 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
 use uuid::Uuid;
 
-use super::delivery::lift;
 use super::processes::{Agent, Manager, PATIENCE, agent_program, alert, eventually, now, text, tied};
 
 /// A manager that sends what a test wants.
-struct FakeManager {
-    key: SigningKey,
-    agent: Agent,
-    agent_id: Uuid,
+pub(super) struct FakeManager {
+    pub(super) key: SigningKey,
+    pub(super) agent: Agent,
+    pub(super) agent_id: Uuid,
     listener: TcpListener,
 }
 
-const KID: &str = "the-pinned-key";
+pub(super) const KID: &str = "the-pinned-key";
 
 impl FakeManager {
     /// Starts a fake manager and enrols a real agent at it.
-    fn start() -> Self {
+    pub(super) fn start() -> Self {
         let listener = StdListener::bind("127.0.0.1:0").unwrap();
         let (address, key, agent_id) =
             (listener.local_addr().unwrap(), SigningKey::from_seed(&[7; 32]).unwrap(), Uuid::now_v7());
@@ -53,6 +52,13 @@ impl FakeManager {
 
     /// Accepts a stream of the agent and reads its hello.
     async fn accept(&mut self) -> FakeStream {
+        let mut stream = self.connect().await;
+        assert!(matches!(stream.hear().await, FromAgent::Hello { .. }));
+        stream
+    }
+
+    /// Accepts a stream of the agent.
+    pub(super) async fn connect(&mut self) -> FakeStream {
         let accepting = async {
             loop {
                 let (connection, _) = self.listener.accept().await.unwrap();
@@ -66,9 +72,7 @@ impl FakeManager {
                 }
             }
         };
-        let mut stream = tokio::time::timeout(PATIENCE, accepting).await.expect("the agent comes");
-        assert!(matches!(stream.hear().await, FromAgent::Hello { .. }));
-        stream
+        tokio::time::timeout(PATIENCE, accepting).await.expect("the agent comes")
     }
 
     /// Returns a valid command, for a test to corrupt.
@@ -165,7 +169,7 @@ fn answer_one(listener: &StdListener, body: &str) -> String {
 }
 
 /// The fake manager's end of a stream, and what the agent has sent over it.
-struct FakeStream {
+pub(super) struct FakeStream {
     socket: WebSocketStream<TcpStream>,
     acks: Vec<Uuid>,
     results: HashMap<Uuid, CommandResult>,
@@ -173,15 +177,24 @@ struct FakeStream {
 
 impl FakeStream {
     async fn send(&mut self, commands: Vec<String>) {
-        let frame = serde_json::to_string(&ToAgent::Commands { commands }).unwrap();
+        self.send_text(serde_json::to_string(&ToAgent::Commands { commands }).unwrap()).await;
+    }
+
+    /// Sends a frame as it is.
+    pub(super) async fn send_text(&mut self, frame: String) {
         self.socket.send(Message::text(frame)).await.unwrap();
     }
 
     async fn hear(&mut self) -> FromAgent {
+        serde_json::from_str(&self.hear_text().await).unwrap()
+    }
+
+    /// Returns the next frame as it came.
+    pub(super) async fn hear_text(&mut self) -> String {
         let hearing = async {
             loop {
                 match self.socket.next().await {
-                    Some(Ok(Message::Text(text))) => return serde_json::from_str(&text).unwrap(),
+                    Some(Ok(Message::Text(text))) => return text.to_string(),
                     Some(Ok(_)) => {}
                     other => panic!("the agent went away: {other:?}"),
                 }
@@ -336,26 +349,6 @@ async fn promise_3_the_real_agent_executes_a_command_once_however_often_it_is_se
         manager.agent.run_again();
     }
     assert_eq!(manager.executed("10.3.3.3"), 1);
-}
-
-#[tokio::test]
-async fn the_real_agent_does_the_same_over_polls() {
-    let manager = Manager::start().await;
-    let api = manager.api();
-    api.make_policy("log-only", "1h").await;
-    let mut agent = Agent::enroll(&api.base, &api.make_token().await, "web-01");
-    agent.run(&["--transport", "poll"]);
-    let (response, command) = api.answer_to(&alert(1, "10.0.0.1", "web-01")).await;
-    let command = api.command_is(text(&command, "id"), "succeeded").await;
-    assert!(command["acknowledged_at"].is_string(), "{command}");
-    lift(&api, &response).await;
-    let revert = api.response(&response).await["commands"][0].clone();
-    assert_eq!(revert["op"], "revert");
-    api.command_is(text(&revert, "id"), "succeeded").await;
-    assert_eq!(
-        (agent.log().matches("log-only: applied").count(), agent.log().matches("log-only: reverted").count()),
-        (1, 1)
-    );
 }
 
 #[tokio::test]

@@ -217,15 +217,10 @@ async fn promise_11_a_row_that_cannot_be_read_holds_up_nothing_else() {
         admin.post("/v1/alerts", &brute_force(&n.to_string(), &format!("203.0.113.{n}"))).await.is(202);
     }
     assert_eq!(agent.owed().await.len(), 2);
-    let spoil = |sql: &str| {
-        let ledger = rusqlite::Connection::open(app.config.server.data_dir.join("riposte.db")).unwrap();
-        ledger.execute_batch("PRAGMA busy_timeout = 30000; PRAGMA ignore_check_constraints = ON").unwrap();
-        assert!(ledger.execute(sql, []).unwrap() > 0, "{sql} changes nothing");
-    };
-    spoil("UPDATE commands SET target_kind = 'nonsense' WHERE seq = 1");
+    app.spoil("UPDATE commands SET target_kind = 'nonsense' WHERE seq = 1").await;
     let left: Vec<String> = agent.owed().await.iter().map(|command| command.target.value().to_owned()).collect();
     assert_eq!(left, ["203.0.113.2"]);
-    spoil("UPDATE responses SET target_kind = 'nonsense' WHERE state = 'awaiting_approval'");
+    app.spoil("UPDATE responses SET target_kind = 'nonsense' WHERE state = 'awaiting_approval'").await;
     app.advance(15 * 60 + 1);
     app.in_time("the others are undone", || async {
         let ended = admin.list("/v1/responses?state=ended").await;

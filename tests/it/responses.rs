@@ -335,8 +335,7 @@ on_both_databases! {
             assert_eq!((&failing[0]["desired"], &failing[0]["actual"]), (&json!("absent"), &json!("drifted")));
             let next = json!(app.clock.now().plus(std::time::Duration::from_secs(wait)));
             assert_eq!(failing[0]["next_revert_at"], next, "after {failures} failures");
-            let metrics = admin.get("/metrics").await.text;
-            assert!(metrics.contains("riposte_effects_failing 1\n"), "{metrics}");
+            admin.metrics_show("riposte_effects_failing 1\n", true).await;
             app.advance(wait - 1);
             app.in_time("it is tried again", || async { agent.owed().await.pop() }).await;
             let begun: Timestamp = serde_json::from_value(next).unwrap();
@@ -353,7 +352,7 @@ on_both_databases! {
             (&standing["actual"], &standing["failed_reverts"], &standing["next_revert_at"]),
             (&json!("absent"), &json!(0), &Value::Null)
         );
-        assert!(admin.get("/metrics").await.text.contains("riposte_effects_failing 0\n"));
+        admin.metrics_show("riposte_effects_failing 0\n", true).await;
         assert_eq!(admin.list("/v1/effects?failing=true").await.len(), 0);
     }
 

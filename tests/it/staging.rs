@@ -96,7 +96,7 @@ on_both_databases! {
         assert_eq!(shown["stopped"], Value::Null, "{shown}");
         assert!(shown["stopped_agents"][0]["reason"].as_str().unwrap().contains("on agent web-01: 3 of 3 commands failed"));
         assert_eq!(admin.list("/v1/policies").await[0]["stopped_agents"].as_array().unwrap().len(), 1);
-        assert!(admin.get("/metrics").await.text.contains("riposte_breakers_open{scope=\"agent\"} 1\n"));
+        admin.metrics_show("riposte_breakers_open{scope=\"agent\"} 1\n", true).await;
         let goes_on = post(&admin, "b", "203.0.113.50").await;
         assert_eq!((state(&goes_on), &goes_on["agents"]), (("active", ""), &json!([agents[1].id])), "the other goes on");
         assert!(goes_on["detail"].as_str().unwrap().contains("web-01"), "{goes_on}");
@@ -278,7 +278,8 @@ on_both_databases! {
         let response = post(&admin, "a", "203.0.113.7").await;
         assert_eq!((state(&response).0, commands(&admin).await), ("awaiting_approval", 0));
         let path = format!("/v1/responses/{}/approve", response["id"].as_str().unwrap());
-        admin.post(&path, &json!({"reason": "yes"})).await.is(200);
+        let approver = app.person(&admin, "alice", "analyst").await;
+        approver.post(&path, &json!({"reason": "yes"})).await.is(200);
         assert_eq!(commands(&admin).await, 2);
         app.advance(61);
         soon("the second wave", async || commands(&admin).await == 4).await;

@@ -135,7 +135,7 @@ async fn is_served_and_shown(database: Database, transport: &str) {
         })
         .await;
     assert_eq!(row["incident"], Value::Null, "it is no incident");
-    assert!(admin.get("/metrics").await.text.contains("riposte_agents_clock_skewed 1\n"));
+    admin.metrics_show("riposte_agents_clock_skewed 1\n", true).await;
     assert!(agent.log().contains("this host's clock differs"), "{}", agent.log());
 
     // Neither a restart of the agent nor the host's own clock ends an effect early.

@@ -102,7 +102,7 @@ fn of_parameter(operation: &str, name: &str) -> Option<Value> {
     Some(match (operation, name) {
         (_, "limit") => json!({"minimum": 1, "maximum": 500, "default": 50}),
         ("policies_versions" | "audit_list", "cursor") => json!({"pattern": "^[0-9]{1,18}$"}),
-        ("policies_list" | "api_keys_list", "cursor") => return None,
+        ("policies_list" | "api_keys_list" | "users_list", "cursor") => return None,
         (_, "cursor") => json!({"format": "uuid"}),
         // The flag may have no value.
         ("health_ready", "verbose") => json!({"type": "string", "pattern": ONE_LINE}),
@@ -216,6 +216,7 @@ fn fields() -> Vec<(&'static str, Value)> {
             json!({"if": {"required": ["pipeline"], "properties": {"pipeline": {"type": "string"}}},
             "then": {"properties": {"role": {"enum": ["ingest", "engineer", "admin"]}}}}),
         ),
+        ("CreateUser.role", json!({"enum": ["viewer", "analyst", "engineer", "admin"]})),
         ("CreateToken.labels", labels(false)),
         ("ChangeAgent.labels", labels(true)),
         ("NewManualResponse.agents", json!({"minItems": 1, "items": {"format": "agent-word"}})),

@@ -111,7 +111,7 @@ fn headers_of_success(response: &mut Value) {
     let schema = response.pointer("/content/application~1json/schema/$ref").and_then(Value::as_str).unwrap_or_default();
     let name = schema.rsplit('/').next().unwrap_or_default();
     let headers = match name {
-        "PolicyView" | "ActionView" => header("ETag", "Its version, for If-Match", &json!("string")),
+        "PolicyView" | "ActionView" | "UserRow" => header("ETag", "Its version, for If-Match", &json!("string")),
         page if page.starts_with("Page_") => header("Link", "The next page, if there is one", &json!("string")),
         _ => return,
     };

@@ -5,6 +5,7 @@
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
+use super::request_id;
 use crate::domain::fault::Fault;
 use crate::engine::refusal::Refusal;
 use crate::store::StoreError;
@@ -148,7 +149,7 @@ impl ApiError {
 
     /// 500: an internal error, logged with its cause.
     pub fn internal(cause: &dyn std::fmt::Display) -> Self {
-        tracing::error!("a request failed: {cause}");
+        tracing::error!(request = request_id::current(), "a request failed: {cause}");
         Self::broken()
     }
 
@@ -203,7 +204,7 @@ impl From<StoreError> for ApiError {
         // A shared error was logged once, where it occurred.
         if answer.status.is_server_error() && !matches!(error, StoreError::Shared(_) | StoreError::Busy) {
             let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-            tracing::error!(cause, "a request failed: {error}");
+            tracing::error!(cause, request = request_id::current(), "a request failed: {error}");
         }
         answer
     }

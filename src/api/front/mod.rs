@@ -4,11 +4,13 @@
 //! In the order of a request: [`listen`] accepts a [`connection`], over [`tls`] if there is a
 //! certificate, [`auth`] finds the caller,
 //! [`limits`], [`memory`] and [`poll_slots`] bound how much one caller may ask, and [`extract`] reads the body.
-//! [`error`] turns a refusal into a response, and [`page`] returns lists.
+//! [`error`] turns a refusal into a response, and [`page`] returns lists, which [`compression`] compresses.
+//! [`request_id`] names a request in its response and in the log.
 
 pub mod address;
 pub mod auth;
 pub mod auth_failures;
+pub mod compression;
 pub mod connection;
 mod controls;
 pub mod error;
@@ -19,4 +21,5 @@ pub mod memory;
 pub mod page;
 pub mod poll_slots;
 pub mod rate_limit;
+pub mod request_id;
 pub mod tls;

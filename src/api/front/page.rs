@@ -1,10 +1,12 @@
 //! Pagination: a limit, an opaque cursor, and the URL of the next page in `Link`.
 
+use axum::Extension;
 use axum::http::{HeaderValue, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use uuid::Uuid;
 
+use super::compression::IsList;
 use super::error::{ApiError, ApiResult};
 use crate::domain::fault::Fault;
 use crate::views::page::Page;
@@ -66,7 +68,7 @@ pub fn cut<T>(mut items: Vec<T>, limit: i64, cursor_of: impl Fn(&T) -> String) -
 /// Builds a page from all `items`, with the given next cursor.
 pub fn page_until<T: Serialize>(items: Vec<T>, next_cursor: Option<String>, uri: &Uri) -> Response {
     let link = next_cursor.as_ref().map(|cursor| next_link(uri, cursor));
-    let mut response = axum::Json(Page { items, next_cursor }).into_response();
+    let mut response = (Extension(IsList), axum::Json(Page { items, next_cursor })).into_response();
     if let Some(Ok(link)) = link {
         response.headers_mut().insert(header::LINK, link);
     }

@@ -20,7 +20,7 @@ use crate::domain::response::{EndReason, Hold, ResponseEnd};
 use crate::domain::settlement::{ANSWER_TIMEOUT, CommandEnd, EffectFinding, GivenUp, last_results};
 use crate::store::database::columns::id;
 use crate::store::database::{Result, StoreError, binds, statements};
-use crate::views::words::Stored;
+use crate::views::words::StoredWord;
 
 pub(in crate::store) mod effects;
 pub(in crate::store) mod results;
@@ -73,7 +73,7 @@ struct CommandBrief {
     seq: i64,
     effect_id: String,
     response_id: String,
-    #[sqlx(try_from = "Stored<Op>")]
+    #[sqlx(try_from = "StoredWord<Op>")]
     op: Op,
     state: CommandState,
     one_shot: bool,
@@ -100,7 +100,7 @@ struct Acknowledged {
     id: String,
     agent_id: String,
     response_id: String,
-    #[sqlx(try_from = "Stored<Op>")]
+    #[sqlx(try_from = "StoredWord<Op>")]
     op: Op,
     action: String,
     target_kind: String,

@@ -60,9 +60,15 @@ impl FakeAgent {
 
     /// One poll; returns the status and the body.
     pub(crate) async fn exchange(&self, body: &Value) -> (StatusCode, Value) {
-        let answer = self.http.post(&self.poll_url).bearer_auth(self.token()).json(body).send().await.unwrap();
-        let status = answer.status();
-        (status, answer.json().await.unwrap_or_default())
+        let (status, answer) = self.exchange_text(body.to_string()).await;
+        (status, serde_json::from_str(&answer).unwrap_or_default())
+    }
+
+    /// The same, as text.
+    pub(crate) async fn exchange_text(&self, body: String) -> (StatusCode, String) {
+        let request = self.http.post(&self.poll_url).bearer_auth(self.token());
+        let answer = request.header("content-type", "application/json").body(body).send().await.unwrap();
+        (answer.status(), answer.text().await.unwrap())
     }
 
     /// One poll; returns its commands.
@@ -110,7 +116,26 @@ pub(crate) enum Heard {
 
 impl Stream<'_> {
     pub(crate) async fn say(&mut self, message: &FromAgent) {
-        self.socket.send(Message::text(serde_json::to_string(message).unwrap())).await.unwrap();
+        self.say_text(serde_json::to_string(message).unwrap()).await;
+    }
+
+    /// Sends a frame as it is.
+    pub(crate) async fn say_text(&mut self, frame: String) {
+        self.socket.send(Message::text(frame)).await.unwrap();
+    }
+
+    /// Returns the next frame as it came.
+    pub(crate) async fn hear_text(&mut self) -> String {
+        let hearing = async {
+            loop {
+                match self.socket.next().await {
+                    Some(Ok(Message::Text(text))) => return text.to_string(),
+                    Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                    other => panic!("expected a frame, not {other:?}"),
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, hearing).await.expect("something comes over the stream")
     }
 
     /// Returns the next message, or the end, within the usual patience.

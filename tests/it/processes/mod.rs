@@ -79,7 +79,16 @@ pub(crate) fn tied(program: &Path) -> Command {
     command
 }
 
+/// The manager of this build, or the one that `make compatibility` names.
+pub(crate) fn manager_program() -> PathBuf {
+    std::env::var_os("MANAGER_PROGRAM").map_or_else(|| env!("CARGO_BIN_EXE_riposte").into(), PathBuf::from)
+}
+
+/// The agent of this build, or the one that `make compatibility` names.
 pub(crate) fn agent_program() -> PathBuf {
+    if let Some(program) = std::env::var_os("AGENT_PROGRAM") {
+        return program.into();
+    }
     let program = Path::new(env!("CARGO_BIN_EXE_riposte")).with_file_name("riposte-agent");
     assert!(program.is_file(), "riposte-agent is not built beside riposte: run `cargo build --workspace` first");
     program
@@ -192,8 +201,8 @@ impl Manager {
 
     fn spawn(directory: &TempDir, address: SocketAddr, flags: &[String], wrapper: &[String]) -> Child {
         let log = directory.path().join("log");
-        let program = wrapper.iter().map(String::as_str).chain([env!("CARGO_BIN_EXE_riposte")]).collect::<Vec<_>>();
-        tied(Path::new(program[0]))
+        let program: Vec<PathBuf> = wrapper.iter().map(PathBuf::from).chain([manager_program()]).collect();
+        tied(&program[0])
             .args(&program[1..])
             .args(["serve", "--listen", &address.to_string(), "--data-dir"])
             .arg(directory.path().join("data"))
@@ -262,7 +271,7 @@ impl Manager {
 
     /// Runs the command line with this manager's key; returns whether it succeeded, and its output.
     pub(crate) fn command(&self, arguments: &[&str]) -> (bool, String) {
-        let mut command = tied(Path::new(env!("CARGO_BIN_EXE_riposte")));
+        let mut command = tied(&manager_program());
         command.args(arguments).env("RIPOSTE_MANAGER", self.base());
         if let Some(path) = authority(&self.flags) {
             command.env("RIPOSTE_CA", path);

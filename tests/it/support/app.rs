@@ -21,6 +21,9 @@ use super::{Client, Database, FakeAgent, eventually};
 /// The time at which every test begins.
 pub(crate) const NOW: &str = "2026-11-24T10:00:00Z";
 
+/// The password of every person.
+pub(crate) const PASSWORD: &str = "correct horse battery";
+
 /// A running manager.
 pub(crate) struct TestApp {
     pub(crate) base: String,
@@ -103,6 +106,18 @@ impl TestApp {
         rows
     }
 
+    /// As [`TestApp::execute`], and against the checks of SQLite's columns. It runs beside the test, whose thread the
+    /// manager needs to end its own transaction.
+    pub(crate) async fn spoil(&self, sql: &'static str) {
+        let file = self.data_dir().join("riposte.db");
+        let spoiled = tokio::task::spawn_blocking(move || {
+            let ledger = rusqlite::Connection::open(file).unwrap();
+            ledger.execute_batch("PRAGMA busy_timeout = 30000; PRAGMA ignore_check_constraints = ON").unwrap();
+            ledger.execute(sql, []).unwrap()
+        });
+        assert!(spoiled.await.unwrap() > 0, "{sql} changes nothing");
+    }
+
     /// Advances the clock.
     pub(crate) fn advance(&self, secs: u64) {
         self.clock.advance(Duration::from_secs(secs));
@@ -122,6 +137,21 @@ impl TestApp {
     pub(crate) async fn client_with_role(&self, admin: &Client, role: &str) -> Client {
         let made = admin.post("/v1/api-keys", &json!({"name": role, "role": role})).await.is(201);
         admin.with_key(made["key"].as_str().unwrap())
+    }
+
+    /// Makes a user of `role` and logs in; returns a client with the access token, which lasts for
+    /// 15 minutes.
+    pub(crate) async fn session(&self, admin: &Client, name: &str, role: &str) -> Client {
+        let user = json!({"name": name, "role": role, "password": PASSWORD});
+        admin.post("/v1/users", &user).await.is(201);
+        let tokens = admin.post("/v1/auth/token", &json!({"username": name, "password": PASSWORD})).await.is(200);
+        admin.with_key(tokens["access_token"].as_str().unwrap())
+    }
+
+    /// Makes a user of `role`; returns a client with a personal key, which lasts for 90 days.
+    pub(crate) async fn person(&self, admin: &Client, name: &str, role: &str) -> Client {
+        let session = self.session(admin, name, role).await;
+        session.personal_key("k", role).await
     }
 
     /// Enrols an agent with these labels.

@@ -94,6 +94,26 @@ impl Client {
         self.post("/v1/policies", policy).await.is(201)
     }
 
+    /// Makes a personal key of this person; returns a client with it.
+    pub(crate) async fn personal_key(&self, name: &str, role: &str) -> Self {
+        let asked = serde_json::json!({"name": name, "kind": "personal", "role": role});
+        let made = self.post("/v1/api-keys", &asked).await.is(201);
+        self.with_key(made["key"].as_str().unwrap())
+    }
+
+    pub(crate) async fn patch(&self, path: &str, body: &Value, version: &str) -> Answer {
+        Answer::to(self.request(Method::PATCH, path).json(body).header("if-match", version)).await
+    }
+
+    /// Waits until the metrics have this line, or have it no more: the ledger is read for them once a
+    /// second.
+    pub(crate) async fn metrics_show(&self, line: &str, is_there: bool) {
+        super::eventually(&format!("`{line}` is in the metrics: {is_there}"), async || {
+            (self.get("/metrics").await.text.contains(line) == is_there).then_some(())
+        })
+        .await;
+    }
+
     /// Returns the audit entries of one object: actor and verb, oldest first.
     pub(crate) async fn history(&self, noun: &str, id: &str) -> Vec<(String, String)> {
         let mut entries = self.list(&format!("/v1/audit?noun={noun}&noun_id={id}")).await;
