@@ -44,7 +44,7 @@ pub const NO_BODY: Option<&()> = None;
 /// The manager, and the credential.
 #[derive(Clone, Debug, Default, Args)]
 pub struct Remote {
-    /// URL of the manager; by default that of the context, or http://127.0.0.1:8480 without one.
+    /// URL of the manager; by default that of the context, or that of this host without one.
     #[arg(long, env = "RIPOSTE_MANAGER")]
     manager: Option<String>,
     /// Context that names the manager and holds the session; by default the current one (`riposte context`).

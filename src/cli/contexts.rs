@@ -127,9 +127,10 @@ impl Contexts {
     pub fn named(&self, name: &str) -> anyhow::Result<&ManagerContext> {
         self.contexts.get(name).with_context(|| {
             let known = self.contexts.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
-            match known.is_empty() {
-                true => format!("there is no context {name}: `riposte login` makes one"),
-                false => format!("there is no context {name}; there are: {known}"),
+            if known.is_empty() {
+                format!("there is no context {name}: `riposte login` makes one")
+            } else {
+                format!("there is no context {name}; there are: {known}")
             }
         })
     }
