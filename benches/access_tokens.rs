@@ -1,7 +1,7 @@
 //! Cost of checking an access token: at its first request, where the signature is verified, and at
 //! each further one, where the token is remembered. `docs/performance.md` says how to read it.
 
-#[expect(dead_code, reason = "each bench uses its part")]
+#[expect(dead_code, unused_imports, reason = "each bench uses its part")]
 mod load;
 
 use std::hint::black_box;
