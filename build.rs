@@ -1,5 +1,5 @@
 //! Folds functions with the same machine code into one, in released programs: generic code makes
-//! many (docs/decisions/0022-small-programs.md). The toolchain's linker for this target can.
+//! many (docs/decisions/0023-small-programs.md). The toolchain's linker for this target can.
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");

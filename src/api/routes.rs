@@ -82,7 +82,7 @@ pub(super) fn generated() -> OpenApi {
     let schema = <Problem as utoipa::PartialSchema>::schema();
     components.schemas.insert("Problem".into(), schema);
     components.schemas.insert("Fault".into(), <crate::domain::fault::Fault as utoipa::PartialSchema>::schema());
-    for (name, format) in [("api_key", "rip_ID_SECRET"), ("agent_token", "JWT")] {
+    for (name, format) in [("api_key", "rip_ID_SECRET"), ("access_token", "JWT"), ("agent_token", "JWT")] {
         let mut scheme = Http::new(HttpAuthScheme::Bearer);
         scheme.bearer_format = Some(format.into());
         components.security_schemes.insert(name.into(), RefOr::T(SecurityScheme::Http(scheme)));
@@ -103,8 +103,8 @@ pub(super) fn generated() -> OpenApi {
             }
         }
     }
-    let security = SecurityRequirement::new("api_key", Vec::<String>::new());
-    OpenApiBuilder::from(api).info(info).components(Some(components)).security(Some([security])).build()
+    let security = ["api_key", "access_token"].map(|scheme| SecurityRequirement::new(scheme, Vec::<String>::new()));
+    OpenApiBuilder::from(api).info(info).components(Some(components)).security(Some(security)).build()
 }
 
 async fn within(limit: Duration, request: Request, next: Next) -> Response {

@@ -34,8 +34,12 @@ impl FailureCount {
         (!left.is_zero()).then_some(left)
     }
 
-    /// Counts a failure. Returns whether it locks where nothing was locked before.
+    /// Counts a failure. Returns whether it locks where nothing was locked before. An attempt that
+    /// was refused anyway does not count: it guessed nothing.
     pub fn fail(&mut self, now: Timestamp) -> bool {
+        if self.locked_for(now).is_some() {
+            return false;
+        }
         if self.is_forgotten(now) {
             *self = Self::default();
         }
@@ -68,7 +72,11 @@ mod tests {
         }
         assert!(count.fail(now));
         let mut waits = vec![count.locked_for(now).unwrap().as_secs()];
+        let mut now = now;
         for _ in 0..40 {
+            // While it is locked, a failure changes nothing.
+            count.fail(now);
+            now = now.plus(count.locked_for(now).unwrap());
             assert!(!count.fail(now));
             waits.push(count.locked_for(now).unwrap().as_secs());
         }

@@ -172,6 +172,8 @@ impl Engine {
         let is_locked = self.lockouts.is_locked(&attempt, now);
         let stored = stored.filter(|stored| stored.disabled_at.is_none() && !is_locked);
         let is_right = self.passwords.verify(password, stored.as_ref().map(|stored| stored.password.clone())).await?;
+        // Others that ran at the same time may have locked the user meanwhile: no burst gets more guesses.
+        let is_right = is_right && !self.lockouts.is_locked(&attempt, self.clock.now());
         let Some(stored) = stored.filter(|_| is_right) else { return Err(self.failed(&attempt, origin)) };
         let Some(secret) = &stored.totp_secret else { return Ok(Proof { attempt, stored, step: None }) };
         let Some(code) = totp.filter(|code| !code.trim().is_empty()) else { return Err(Refusal::TotpRequired) };
@@ -191,6 +193,7 @@ impl Engine {
 
     /// Counts a failed attempt and returns the one refusal for all of them.
     fn failed(&self, attempt: &Attempt, origin: LoginOrigin) -> Refusal {
+        self.metrics.unauthenticated.inc();
         let is_locked = self.lockouts.fail(attempt, self.clock.now());
         self.failed_logins.note(attempt.exists.then_some(attempt.name.as_str()), origin.address, is_locked);
         Refusal::Credentials(

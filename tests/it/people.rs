@@ -359,3 +359,25 @@ async fn logins_do_not_hold_up_other_requests() {
     let (logins, ()) = tokio::join!(logins, others);
     assert!(logins.iter().all(|answer| answer.status == 200));
 }
+
+/// Guesses at the same time: those that are under way when the user is locked are refused, also a right
+/// one, and do not prolong the wait.
+#[tokio::test]
+async fn a_burst_of_guesses_gets_no_more_than_the_free_ones() {
+    let (app, admin) = TestApp::start_with(Database::sqlite(), |config| {
+        config.server.trusted_proxies = vec!["127.0.0.1/32".into()];
+    })
+    .await;
+    app.session(&admin, "alice", "viewer").await;
+    let guess = async |n: u32| {
+        let password = if n == 19 { PASSWORD } else { "wrong" };
+        let login = json!({"username": "alice", "password": password});
+        let request = admin.request(reqwest::Method::POST, "/v1/auth/token").json(&login);
+        Answer::to(request.header("x-forwarded-for", format!("198.51.100.{n}"))).await.status
+    };
+    let statuses = futures_util::future::join_all((0..19).map(guess)).await;
+    assert_eq!(statuses, [401; 19]);
+    assert_eq!(guess(19).await, 401);
+    app.advance(1);
+    assert_eq!(guess(19).await, 200);
+}

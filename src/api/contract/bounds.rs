@@ -205,6 +205,16 @@ fn says_what_to_lift() -> Value {
     json!({ "anyOf": any_of })
 }
 
+/// A login has a name and a password, a refresh has its token alone.
+fn login_or_refresh() -> Value {
+    let (is, no) = (json!({"type": "string"}), json!({"type": "null"}));
+    json!({"oneOf": [
+        {"required": ["username", "password"], "properties": {"username": is, "password": is, "refresh_token": no}},
+        {"required": ["refresh_token"],
+            "properties": {"refresh_token": is, "username": no, "password": no, "totp": no}},
+    ]})
+}
+
 fn fields() -> Vec<(&'static str, Value)> {
     vec![
         ("LiftMany", says_what_to_lift()),
@@ -216,6 +226,7 @@ fn fields() -> Vec<(&'static str, Value)> {
             json!({"if": {"required": ["pipeline"], "properties": {"pipeline": {"type": "string"}}},
             "then": {"properties": {"role": {"enum": ["ingest", "engineer", "admin"]}}}}),
         ),
+        ("AskToken", login_or_refresh()),
         ("CreateUser.role", json!({"enum": ["viewer", "analyst", "engineer", "admin"]})),
         ("CreateToken.labels", labels(false)),
         ("ChangeAgent.labels", labels(true)),
