@@ -252,6 +252,8 @@ async fn readyz_shows_the_last_round_of_every_stage_of_the_sweep() {
         "breakers",
         "clear",
         "expire",
+        "keys",
+        "logins",
         "reload",
         "retry_reverts",
         "silence",
