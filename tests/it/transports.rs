@@ -238,7 +238,7 @@ async fn the_command_line_says_which_scheme_a_port_speaks_and_follows_no_redirec
     }
     let to = b"HTTP/1.1 301 Moved\r\nlocation: http://192.0.2.1/\r\ncontent-length: 0\r\n\r\n";
     let said = riposte(&format!("http://{}", answer_one(to)));
-    assert!(said.contains("redirects to http://192.0.2.1/, and the key is not sent there"), "{said}");
+    assert!(said.contains("redirects to http://192.0.2.1/, and the credential is not sent there"), "{said}");
 }
 
 #[tokio::test]
