@@ -3,22 +3,25 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use reqwest::header::{IF_MATCH, LOCATION};
 use reqwest::redirect::Policy;
-use reqwest::{Certificate, Client, ClientBuilder, Method, RequestBuilder, Response};
+use reqwest::{Certificate, Client, ClientBuilder, Method, RequestBuilder, Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::contexts::{self, CliSession, Contexts, ManagerContext};
 use super::output::{complain, say};
 use super::reply::{self, HTTPS_HINT, Pending, Reply, Said, is_https_refusal, stranger};
 use super::terminal::{cell, plain};
 use super::{keyfiles, unreachable};
 use crate::domain::api_key;
 use crate::views::audit::AuditProof;
+use crate::views::auth::AskToken;
 use crate::views::page::Page;
 
 /// Maximum silence of the manager.
@@ -32,15 +35,21 @@ const READY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Maximum silence while the manager reads a whole audit log: slightly longer than its own limit.
 const LONG_TIMEOUT: Duration = Duration::from_mins(11);
 
+/// Where a manager on this host listens.
+const LOCAL: &str = "http://127.0.0.1:8480";
+
 /// A request without a body.
 pub const NO_BODY: Option<&()> = None;
 
-/// The manager, and the API key.
-#[derive(Clone, Debug, Args)]
+/// The manager, and the credential.
+#[derive(Clone, Debug, Default, Args)]
 pub struct Remote {
-    /// URL of the manager.
-    #[arg(long, env = "RIPOSTE_MANAGER", default_value = "http://127.0.0.1:8480")]
-    manager: String,
+    /// URL of the manager; by default that of the context, or that of this host without one.
+    #[arg(long, env = "RIPOSTE_MANAGER")]
+    manager: Option<String>,
+    /// Context that names the manager and holds the session; by default the current one (`riposte context`).
+    #[arg(long, env = "RIPOSTE_CONTEXT", value_name = "NAME")]
+    context: Option<String>,
     /// File with an API key, such as `DATA_DIR/admin.key`.
     #[arg(long, env = "RIPOSTE_KEY_FILE")]
     key_file: Option<PathBuf>,
@@ -50,12 +59,100 @@ pub struct Remote {
     /// API key; environment variable only, because other users can see arguments.
     #[arg(long, env = "RIPOSTE_KEY", hide = true)]
     key: Option<String>,
+    #[arg(skip)]
+    target: OnceLock<Target>,
+}
+
+/// The manager that a command talks to, and with what.
+#[derive(Clone, Debug)]
+pub(super) struct Target {
+    /// Its URL, without a slash at the end.
+    pub(super) manager: String,
+    /// File with the authority of its certificate.
+    pub(super) ca: Option<PathBuf>,
+    /// Name of its context, if it has one.
+    pub(super) context: Option<String>,
+    credential: Credential,
+}
+
+#[derive(Clone, Debug)]
+enum Credential {
+    Key {
+        key: String,
+        place: String,
+    },
+    KeyFile(PathBuf),
+    /// The session in the context of that name.
+    Session(String),
+    None,
 }
 
 impl Remote {
     /// The manager at `manager`, with the key in `key_file`.
     pub fn to(manager: &str, key_file: PathBuf) -> Self {
-        Self { manager: manager.to_owned(), key_file: Some(key_file), ca: None, key: None }
+        Self { manager: Some(manager.to_owned()), key_file: Some(key_file), ..Self::default() }
+    }
+
+    /// What the arguments and the contexts say together. A context's credential goes to the
+    /// context's manager only.
+    ///
+    /// # Errors
+    /// If a context is needed and cannot be read, or does not exist; or the URL is not one.
+    pub(super) fn target(&self) -> anyhow::Result<&Target> {
+        if let Some(target) = self.target.get() {
+            return Ok(target);
+        }
+        let given = match (&self.key, &self.key_file) {
+            (Some(key), _) => Credential::Key { key: key.trim().to_owned(), place: "RIPOSTE_KEY".to_owned() },
+            (None, Some(path)) => Credential::KeyFile(path.clone()),
+            (None, None) => Credential::None,
+        };
+        let needs_none = self.manager.is_some() && !matches!(given, Credential::None) && self.context.is_none();
+        let contexts = if needs_none { Contexts::default() } else { Contexts::read()? };
+        let found = match (&self.context, &self.manager) {
+            (Some(name), _) => Some((name.as_str(), contexts.named(name)?)),
+            (None, Some(manager)) => contexts.of_manager(manager.trim()),
+            (None, None) => contexts.current()?,
+        };
+        let of_context = found.map(|(_, context)| context.manager.as_str());
+        let manager = Self::checked(self.manager.as_deref().or(of_context).unwrap_or(LOCAL))?;
+        if let (Some(name), Some(other)) = (&self.context, of_context)
+            && Self::checked(other)? != manager
+        {
+            bail!("the context {name} is of {other}, not of {manager}: its session is not sent there");
+        }
+        let credential = match (given, found) {
+            (Credential::None, Some((name, ManagerContext { session: Some(_), .. }))) => {
+                Credential::Session(name.to_owned())
+            }
+            (Credential::None, Some((_, ManagerContext { key_file: Some(path), .. }))) => {
+                Credential::KeyFile(path.clone())
+            }
+            (given, _) => given,
+        };
+        let ca = self.ca.clone().or_else(|| found.and_then(|(_, context)| context.ca.clone()));
+        let context = found.map(|(name, _)| name.to_owned());
+        Ok(self.target.get_or_init(|| Target { manager, ca, context, credential }))
+    }
+
+    /// The URL of a manager without a slash at its end, if it is valid.
+    ///
+    /// # Errors
+    /// If it is not a URL of HTTP.
+    pub(super) fn checked(manager: &str) -> anyhow::Result<String> {
+        let manager = manager.trim().trim_end_matches('/');
+        match manager.split_once("://") {
+            Some((scheme, _)) if ["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) => {
+                Ok(manager.to_owned())
+            }
+            Some(_) => bail!("{manager} has an unsupported scheme: write http:// or https://"),
+            None => bail!("{manager} has no scheme: write http:// or https:// before it, such as http://{manager}"),
+        }
+    }
+
+    /// URL of the manager, for messages.
+    fn manager(&self) -> anyhow::Result<&str> {
+        Ok(&self.target()?.manager)
     }
 
     /// What a GET of `path` returns.
@@ -74,14 +171,21 @@ impl Remote {
         self.send(Method::POST, path, None, Some(body)).await?.done()
     }
 
-    fn key(&self) -> anyhow::Result<String> {
-        let (key, place) = match (&self.key, &self.key_file) {
-            (Some(key), _) => (key.trim().to_owned(), "RIPOSTE_KEY".to_owned()),
-            (None, Some(path)) => {
+    /// The credential of a request: a key, or the access token of a session.
+    async fn bearer(&self) -> anyhow::Result<String> {
+        let (key, place) = match &self.target()?.credential {
+            Credential::Session(context) => {
+                return contexts::access_token(context, async |session| self.refreshed(session).await).await;
+            }
+            Credential::Key { key, place } => (key.clone(), place.clone()),
+            Credential::KeyFile(path) => {
                 let place = path.display().to_string();
                 (key_file(path).with_context(|| format!("the key file {place}"))?, place)
             }
-            (None, None) => bail!("an API key is required: --key-file DATA_DIR/admin.key, or RIPOSTE_KEY"),
+            Credential::None => bail!(
+                "no credential for {}: `riposte login`, --key-file DATA_DIR/admin.key, or RIPOSTE_KEY",
+                self.manager()?
+            ),
         };
         // A key that is not a valid header value would fail without naming the key.
         match api_key::form_fault(&key) {
@@ -90,24 +194,48 @@ impl Remote {
         }
     }
 
-    /// Whether an API key was configured. Without one the command does not contact a manager.
-    pub fn has_key(&self) -> bool {
-        self.key.is_some() || self.key_file.is_some()
+    /// The next session for the present one.
+    async fn refreshed(&self, session: &CliSession) -> anyhow::Result<CliSession> {
+        let asked = AskToken { refresh_token: Some(session.refresh_token.clone()), ..AskToken::default() };
+        let reply = self.post_unsigned("/v1/auth/token", &asked).await?;
+        if reply.status == StatusCode::UNAUTHORIZED {
+            bail!("the session of {} at {} has ended: `riposte login`", session.username, self.manager()?);
+        }
+        Ok(CliSession::new(session.username.clone(), reply.done()?))
+    }
+
+    /// Whether there is a credential. Without one a command that can do without does not contact a
+    /// manager.
+    pub fn has_credential(&self) -> bool {
+        self.target().is_ok_and(|target| !matches!(target.credential, Credential::None))
     }
 
     /// A request that is not sent yet. Its time limit applies to silence, not to the whole
     /// response.
     ///
     /// # Errors
-    /// If there is no key.
-    pub fn request(&self, method: Method, path: &str) -> anyhow::Result<RequestBuilder> {
-        self.request_within(TIMEOUT, method, path)
+    /// If there is no credential.
+    pub async fn request(&self, method: Method, path: &str) -> anyhow::Result<RequestBuilder> {
+        self.request_within(TIMEOUT, method, path).await
     }
 
-    fn request_within(&self, silence: Duration, method: Method, path: &str) -> anyhow::Result<RequestBuilder> {
-        let url = format!("{}{path}", self.address()?);
+    async fn request_within(&self, silence: Duration, method: Method, path: &str) -> anyhow::Result<RequestBuilder> {
+        Ok(self.unsigned(silence, method, path)?.bearer_auth(self.bearer().await?))
+    }
+
+    fn unsigned(&self, silence: Duration, method: Method, path: &str) -> anyhow::Result<RequestBuilder> {
+        let url = format!("{}{path}", self.manager()?);
         let client = self.client(|builder| builder.connect_timeout(CONNECT_TIMEOUT).read_timeout(silence))?;
-        Ok(client.request(method, &url).bearer_auth(self.key()?))
+        Ok(client.request(method, &url))
+    }
+
+    /// Posts `body` to `path` without a credential: the body holds one.
+    ///
+    /// # Errors
+    /// As [`Remote::send`].
+    pub(super) async fn post_unsigned(&self, path: &str, body: &impl Serialize) -> anyhow::Result<Reply> {
+        let request = self.unsigned(TIMEOUT, Method::POST, path)?.json(body);
+        Reply::read(self.start(request).await?).await
     }
 
     /// Sends `method` on `path`; `version` is sent as `If-Match`. An error status is a result, not
@@ -122,7 +250,7 @@ impl Remote {
         version: Option<i64>,
         body: Option<&impl Serialize>,
     ) -> anyhow::Result<Reply> {
-        let mut request = self.request(method, path)?;
+        let mut request = self.request(method, path).await?;
         if let Some(version) = version {
             request = request.header(IF_MATCH, format!("\"{version}\""));
         }
@@ -137,8 +265,9 @@ impl Remote {
     /// # Errors
     /// If the manager cannot be reached.
     pub async fn start(&self, request: RequestBuilder) -> anyhow::Result<Pending> {
+        let manager = self.manager()?;
         let (client, request) = request.build_split();
-        let unsent = |error| anyhow::anyhow!(unreachable::words(&self.manager, &error, TIMEOUT));
+        let unsent = |error| anyhow::anyhow!(unreachable::words(manager, &error, TIMEOUT));
         let request = request.map_err(unsent)?;
         let operation = format!("{} {}", request.method(), request.url().path());
         let mut answer = std::pin::pin!(client.execute(request));
@@ -154,23 +283,12 @@ impl Remote {
         };
         let answer = answer.map_err(|error| {
             let silence = if error.is_connect() { CONNECT_TIMEOUT } else { TIMEOUT };
-            anyhow::anyhow!(unreachable::words(&self.manager, &error, silence))
+            anyhow::anyhow!(unreachable::words(manager, &error, silence))
         })?;
-        if let Some(why) = self.redirect(&answer) {
-            bail!("{why}, and the key is not sent there: use the final address");
+        if let Some(why) = redirect(manager, &answer) {
+            bail!("{why}, and the credential is not sent there: use the final address");
         }
         Ok(Pending { response: answer, operation })
-    }
-
-    /// The target of a redirect, in words.
-    fn redirect(&self, answer: &Response) -> Option<String> {
-        let to = || {
-            let to = answer.headers().get(LOCATION)?;
-            Some(String::from_utf8_lossy(to.as_bytes()).escape_debug().to_string())
-        };
-        let is_redirect = answer.status().is_redirection();
-        let to = is_redirect.then(|| to().unwrap_or_else(|| "an address that it does not name".into()))?;
-        Some(format!("{} redirects to {to}", self.manager))
     }
 
     /// An HTTP client that trusts the authority of `--ca`, or the system's, and follows no redirects.
@@ -179,7 +297,7 @@ impl Remote {
     /// If the file cannot be read or holds no certificate.
     fn client(&self, with: impl Fn(ClientBuilder) -> ClientBuilder) -> anyhow::Result<Client> {
         let builder = || with(Client::builder().redirect(Policy::none()));
-        let Some(path) = &self.ca else {
+        let Some(path) = &self.target()?.ca else {
             // A system without authorities can still reach a manager over plain HTTP.
             return Ok(builder().build().or_else(|_| builder().tls_certs_only([]).build())?);
         };
@@ -190,29 +308,17 @@ impl Remote {
         Ok(builder().tls_certs_only(authority).build()?)
     }
 
-    /// The configured URL, if it is valid.
-    fn address(&self) -> anyhow::Result<&str> {
-        let manager = self.manager.trim().trim_end_matches('/');
-        match manager.split_once("://") {
-            Some((scheme, _)) if ["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) => {
-                Ok(manager)
-            }
-            Some(_) => bail!("{manager} has an unsupported scheme: write http:// or https://"),
-            None => bail!("{manager} has no scheme: write http:// or https:// before it, such as http://{manager}"),
-        }
-    }
-
     /// The manager's readiness problems, or that no manager answers; `None` if it is ready.
     ///
     /// # Errors
     /// If the response is not a readiness report.
     async fn not_ready(&self) -> anyhow::Result<Option<String>> {
-        let url = format!("{}/readyz", self.address()?);
+        let manager = self.manager()?;
+        let url = format!("{manager}/readyz");
         let client = self.client(|builder| builder.timeout(READY_TIMEOUT))?;
         let answer = client.get(&url).send().await;
-        let answer =
-            answer.map_err(|error| anyhow::anyhow!(unreachable::words(&self.manager, &error, READY_TIMEOUT)))?;
-        if let Some(why) = self.redirect(&answer) {
+        let answer = answer.map_err(|error| anyhow::anyhow!(unreachable::words(manager, &error, READY_TIMEOUT)))?;
+        if let Some(why) = redirect(manager, &answer) {
             return Ok(Some(format!("{why}: use the final address")));
         }
         let status = answer.status();
@@ -225,7 +331,7 @@ impl Remote {
         }
         Ok(Some(match serde_json::from_slice(&bytes).ok().and_then(|body| reply::problem(&body)) {
             Some(problem) => format!("not ready: {}", problem.detail),
-            None => stranger(&self.manager, &status.to_string()),
+            None => stranger(manager, &status.to_string()),
         }))
     }
 
@@ -245,6 +351,17 @@ impl Remote {
             }
         }
     }
+}
+
+/// The target of a redirect, in words.
+fn redirect(manager: &str, answer: &Response) -> Option<String> {
+    let to = || {
+        let to = answer.headers().get(LOCATION)?;
+        Some(String::from_utf8_lossy(to.as_bytes()).escape_debug().to_string())
+    };
+    let is_redirect = answer.status().is_redirection();
+    let to = is_redirect.then(|| to().unwrap_or_else(|| "an address that it does not name".into()))?;
+    Some(format!("{manager} redirects to {to}"))
 }
 
 /// Escapes a path segment or query value.
@@ -291,7 +408,7 @@ pub async fn status(remote: Remote) -> anyhow::Result<ExitCode> {
 
 /// `riposte audit verify`
 pub async fn verify(remote: Remote, json: bool) -> anyhow::Result<ExitCode> {
-    let request = remote.request_within(LONG_TIMEOUT, Method::GET, "/v1/audit/verify")?;
+    let request = remote.request_within(LONG_TIMEOUT, Method::GET, "/v1/audit/verify").await?;
     let proof: Said<AuditProof> = Reply::read(remote.start(request).await?).await?.done()?;
     let AuditProof { entries, intact, broken_at } = proof.view;
     if json {

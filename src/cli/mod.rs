@@ -5,7 +5,10 @@ pub mod agent;
 pub mod alert;
 pub mod backup;
 pub mod client;
+pub mod context;
+pub mod contexts;
 pub mod demo;
+pub mod key;
 pub mod keyfiles;
 pub mod manual;
 mod output;
@@ -13,10 +16,12 @@ pub mod policy;
 pub mod reply;
 pub mod response;
 pub mod serve;
+pub mod session;
 pub mod signing;
 pub mod terminal;
 mod tls;
 pub mod unreachable;
+pub mod user;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -55,6 +60,21 @@ enum Command {
     /// Manage policies, in files and on a manager.
     #[command(subcommand)]
     Policy(Box<policy::PolicyCommand>),
+    /// Log in as a person, and store the session in a context.
+    Login(session::LoginArgs),
+    /// End the session at the manager, and forget it here.
+    Logout(Remote),
+    /// Show who this manager takes the caller for, and the rights.
+    Whoami(session::WhoamiArgs),
+    /// Manage people, and one's own password and one-time codes.
+    #[command(subcommand)]
+    User(user::UserCommand),
+    /// Manage API keys.
+    #[command(subcommand)]
+    Key(key::KeyCommand),
+    /// Manage the contexts of this account: managers, and sessions there.
+    #[command(subcommand)]
+    Context(context::ContextCommand),
     /// Verify the audit log.
     #[command(subcommand)]
     Audit(AuditCommand),
@@ -128,6 +148,12 @@ pub fn run() -> ExitCode {
         Command::Response(command) => block_on(response::run(command)),
         Command::Agent(command) => block_on(agent::run(command)),
         Command::Policy(command) => block_on(policy::run(*command)),
+        Command::Login(args) => block_on(session::login(args)),
+        Command::Logout(remote) => block_on(session::logout(remote)),
+        Command::Whoami(args) => block_on(session::whoami(args)),
+        Command::User(command) => block_on(user::run(command)),
+        Command::Key(command) => block_on(key::run(command)),
+        Command::Context(command) => block_on(context::run(command)),
         Command::Audit(AuditCommand::Verify { remote, json }) => block_on(client::verify(remote, json)),
         Command::Backup { store, to } => block_on(backup::backup(store, to)),
         Command::Restore { from, data_dir } => block_on(backup::restore(from, data_dir)),

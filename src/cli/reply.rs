@@ -102,6 +102,12 @@ impl Reply {
         self.refused().map_or(Ok(()), |why| bail!(why))
     }
 
+    /// The word of the manager's problem, such as `forbidden`; `None` if it did not refuse.
+    pub fn problem_word(&self) -> Option<String> {
+        let problem = problem(&self.body).filter(|_| !self.status.is_success())?;
+        problem.kind.strip_prefix(PROBLEM).map(|word| word.trim_start_matches(':').to_owned())
+    }
+
     /// Why the manager refused; `None` if it did not.
     pub fn refused(&self) -> Option<String> {
         let problem = problem(&self.body).filter(|_| !self.status.is_success());

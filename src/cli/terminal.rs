@@ -74,6 +74,25 @@ pub fn is_confirmed(question: &str) -> bool {
     read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
 }
 
+/// Asks for a line of text.
+///
+/// # Errors
+/// If the input has ended.
+pub fn ask(question: &str) -> anyhow::Result<String> {
+    let _ = write!(std::io::stderr(), "{}: ", plain(question));
+    let mut answer = String::new();
+    anyhow::ensure!(std::io::stdin().read_line(&mut answer)? > 0, "the input has ended");
+    Ok(answer.trim().to_owned())
+}
+
+/// Asks for a secret, which the terminal does not show.
+///
+/// # Errors
+/// If there is no terminal.
+pub fn ask_secret(question: &str) -> anyhow::Result<String> {
+    Ok(rpassword::prompt_password(format!("{}: ", plain(question)))?)
+}
+
 /// Reports a missing `--yes` in a script.
 pub fn needs_yes(what: &str) -> std::process::ExitCode {
     complain(&format!(

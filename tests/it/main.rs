@@ -56,6 +56,7 @@ mod field_agent;
 mod headers;
 mod health;
 mod log;
+mod login_cli;
 mod nodes;
 mod own_ids;
 mod real_agent;

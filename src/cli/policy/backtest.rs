@@ -32,7 +32,7 @@ pub(super) async fn run(args: Backtest) -> anyhow::Result<ExitCode> {
     };
     let policy = entry.document.content.clone();
     let body = NewBacktest { policy, since, until, samples: Some(samples.into()) };
-    let request = remote.request(Method::POST, "/v1/policies/backtest")?;
+    let request = remote.request(Method::POST, "/v1/policies/backtest").await?;
     let pending = remote.start(request.header(ACCEPT, "application/x-ndjson").json(&body)).await?;
     let is_streamed = pending.response.status().is_success();
     let report: Said<BacktestReport> =

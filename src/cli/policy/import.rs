@@ -44,7 +44,7 @@ pub(super) async fn run(args: ImportArgs) -> anyhow::Result<ExitCode> {
         return Ok(needs_yes("policy import"));
     }
     let of = wazuh_manager.map_or_else(String::new, |name| format!("&wazuh_manager={}", segment(&name)));
-    let request = remote.request(Method::POST, &format!("/v1/policies/import?dry_run=true{of}"))?;
+    let request = remote.request(Method::POST, &format!("/v1/policies/import?dry_run=true{of}")).await?;
     let request = request.header(CONTENT_TYPE, "application/xml").body(joined.bytes.clone());
     let Said { json: said, view }: Said<Import> = Reply::read(remote.start(request).await?).await?.done()?;
     let mut imported = Imports::of(view)?;

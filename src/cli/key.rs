@@ -1,0 +1,122 @@
+//! `riposte key`: API keys, of programs and of oneself.
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Subcommand;
+use reqwest::Method;
+
+use super::client::{NO_BODY, Remote, segment};
+use super::output::{complain, say};
+use super::reply::Said;
+use super::terminal::{cell, plain, table};
+use crate::domain::duration::Span;
+use crate::domain::principal::Role;
+use crate::views::keys::{CreateKey, CreatedKey, KeyKind, KeyView};
+
+/// API keys.
+#[derive(Debug, Subcommand)]
+pub enum KeyCommand {
+    /// List API keys: all of them, or one's own without the right to administer.
+    List {
+        /// Which manager.
+        #[command(flatten)]
+        remote: Remote,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make an API key and print it; it is not shown again.
+    Add {
+        /// Which manager.
+        #[command(flatten)]
+        remote: Remote,
+        /// Purpose of the key.
+        name: String,
+        /// What the key may do: viewer, analyst, engineer, admin or ingest.
+        #[arg(long, value_parser = role)]
+        role: Role,
+        /// Make a key of one's own: its requests are the person's. Without it, the key is of a program.
+        #[arg(long)]
+        personal: bool,
+        /// Pipeline whose alerts the key sends.
+        #[arg(long)]
+        pipeline: Option<String>,
+        /// Validity; by default until revoked, or 90d with --personal.
+        #[arg(long)]
+        expires_in: Option<Span>,
+    },
+    /// Revoke an API key, at once.
+    Revoke {
+        /// Which manager.
+        #[command(flatten)]
+        remote: Remote,
+        /// Id of the key.
+        id: String,
+    },
+}
+
+/// Parses the name of a role.
+pub(super) fn role(word: &str) -> Result<Role, String> {
+    let known = Role::ALL.map(Role::as_str).join(", ");
+    Role::parse(word).ok_or_else(|| format!("there is no such role; there are: {known}"))
+}
+
+/// Runs one of them.
+///
+/// # Errors
+/// If the manager cannot be asked, or refuses.
+pub async fn run(command: KeyCommand) -> anyhow::Result<ExitCode> {
+    match command {
+        KeyCommand::List { remote, json } => list(remote, json).await?,
+        KeyCommand::Add { remote, name, role, personal, pipeline, expires_in } => {
+            let kind = if personal { KeyKind::Personal } else { KeyKind::Service };
+            let asked = CreateKey { name, kind, role, pipeline, expires_in };
+            let made: CreatedKey = remote.post("/v1/api-keys", &asked).await?;
+            say(&plain(&made.key.context("the manager returned no key")?));
+            if let Some(at) = made.expires_at {
+                complain(&plain(&format!("riposte: the key {} is valid until {at}", made.id)));
+            }
+        }
+        KeyCommand::Revoke { remote, id } => {
+            let path = format!("/v1/api-keys/{}", segment(&id));
+            remote.send(Method::DELETE, &path, None, NO_BODY).await?.accepted()?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn list(remote: Remote, json: bool) -> anyhow::Result<()> {
+    let keys: Vec<Said<KeyView>> = remote.items("/v1/api-keys").await?;
+    if json {
+        for key in &keys {
+            say(&key.json.to_string());
+        }
+        return Ok(());
+    }
+    let rows: Vec<Vec<String>> = keys.iter().map(|said| row(&said.view)).collect();
+    table(&["id", "name", "role", "of", "valid until", "last used"], &rows);
+    Ok(())
+}
+
+fn row(view: &KeyView) -> Vec<String> {
+    let key = &view.key;
+    let owner = match (&key.user, &key.pipeline) {
+        (Some(user), _) => format!("user {user}"),
+        (None, Some(pipeline)) => format!("pipeline {pipeline}"),
+        (None, None) => "a service".to_owned(),
+    };
+    let validity = match (key.revoked_at, key.expires_at) {
+        (Some(at), _) => format!("revoked {at}"),
+        (None, Some(at)) if view.expires_soon => format!("{at}  EXPIRES SOON"),
+        (None, Some(at)) => at.to_string(),
+        (None, None) => "until revoked".to_owned(),
+    };
+    let used = match key.last_used_at {
+        Some(at) => format!("{at} from {}", cell(key.last_used_from.as_deref())),
+        None => "never".to_owned(),
+    };
+    [key.id.clone(), key.name.clone(), key.role.as_str().to_owned(), owner, validity, used]
+        .map(|text| plain(&text))
+        .into()
+}

@@ -1,0 +1,212 @@
+//! `riposte user`: the people who may log in, and one's own password and one-time codes.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, bail};
+use clap::Subcommand;
+use reqwest::Method;
+
+use super::client::{NO_BODY, Remote, segment};
+use super::contexts::Contexts;
+use super::key::role;
+use super::output::{complain, say};
+use super::reply::Said;
+use super::session::{change_password, new_password, secret};
+use super::terminal::{ask, can_ask, cell, plain, table};
+use crate::domain::principal::Role;
+use crate::views::auth::{AskToken, NewTotp, TotpCode};
+use crate::views::users::{ChangeUser, CreateUser, CreatedUser, NewPassword, ResetPassword, UserRow};
+
+/// People.
+#[derive(Debug, Subcommand)]
+pub enum UserCommand {
+    /// List the people.
+    List {
+        /// Which manager.
+        #[command(flatten)]
+        remote: Remote,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Add a person, and print a temporary password unless one is given.
+    Add {
+        /// Which manager.
+        #[command(flatten)]
+        remote: Remote,
+        /// Login name, which the person keeps for ever.
+        name: String,
+        /// What the person may do: viewer, analyst, engineer or admin.
+        #[arg(long, value_parser = role)]
+        role: Role,
+        /// File with a password; without it, a temporary one is printed.
+        #[arg(long, value_name = "FILE")]
+        password_file: Option<PathBuf>,
+    },
+    /// Change a person's role, or whether the person can log in.
+    Set {
+        /// Which manager.
+        #[command(flatten)]
+        remote: Remote,
+        /// Login name.
+        name: String,
+        /// New role.
+        #[arg(long, value_parser = role)]
+        role: Option<Role>,
+        /// End the person's sessions and stop the person's keys.
+        #[arg(long, conflicts_with = "enable")]
+        disable: bool,
+        /// Let the person log in again.
+        #[arg(long)]
+        enable: bool,
+    },
+    /// Give a person a new temporary password and print it; ends the person's sessions.
+    ResetPassword {
+        /// Which manager.
+        #[command(flatten)]
+        remote: Remote,
+        /// Login name.
+        name: String,
+        /// Remove the one-time codes too, for a person who lost the device.
+        #[arg(long)]
+        remove_totp: bool,
+    },
+    /// Disable a person for ever. The name is never given to another person.
+    Revoke {
+        /// Which manager.
+        #[command(flatten)]
+        remote: Remote,
+        /// Login name.
+        name: String,
+    },
+    /// Change one's own password.
+    Password {
+        /// Which manager.
+        #[command(flatten)]
+        remote: Remote,
+        /// Login name; by default that of the session.
+        #[arg(long)]
+        username: Option<String>,
+        /// File with the present password; asked for if absent.
+        #[arg(long, value_name = "FILE")]
+        password_file: Option<PathBuf>,
+        /// File with the new password; asked for if absent.
+        #[arg(long, value_name = "FILE")]
+        new_password_file: Option<PathBuf>,
+        /// One-time code, if the login needs one.
+        #[arg(long, value_name = "CODE")]
+        totp: Option<String>,
+    },
+    /// Set up or remove one's own one-time codes.
+    Totp {
+        /// Which manager.
+        #[command(flatten)]
+        remote: Remote,
+        /// A present code: removes the one-time codes.
+        #[arg(long, value_name = "CODE")]
+        remove: Option<String>,
+    },
+}
+
+/// Runs one of them.
+///
+/// # Errors
+/// If the manager cannot be asked, or refuses.
+pub async fn run(command: UserCommand) -> anyhow::Result<ExitCode> {
+    match command {
+        UserCommand::List { remote, json } => list(remote, json).await?,
+        UserCommand::Add { remote, name, role, password_file } => {
+            let password = password_file.map(|path| secret(Some(&path), "password", "--password-file")).transpose()?;
+            let made: CreatedUser = remote.post("/v1/users", &CreateUser { name, role, password }).await?;
+            print_temporary(&made.user.name, made.temporary_password);
+        }
+        UserCommand::Set { remote, name, role, disable, enable } => {
+            let path = format!("/v1/users/{}", segment(&name));
+            let user: UserRow = remote.get(&path).await?;
+            let is_disabled = (disable || enable).then_some(disable);
+            let change = ChangeUser { role, is_disabled };
+            let reply = remote.send(Method::PATCH, &path, Some(user.version), Some(&change)).await?;
+            say(&plain(&row(&reply.done()?).join("  ")));
+        }
+        UserCommand::ResetPassword { remote, name, remove_totp } => {
+            let path = format!("/v1/users/{}/reset-password", segment(&name));
+            let new: NewPassword = remote.post(&path, &ResetPassword { remove_totp }).await?;
+            print_temporary(&name, Some(new.temporary_password));
+        }
+        UserCommand::Revoke { remote, name } => {
+            let path = format!("/v1/users/{}", segment(&name));
+            remote.send(Method::DELETE, &path, None, NO_BODY).await?.accepted()?;
+        }
+        UserCommand::Password { remote, username, password_file, new_password_file, totp } => {
+            let username = username.or_else(|| of_session(&remote)).context("name the person with --username")?;
+            let password = secret(password_file.as_deref(), "present password", "--password-file")?;
+            let new = new_password(new_password_file.as_deref())?;
+            let asked = AskToken { username: Some(username), password: Some(password), totp, refresh_token: None };
+            change_password(&remote, &asked, &new).await?;
+            complain("riposte: the password is changed; other sessions have ended: `riposte login`");
+        }
+        UserCommand::Totp { remote, remove: Some(code) } => {
+            let body = TotpCode { code };
+            remote.send(Method::DELETE, "/v1/auth/totp", None, Some(&body)).await?.accepted()?;
+        }
+        UserCommand::Totp { remote, remove: None } => set_up_totp(&remote).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn set_up_totp(remote: &Remote) -> anyhow::Result<()> {
+    if !can_ask() {
+        bail!("the input is not a terminal: one-time codes are set up by a person at one");
+    }
+    let reply = remote.send(Method::POST, "/v1/auth/totp", None, NO_BODY).await?;
+    let NewTotp { secret, otpauth_uri } = reply.done()?;
+    say(&plain(&format!("secret for the authenticator: {secret}")));
+    say(&plain(&otpauth_uri));
+    let body = TotpCode { code: ask("the code that it shows now")? };
+    remote.send(Method::POST, "/v1/auth/totp/confirm", None, Some(&body)).await?.accepted()?;
+    say("logins need a one-time code from now on");
+    Ok(())
+}
+
+/// The person of the session of this context.
+fn of_session(remote: &Remote) -> Option<String> {
+    let name = remote.target().ok()?.context.clone()?;
+    Some(Contexts::read().ok()?.named(&name).ok()?.session.clone()?.username)
+}
+
+/// Prints a temporary password alone, so that a script can take it.
+fn print_temporary(name: &str, password: Option<String>) {
+    if let Some(password) = password {
+        say(&plain(&password));
+        complain(&plain(&format!("riposte: this is {name}'s temporary password; the first login asks for another")));
+    }
+}
+
+async fn list(remote: Remote, json: bool) -> anyhow::Result<()> {
+    let users: Vec<Said<UserRow>> = remote.items("/v1/users").await?;
+    if json {
+        for user in &users {
+            say(&user.json.to_string());
+        }
+        return Ok(());
+    }
+    let rows: Vec<Vec<String>> = users.iter().map(|said| row(&said.view)).collect();
+    table(&["name", "role", "state", "one-time codes", "last login"], &rows);
+    Ok(())
+}
+
+fn row(user: &UserRow) -> Vec<String> {
+    let state = match (user.deleted_at, user.disabled_at) {
+        (Some(at), _) => format!("revoked {at}"),
+        (None, Some(at)) => format!("disabled {at}"),
+        (None, None) if user.must_change_password => "temporary password".to_owned(),
+        (None, None) => "enabled".to_owned(),
+    };
+    let login = match user.last_login_at {
+        Some(at) => format!("{at} from {}", cell(user.last_login_from.as_deref())),
+        None => "never".to_owned(),
+    };
+    let codes = if user.has_totp { "yes" } else { "no" };
+    [user.name.clone(), user.role.as_str().to_owned(), state, codes.to_owned(), login].map(|text| plain(&text)).into()
+}
