@@ -35,7 +35,7 @@ pub struct SigningKey {
 
 impl std::fmt::Debug for SigningKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SigningKey").field("public", &self.public).finish_non_exhaustive()
+        f.debug_struct("SigningKey").field("seed", &"[redacted]").field("public", &self.public).finish_non_exhaustive()
     }
 }
 
@@ -127,6 +127,10 @@ mod tests {
         assert_eq!(VerifyingKey::parse(public), Ok(key.verifying_key()));
         assert_eq!(VerifyingKey::parse(&format!("{public}=")), Ok(key.verifying_key()), "padding is allowed");
         assert!(format!("{key:?}").contains("[redacted]"), "a log must not show it: {key:?}");
+        let derived = key.derive("one purpose").unwrap().verifying_key();
+        assert_eq!(derived, key.derive("one purpose").unwrap().verifying_key());
+        assert_ne!(derived, key.derive("another purpose").unwrap().verifying_key());
+        assert_ne!(derived, key.verifying_key());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Access tokens of people's sessions: JWS with EdDSA (`protocol/src/jws.rs`), of a `typ` of their
 //! own, so that no agent's token or command can pass for one. Their keys follow from the manager's
 //! signing key and the number of the period, so nothing is stored and every manager of a ledger has
-//! the same ones (`docs/decisions/0023-access-token-keys-are-derived.md`).
+//! the same ones (`docs/decisions/0024-access-token-keys-are-derived.md`).
 
 use std::time::Duration;
 
