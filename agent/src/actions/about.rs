@@ -1,5 +1,5 @@
-//! The description of an action. The manager's table, the capabilities, the checks before an
-//! execution and `docs/actions.md` are made from it. Data only.
+//! The description of an action. The capabilities, the checks before an execution and
+//! `docs/actions.md` are made from it; a test compares the manager's table with that page. Data only.
 
 use riposte_protocol::target::{Target, TargetKind};
 

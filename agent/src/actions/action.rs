@@ -1,5 +1,6 @@
 //! What an action is: one file of this folder implements it.
 
+use std::any::Any;
 use std::borrow::Cow;
 
 use futures_util::future::BoxFuture;
@@ -17,7 +18,7 @@ pub type Step<'a, T> = BoxFuture<'a, Result<T, ActionError>>;
 
 /// One action. Every step must be idempotent: it may be repeated after a crash, and an effect may
 /// be applied again to change its end.
-pub trait Action: Sync + std::fmt::Debug {
+pub trait Action: Any + Sync + std::fmt::Debug {
     /// Its description.
     fn about(&self) -> &About;
 
