@@ -189,6 +189,14 @@ on_both_databases! {
         app.advance(3599);
         let targets: Vec<String> = agent.owed().await.iter().map(|c| c.target.value().to_owned()).collect();
         assert_eq!(targets, ["203.0.113.7", "203.0.113.8"]);
+        // A delivery is recorded just after the answer. One that is not recorded was not sent, as far as the ledger knows.
+        for response in [&endless, &brief] {
+            app.in_time("the delivery is recorded", || async {
+                let seen = admin.get(&path("commands", &response["commands"][0])).await.is(200);
+                (seen["state"] == "delivered").then_some(())
+            })
+            .await;
+        }
         // The lease of that delivery must end before the command can expire.
         app.advance(1);
         let applies = agent.owed().await.into_iter().filter(|command| command.op == Op::Apply);
