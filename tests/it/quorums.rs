@@ -32,6 +32,10 @@ on_both_databases! {
         let (one, two) = (session.personal_key("k", "analyst").await, session.personal_key("k", "analyst").await);
         let problem = approve(&admin, &response).await.is_problem(403);
         assert!(problem["detail"].as_str().unwrap().contains("riposte login"), "{problem}");
+        // An approval by a service key, from before there were users, counts no more.
+        let old = "INSERT INTO answers (response_id, principal, answer, reason, at)
+            SELECT id, 'key:0123456789abcdef', 'approve', '', 0 FROM responses";
+        app.execute(old).await;
         approve(&one, &response).await.is(200);
         for again in [&session, &two] {
             approve(again, &response).await.is_problem(409);

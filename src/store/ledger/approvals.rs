@@ -29,7 +29,9 @@ statements! {
     DECIDE = "INSERT INTO answers (response_id, principal, answer, reason, at) VALUES ($1, $2, $3, $4, $5)
         ON CONFLICT (response_id, principal, answer) DO NOTHING";
     AUTHOR = "SELECT changed_by FROM policy_versions WHERE name = $1 AND version = $2";
-    APPROVALS = "SELECT COUNT(*) AS count FROM answers WHERE response_id = $1 AND answer = 'approve'";
+    /// Keys of services could approve before there were users; such approvals count no more.
+    APPROVALS = "SELECT COUNT(*) AS count FROM answers WHERE response_id = $1 AND answer = 'approve'
+        AND principal LIKE 'user:%'";
     CLOSE = "UPDATE responses SET state = $2, reason = $3, detail = $4 WHERE id = $1 AND state = 'awaiting_approval'";
     ACTIVATE = "UPDATE responses SET state = 'active', until = $2, detail = $3
         WHERE id = $1 AND state = 'awaiting_approval'";
