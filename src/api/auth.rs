@@ -110,10 +110,11 @@ pub async fn change_password(
 
 /// Makes a secret for one-time codes
 ///
-/// The secret is shown once. Logins need a code only after `POST /v1/auth/totp/confirm`.
+/// Needs an access token. The secret is shown once. Logins need a code only after
+/// `POST /v1/auth/totp/confirm`.
 #[utoipa::path(post, path = "/v1/auth/totp", tag = "auth", responses((status = 200, body = NewTotp), (status = 409)))]
 pub async fn offer_totp(caller: Caller<Identify>, State(state): State<AppState>) -> ApiResult<axum::Json<NewTotp>> {
-    let user = caller.person("one-time codes belong to a person")?;
+    let user = caller.logged_in("one-time codes belong to a person")?;
     Ok(axum::Json(state.engine.offer_totp(user).await?))
 }
 
@@ -125,7 +126,7 @@ pub async fn confirm_totp(
     State(state): State<AppState>,
     body: Json<TotpCode>,
 ) -> ApiResult<StatusCode> {
-    let user = caller.person("one-time codes belong to a person")?;
+    let user = caller.logged_in("one-time codes belong to a person")?;
     state.engine.confirm_totp(user, &body.value.code).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -140,7 +141,7 @@ pub async fn remove_totp(
     State(state): State<AppState>,
     body: Json<TotpCode>,
 ) -> ApiResult<StatusCode> {
-    let user = caller.person("one-time codes belong to a person")?;
+    let user = caller.logged_in("one-time codes belong to a person")?;
     state.engine.remove_totp(user, &body.value.code, origin(caller.address)).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -30,7 +30,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
 /// Creates an API key
 ///
 /// A service key needs the right to administer. A personal key is the caller's own, who must be a
-/// person.
+/// person that has logged in: a key that was stolen makes no other one.
 #[utoipa::path(post, path = "/v1/api-keys", tag = "api keys", params(("Idempotency-Key" = Option<String>, Header)),
     request_body = CreateKey, responses((status = 201, body = CreatedKey), (status = 409)))]
 pub async fn create(
@@ -42,7 +42,7 @@ pub async fn create(
     let CreateKey { name, kind, role, pipeline, expires_in } = body.value;
     let owner = match kind {
         KeyKind::Personal => {
-            Some((caller.person("a personal key belongs to a person")?.to_owned(), caller.principal.role))
+            Some((caller.logged_in("a personal key belongs to a person")?.to_owned(), caller.principal.role))
         }
         KeyKind::Service => caller.may(Right::Administer).map(|()| None)?,
     };

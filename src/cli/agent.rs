@@ -8,9 +8,9 @@ use reqwest::Method;
 use riposte_protocol::time::difference;
 
 use super::client::Remote;
+use super::listing::Listing;
 use super::output::say;
-use super::reply::Said;
-use super::terminal::{plain, table};
+use super::terminal::plain;
 use crate::domain::duration::Span;
 use crate::domain::presence::Presence;
 use crate::views::agents::{AgentView, ChangeAgent, CreateToken, CreatedToken};
@@ -45,14 +45,7 @@ pub enum AgentCommand {
         labels: Vec<String>,
     },
     /// List the agents.
-    List {
-        /// Which manager.
-        #[command(flatten)]
-        remote: Remote,
-        /// Print JSON.
-        #[arg(long)]
-        json: bool,
-    },
+    List(Listing),
 }
 
 /// Runs one of them.
@@ -63,7 +56,10 @@ pub async fn run(command: AgentCommand) -> anyhow::Result<ExitCode> {
     match command {
         AgentCommand::Token { remote, uses, expires_in, labels } => token(remote, uses, expires_in, labels).await,
         AgentCommand::Label { remote, agent, labels } => label(remote, agent, labels).await,
-        AgentCommand::List { remote, json } => list(remote, json).await,
+        AgentCommand::List(listing) => {
+            listing.print("/v1/agents", &AGENT_COLUMNS, agent_row).await?;
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }
 
@@ -99,20 +95,6 @@ async fn label(remote: Remote, agent: String, changes: Vec<String>) -> anyhow::R
     let path = format!("/v1/agents/{id}");
     let changed: AgentView = remote.send(Method::PATCH, &path, None, Some(&body)).await?.done()?;
     say(&plain(&format!("{} {}", changed.agent.name, changed.agent.labels.as_str())));
-    Ok(ExitCode::SUCCESS)
-}
-
-/// `riposte agent list`
-async fn list(remote: Remote, json: bool) -> anyhow::Result<ExitCode> {
-    let agents: Vec<Said<AgentView>> = remote.items("/v1/agents").await?;
-    if json {
-        for agent in &agents {
-            say(&agent.json.to_string());
-        }
-    } else {
-        let rows: Vec<Vec<String>> = agents.iter().map(|agent| agent_row(&agent.view)).collect();
-        table(&AGENT_COLUMNS, &rows);
-    }
     Ok(ExitCode::SUCCESS)
 }
 

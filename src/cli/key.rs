@@ -7,9 +7,9 @@ use clap::Subcommand;
 use reqwest::Method;
 
 use super::client::{NO_BODY, Remote, segment};
+use super::listing::Listing;
 use super::output::{complain, say};
-use super::reply::Said;
-use super::terminal::{cell, plain, table};
+use super::terminal::{cell, plain};
 use crate::domain::duration::Span;
 use crate::domain::principal::Role;
 use crate::views::keys::{CreateKey, CreatedKey, KeyKind, KeyView};
@@ -18,14 +18,7 @@ use crate::views::keys::{CreateKey, CreatedKey, KeyKind, KeyView};
 #[derive(Debug, Subcommand)]
 pub enum KeyCommand {
     /// List API keys: all of them, or one's own without the right to administer.
-    List {
-        /// Which manager.
-        #[command(flatten)]
-        remote: Remote,
-        /// Print JSON.
-        #[arg(long)]
-        json: bool,
-    },
+    List(Listing),
     /// Make an API key and print it; it is not shown again.
     Add {
         /// Which manager.
@@ -68,7 +61,7 @@ pub(super) fn role(word: &str) -> Result<Role, String> {
 /// If the manager cannot be asked, or refuses.
 pub async fn run(command: KeyCommand) -> anyhow::Result<ExitCode> {
     match command {
-        KeyCommand::List { remote, json } => list(remote, json).await?,
+        KeyCommand::List(listing) => listing.print("/v1/api-keys", &COLUMNS, row).await?,
         KeyCommand::Add { remote, name, role, personal, pipeline, expires_in } => {
             let kind = if personal { KeyKind::Personal } else { KeyKind::Service };
             let asked = CreateKey { name, kind, role, pipeline, expires_in };
@@ -86,18 +79,8 @@ pub async fn run(command: KeyCommand) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn list(remote: Remote, json: bool) -> anyhow::Result<()> {
-    let keys: Vec<Said<KeyView>> = remote.items("/v1/api-keys").await?;
-    if json {
-        for key in &keys {
-            say(&key.json.to_string());
-        }
-        return Ok(());
-    }
-    let rows: Vec<Vec<String>> = keys.iter().map(|said| row(&said.view)).collect();
-    table(&["id", "name", "role", "of", "valid until", "last used"], &rows);
-    Ok(())
-}
+/// What stands above the keys.
+const COLUMNS: [&str; 6] = ["id", "name", "role", "of", "valid until", "last used"];
 
 fn row(view: &KeyView) -> Vec<String> {
     let key = &view.key;

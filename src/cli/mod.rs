@@ -10,6 +10,7 @@ pub mod contexts;
 pub mod demo;
 pub mod key;
 pub mod keyfiles;
+pub mod listing;
 pub mod manual;
 mod output;
 pub mod policy;
@@ -65,7 +66,7 @@ enum Command {
     /// End the session at the manager, and forget it here.
     Logout(Remote),
     /// Show who this manager takes the caller for, and the rights.
-    Whoami(session::WhoamiArgs),
+    Whoami(listing::Listing),
     /// Manage people, and one's own password and one-time codes.
     #[command(subcommand)]
     User(user::UserCommand),

@@ -9,10 +9,11 @@ use reqwest::Method;
 
 use super::client::{NO_BODY, Remote};
 use super::contexts::{CliSession, Contexts, ManagerContext};
+use super::listing::Listing;
 use super::output::say;
 use super::reply::Said;
 use super::terminal::{ask, ask_secret, can_ask, plain};
-use crate::views::auth::{AskToken, ChangePassword, CredentialKind, IssuedToken, WhoAmI};
+use crate::views::auth::{AskToken, ChangePassword, CredentialKind, IssuedToken, PrincipalKind, WhoAmI};
 
 /// The problem of a login that needs a one-time code.
 const TOTP_REQUIRED: &str = "totp-required";
@@ -27,28 +28,52 @@ pub struct LoginArgs {
     /// Name of the person; asked for if absent.
     #[arg(long, env = "RIPOSTE_USERNAME")]
     username: Option<String>,
-    /// File with the password; asked for if absent.
-    #[arg(long, value_name = "FILE")]
-    password_file: Option<PathBuf>,
-    /// File with the new password, if the present one is temporary; asked for if absent.
-    #[arg(long, value_name = "FILE")]
-    new_password_file: Option<PathBuf>,
-    /// One-time code; asked for if one is needed and this is absent.
-    #[arg(long, value_name = "CODE")]
-    totp: Option<String>,
+    #[command(flatten)]
+    proof: ProofArgs,
     /// Name of the context; by default that of the manager, or the manager's host.
     #[arg(long = "as", value_name = "NAME")]
     name: Option<String>,
 }
 
-/// Which manager, and how to print.
+/// What a person proves the identity with. What is absent is asked for.
 #[derive(Debug, Args)]
-pub struct WhoamiArgs {
-    #[command(flatten)]
-    remote: Remote,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
+pub struct ProofArgs {
+    /// File with the password; asked for if absent.
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
+    /// File with the new password, where one is needed; asked for if absent.
+    #[arg(long, value_name = "FILE")]
+    new_password_file: Option<PathBuf>,
+    /// One-time code, where one is needed.
+    #[arg(long, value_name = "CODE")]
+    totp: Option<String>,
+}
+
+impl ProofArgs {
+    /// The login of that person.
+    ///
+    /// # Errors
+    /// As [`secret`].
+    pub(super) fn asked(&self, username: String) -> anyhow::Result<AskToken> {
+        let password = secret(self.password_file.as_deref(), "password", "--password-file")?;
+        Ok(AskToken {
+            username: Some(username),
+            password: Some(password),
+            totp: self.totp.clone(),
+            refresh_token: None,
+        })
+    }
+
+    /// Reads the new password from its file, or asks for it twice.
+    ///
+    /// # Errors
+    /// As [`secret`], or if the two differ.
+    pub(super) fn new_password(&self) -> anyhow::Result<String> {
+        let file = self.new_password_file.as_deref();
+        let new = secret(file, "new password", "--new-password-file")?;
+        ensure!(file.is_some() || ask_secret("new password again")? == new, "the two passwords differ");
+        Ok(new)
+    }
 }
 
 /// `riposte login`
@@ -56,21 +81,20 @@ pub struct WhoamiArgs {
 /// # Errors
 /// If the manager cannot be reached or refuses, or the session cannot be stored.
 pub async fn login(args: LoginArgs) -> anyhow::Result<ExitCode> {
-    let LoginArgs { remote, username, password_file, new_password_file, totp, name } = args;
+    let LoginArgs { remote, username, proof, name } = args;
     let target = remote.target()?.clone();
     let username = match username {
         Some(username) => username,
         None if can_ask() => ask("username")?,
         None => bail!("the input is not a terminal: name the person with --username"),
     };
-    let password = secret(password_file.as_deref(), "password", "--password-file")?;
-    let mut asked = AskToken { username: Some(username), password: Some(password), totp, refresh_token: None };
+    let mut asked = proof.asked(username)?;
     let issued: IssuedToken = loop {
         let reply = remote.post_unsigned("/v1/auth/token", &asked).await?;
         match reply.problem_word().as_deref() {
             Some(TOTP_REQUIRED) if asked.totp.is_none() && can_ask() => asked.totp = Some(ask("one-time code")?),
             Some(PASSWORD_CHANGE_REQUIRED) => {
-                let new = new_password(new_password_file.as_deref())?;
+                let new = proof.new_password()?;
                 change_password(&remote, &asked, &new).await?;
                 asked.password = Some(new);
                 // A one-time code is good for one request.
@@ -139,19 +163,21 @@ pub async fn logout(remote: Remote) -> anyhow::Result<ExitCode> {
 ///
 /// # Errors
 /// If the manager cannot be asked, or refuses.
-pub async fn whoami(args: WhoamiArgs) -> anyhow::Result<ExitCode> {
-    let WhoamiArgs { remote, json } = args;
+pub async fn whoami(listing: Listing) -> anyhow::Result<ExitCode> {
+    let Listing { remote, json } = listing;
     let Said { json: said, view } = remote.get::<Said<WhoAmI>>("/v1/whoami").await?;
     if json {
         say(&said.to_string());
         return Ok(ExitCode::SUCCESS);
     }
-    let WhoAmI { principal, name, role, rights, via, key_id, expires_at, expires_soon, address, .. } = view;
+    let WhoAmI { principal, kind, name, role, rights, via, key_id, expires_at, expires_soon, address, .. } = view;
     let via = match via {
         CredentialKind::Session => "a session".to_owned(),
         CredentialKind::Key => format!("the key {}", key_id.unwrap_or_default()),
     };
-    say(&plain(&format!("{principal} ({name}), role {}, by {via}, from {address}", role.as_str())));
+    // A person's name is in the principal; a service key has one beside its id.
+    let name = if kind == PrincipalKind::Service { format!(" ({name})") } else { String::new() };
+    say(&plain(&format!("{principal}{name}, role {}, by {via}, from {address}", role.as_str())));
     say(&plain(&format!("rights: {}", rights.join(" "))));
     if let Some(at) = expires_at {
         let soon = if expires_soon { ": make a new key before (`riposte key add`)" } else { "" };
@@ -185,16 +211,6 @@ pub(super) fn secret(file: Option<&Path>, what: &str, argument: &str) -> anyhow:
     }
     ensure!(can_ask(), "the input is not a terminal: name a file with the {what} ({argument})");
     ask_secret(what)
-}
-
-/// Reads the new password from a file, or asks for it twice.
-///
-/// # Errors
-/// As [`secret`], or if the two differ.
-pub(super) fn new_password(file: Option<&Path>) -> anyhow::Result<String> {
-    let new = secret(file, "new password", "--new-password-file")?;
-    ensure!(file.is_some() || ask_secret("new password again")? == new, "the two passwords differ");
-    Ok(new)
 }
 
 /// The name of a new context: the manager's host and port.

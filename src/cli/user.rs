@@ -10,26 +10,19 @@ use reqwest::Method;
 use super::client::{NO_BODY, Remote, segment};
 use super::contexts::Contexts;
 use super::key::role;
+use super::listing::Listing;
 use super::output::{complain, say};
-use super::reply::Said;
-use super::session::{change_password, new_password, secret};
-use super::terminal::{ask, can_ask, cell, plain, table};
+use super::session::{ProofArgs, change_password, secret};
+use super::terminal::{ask, can_ask, cell, plain};
 use crate::domain::principal::Role;
-use crate::views::auth::{AskToken, NewTotp, TotpCode};
+use crate::views::auth::{NewTotp, TotpCode};
 use crate::views::users::{ChangeUser, CreateUser, CreatedUser, NewPassword, ResetPassword, UserRow};
 
 /// People.
 #[derive(Debug, Subcommand)]
 pub enum UserCommand {
     /// List the people.
-    List {
-        /// Which manager.
-        #[command(flatten)]
-        remote: Remote,
-        /// Print JSON.
-        #[arg(long)]
-        json: bool,
-    },
+    List(Listing),
     /// Add a person, and print a temporary password unless one is given.
     Add {
         /// Which manager.
@@ -88,15 +81,9 @@ pub enum UserCommand {
         /// Login name; by default that of the session.
         #[arg(long)]
         username: Option<String>,
-        /// File with the present password; asked for if absent.
-        #[arg(long, value_name = "FILE")]
-        password_file: Option<PathBuf>,
-        /// File with the new password; asked for if absent.
-        #[arg(long, value_name = "FILE")]
-        new_password_file: Option<PathBuf>,
-        /// One-time code, if the login needs one.
-        #[arg(long, value_name = "CODE")]
-        totp: Option<String>,
+        /// With what.
+        #[command(flatten)]
+        proof: ProofArgs,
     },
     /// Set up or remove one's own one-time codes.
     Totp {
@@ -115,7 +102,7 @@ pub enum UserCommand {
 /// If the manager cannot be asked, or refuses.
 pub async fn run(command: UserCommand) -> anyhow::Result<ExitCode> {
     match command {
-        UserCommand::List { remote, json } => list(remote, json).await?,
+        UserCommand::List(listing) => listing.print("/v1/users", &COLUMNS, row).await?,
         UserCommand::Add { remote, name, role, password_file } => {
             let password = password_file.map(|path| secret(Some(&path), "password", "--password-file")).transpose()?;
             let made: CreatedUser = remote.post("/v1/users", &CreateUser { name, role, password }).await?;
@@ -138,11 +125,10 @@ pub async fn run(command: UserCommand) -> anyhow::Result<ExitCode> {
             let path = format!("/v1/users/{}", segment(&name));
             remote.send(Method::DELETE, &path, None, NO_BODY).await?.accepted()?;
         }
-        UserCommand::Password { remote, username, password_file, new_password_file, totp } => {
+        UserCommand::Password { remote, username, proof } => {
             let username = username.or_else(|| of_session(&remote)).context("name the person with --username")?;
-            let password = secret(password_file.as_deref(), "present password", "--password-file")?;
-            let new = new_password(new_password_file.as_deref())?;
-            let asked = AskToken { username: Some(username), password: Some(password), totp, refresh_token: None };
+            let asked = proof.asked(username)?;
+            let new = proof.new_password()?;
             change_password(&remote, &asked, &new).await?;
             complain("riposte: the password is changed; other sessions have ended: `riposte login`");
         }
@@ -183,18 +169,8 @@ fn print_temporary(name: &str, password: Option<String>) {
     }
 }
 
-async fn list(remote: Remote, json: bool) -> anyhow::Result<()> {
-    let users: Vec<Said<UserRow>> = remote.items("/v1/users").await?;
-    if json {
-        for user in &users {
-            say(&user.json.to_string());
-        }
-        return Ok(());
-    }
-    let rows: Vec<Vec<String>> = users.iter().map(|said| row(&said.view)).collect();
-    table(&["name", "role", "state", "one-time codes", "last login"], &rows);
-    Ok(())
-}
+/// What stands above the people.
+const COLUMNS: [&str; 5] = ["name", "role", "state", "one-time codes", "last login"];
 
 fn row(user: &UserRow) -> Vec<String> {
     let state = match (user.deleted_at, user.disabled_at) {

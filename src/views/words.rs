@@ -99,14 +99,14 @@ macro_rules! fields {
     ($($type:ty),*) => {$(
         impl<DB: Database> Type<DB> for $type
         where
-            str: Type<DB>,
+            StoredWord<Self>: Type<DB>,
         {
             fn type_info() -> DB::TypeInfo {
-                <str as Type<DB>>::type_info()
+                StoredWord::<Self>::type_info()
             }
 
             fn compatible(info: &DB::TypeInfo) -> bool {
-                <str as Type<DB>>::compatible(info)
+                StoredWord::<Self>::compatible(info)
             }
         }
 

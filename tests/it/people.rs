@@ -185,7 +185,7 @@ async fn a_failed_login_says_the_same_whatever_the_reason() {
     admin.delete("/v1/users/gone", None).await.is(204);
     let mut said = Vec::new();
     for (name, password) in
-        [("alice", "wrong"), ("gone", PASSWORD), ("nobody", PASSWORD), ("", ""), ("not a name", PASSWORD)]
+        [("alice", "wrong"), ("gone", PASSWORD), ("mallory", PASSWORD), ("", ""), ("not a name", PASSWORD)]
     {
         said.push(log_in(&admin, name, password).await.is_problem(401));
         // Each from the beginning, so that no address is locked.

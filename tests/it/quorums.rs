@@ -75,6 +75,23 @@ on_both_databases! {
         admin.post(&format!("/v1/responses/{fourth}/reject"), &json!({"reason": "wrong"})).await.is(200);
     }
 
+    async fn a_stolen_personal_key_changes_nothing_about_how_the_person_comes_in(database: Database) {
+        let (app, admin) = TestApp::start_on(database).await;
+        let alice = app.session(&admin, "alice", "admin").await;
+        let stolen = alice.personal_key("script", "admin").await;
+        let asked = json!({"name": "another", "kind": "personal", "role": "viewer"});
+        let code = json!({"code": "000000"});
+        for (path, body) in
+            [("/v1/api-keys", &asked), ("/v1/auth/totp", &json!({})), ("/v1/auth/totp/confirm", &code)]
+        {
+            let problem = stolen.post(path, body).await.is_problem(403);
+            assert!(problem["detail"].as_str().unwrap().contains("riposte login"), "{path}: {problem}");
+        }
+        assert_eq!(admin.get("/v1/users/alice").await.is(200)["has_totp"], false);
+        assert_eq!(admin.list("/v1/api-keys").await.len(), 2, "the first key, and the stolen one");
+        alice.post("/v1/api-keys", &asked).await.is(201);
+    }
+
     async fn a_person_manages_the_own_keys_and_sees_their_use(database: Database) {
         let (app, admin) = TestApp::start_on(database).await;
         let alice = app.session(&admin, "alice", "analyst").await;
@@ -94,11 +111,11 @@ on_both_databases! {
         ] {
             assert_eq!(alice.post("/v1/api-keys", &asked(more)).await.points_at(), [pointer]);
         }
-        // A key makes no key with more rights than it has, and a service key none for a person.
-        assert_eq!(key.post("/v1/api-keys", &asked(json!({"role": "analyst"}))).await.points_at(), ["/role"]);
+        // A key makes no other one, and a service key none for a person.
+        key.post("/v1/api-keys", &asked(json!({}))).await.is_problem(403);
         admin.post("/v1/api-keys", &asked(json!({}))).await.is_problem(403);
         alice.post("/v1/api-keys", &json!({"name": "k", "role": "viewer"})).await.is_problem(403);
-        key.post("/v1/api-keys", &asked(json!({"expires_in": "10d"}))).await.is(201);
+        alice.post("/v1/api-keys", &asked(json!({"expires_in": "10d"}))).await.is(201);
         alice.post("/v1/api-keys", &asked(json!({}))).await.is_problem(409);
         let keys = alice.list("/v1/api-keys").await;
         assert_eq!(keys.len(), 2, "only the own ones: {keys:?}");

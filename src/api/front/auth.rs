@@ -86,6 +86,22 @@ impl<R: Needed> Caller<R> {
         })
     }
 
+    /// The name of the person, who has logged in. A key is easier to steal than a session, so it cannot
+    /// change how the person comes in.
+    ///
+    /// # Errors
+    /// 403 for every key; `what` says what needs a session.
+    pub fn logged_in(&self, what: &str) -> ApiResult<&str> {
+        let person = self.person(what)?;
+        match &self.principal.via {
+            Credentials::Session(_) => Ok(person),
+            Credentials::Key(_) => Err(ApiError::forbidden(format!(
+                "{what}, who has logged in: a personal key cannot do it, whatever its role ({}); log in (`riposte login`)",
+                self.principal.role.as_str()
+            ))),
+        }
+    }
+
     /// Checks a further right.
     ///
     /// # Errors
@@ -105,7 +121,8 @@ impl<R: Needed> FromRequestParts<AppState> for Caller<R> {
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> ApiResult<Self> {
         let engine = &state.engine;
         let address = state.auth_failures.origin(parts);
-        let given = bearer(parts).ok_or_else(|| "an API key is required: Authorization: Bearer rip_…".to_owned());
+        let given = bearer(parts)
+            .ok_or_else(|| "an API key or an access token is required: Authorization: Bearer …".to_owned());
         let principal = match given.and_then(|given| authenticate(engine, given)) {
             Ok(principal) => principal,
             Err(why) => return Err(state.auth_failures.refuse(engine, parts, &why)),

@@ -1,4 +1,4 @@
-//! A recorded exchange: the text of each frame as it was sent, with placeholders for what differs in
+//! A recorded exchange: the text of each frame as it was sent, with variables for what differs in
 //! each run. `<name>` stands for one text, the same throughout; `<time>` for any time. A signed
 //! command is written as `jws(HEADER CLAIMS)`.
 
@@ -26,7 +26,7 @@ pub(super) fn lines(file: &'static str) -> Vec<Line> {
     lines.map(|(speaker, text)| Line { speaker, text }).collect()
 }
 
-/// The texts of this run that the placeholders of a recording stand for.
+/// The texts of this run that the variables of a recording stand for.
 #[derive(Debug, Default)]
 pub(super) struct Names(BTreeMap<&'static str, String>);
 
@@ -36,7 +36,7 @@ impl Names {
         Self(known.into())
     }
 
-    /// Returns the frame to send, with this run's texts for the placeholders.
+    /// Returns the frame to send, with this run's texts for the variables.
     pub(super) fn fill(&self, line: &Line) -> String {
         let mut filled = String::new();
         for (literal, name) in parts(line.text) {
@@ -50,7 +50,7 @@ impl Names {
         filled
     }
 
-    /// Compares a frame with its record, and learns the texts that its new placeholders stand for.
+    /// Compares a frame with its record, and learns the texts that its new variables stand for.
     pub(super) fn read(&mut self, line: &Line, frame: &str) {
         let differs =
             |rest: &str, due: &str| format!("recorded: {}\nsent:     {frame}\nat {rest:?}, not {due:?}", line.text);
@@ -72,7 +72,7 @@ impl Names {
     }
 }
 
-/// The literal texts of a line, each with the placeholder that follows it.
+/// The literal texts of a line, each with the variable that follows it.
 fn parts(text: &'static str) -> Vec<(&'static str, Option<&'static str>)> {
     let mut parts = Vec::new();
     let mut rest = text;
