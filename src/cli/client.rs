@@ -107,7 +107,9 @@ impl Remote {
             (None, Some(path)) => Credential::KeyFile(path.clone()),
             (None, None) => Credential::None,
         };
-        let needs_none = self.manager.is_some() && !matches!(given, Credential::None) && self.context.is_none();
+        // A key that is given belongs to the manager that is named, or to that of this host: it is not sent to the
+        // manager of whatever context is the current one.
+        let needs_none = !matches!(given, Credential::None) && self.context.is_none();
         let contexts = if needs_none { Contexts::default() } else { Contexts::read()? };
         let found = match (&self.context, &self.manager) {
             (Some(name), _) => Some((name.as_str(), contexts.named(name)?)),
@@ -204,10 +206,10 @@ impl Remote {
         Ok(CliSession::new(session.username.clone(), reply.done()?))
     }
 
-    /// Whether there is a credential. Without one a command that can do without does not contact a
-    /// manager.
-    pub fn has_credential(&self) -> bool {
-        self.target().is_ok_and(|target| !matches!(target.credential, Credential::None))
+    /// Whether the caller named a key or a context. If not, a command that can do without a manager
+    /// contacts none, whatever the current context is.
+    pub const fn is_named(&self) -> bool {
+        self.key.is_some() || self.key_file.is_some() || self.context.is_some()
     }
 
     /// A request that is not sent yet. Its time limit applies to silence, not to the whole

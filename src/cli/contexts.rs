@@ -79,12 +79,12 @@ impl std::fmt::Debug for CliSession {
 }
 
 impl Contexts {
-    /// The contexts of this account; none where there is no file.
+    /// The contexts of this account; none where there is no file, and none for an account without a home.
     ///
     /// # Errors
     /// If the file cannot be read, is not a list of contexts, or is open to other accounts.
     pub fn read() -> anyhow::Result<Self> {
-        Self::read_from(&folder()?)
+        folder().map_or_else(|_| Ok(Self::default()), |folder| Self::read_from(&folder))
     }
 
     fn read_from(folder: &Path) -> anyhow::Result<Self> {

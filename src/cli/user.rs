@@ -130,7 +130,7 @@ pub async fn run(command: UserCommand) -> anyhow::Result<ExitCode> {
             let asked = proof.asked(username)?;
             let new = proof.new_password()?;
             change_password(&remote, &asked, &new).await?;
-            complain("riposte: the password is changed; other sessions have ended: `riposte login`");
+            complain("riposte: the password is changed, and all sessions have ended: `riposte login`");
         }
         UserCommand::Totp { remote, remove: Some(code) } => {
             let body = TotpCode { code };

@@ -10,6 +10,26 @@ use tempfile::TempDir;
 
 use crate::processes::{Manager, tied};
 
+#[tokio::test]
+async fn a_key_needs_neither_a_home_nor_readable_contexts() {
+    let manager = Manager::start().await;
+    let (account, base, key) = (Account::new(), manager.base(), admin_key(&manager));
+    let by_key = ["whoami", "--manager", &base, "--key-file", &key];
+    let mut homeless = account.command(&by_key);
+    assert!(homeless.env_remove("XDG_CONFIG_HOME").env_remove("HOME").status().unwrap().success());
+    let mut homeless = account.command(&["status", "--manager", &base]);
+    assert!(homeless.env_remove("XDG_CONFIG_HOME").env_remove("HOME").status().unwrap().success());
+    let mut homeless = account.command(&["context", "add", "here", "--manager", &base]);
+    let said = homeless.env_remove("XDG_CONFIG_HOME").env_remove("HOME").output().unwrap();
+    assert!(String::from_utf8_lossy(&said.stderr).contains("neither XDG_CONFIG_HOME nor HOME"), "{said:?}");
+    std::fs::create_dir(account.0.path().join("riposte")).unwrap();
+    std::fs::write(account.contexts(), "{").unwrap();
+    std::fs::set_permissions(account.contexts(), Permissions::from_mode(0o600)).unwrap();
+    account.done(&by_key);
+    let said = account.refused(&["whoami"]);
+    assert!(said.contains("contexts.json holds no contexts"), "{said}");
+}
+
 /// The command line of an account with its own home.
 struct Account(TempDir);
 
@@ -168,6 +188,9 @@ async fn contexts_name_managers_and_their_keys() {
     assert!(current.len() == 1 && current[0].contains("there") && list.contains("here"), "{list}");
     assert!(account.done(&["whoami", "--context", "here"]).contains("role admin"));
     assert!(account.refused(&["context", "add", "bad", "--manager", "manager:8480"]).contains("http://"));
+    // A key that is given is not sent to the manager of the current context.
+    let local = account.refused(&["whoami", "--key-file", &key]);
+    assert!(!local.contains("manager.example"), "{local}");
     account.done(&["context", "remove", "there"]);
     assert!(account.refused(&["context", "use", "there"]).contains("there is no context there"));
 }

@@ -16,8 +16,8 @@ use crate::engine::policy_tests::run_tests;
 pub(super) async fn run(args: Test) -> anyhow::Result<ExitCode> {
     let Test { remote, paths, site } = args;
     let Some(documents) = documents(&paths) else { return Ok(ExitCode::from(WRONG)) };
-    // Without a key no manager is contacted: tests must run offline.
-    let known = if remote.has_credential() { Stored::ask(&remote).await?.known() } else { KnownNames::default() };
+    // Without a key or a context no manager is contacted: tests must run offline.
+    let known = if remote.is_named() { Stored::ask(&remote).await?.known() } else { KnownNames::default() };
     let mappings = Site::mappings(&site)?;
     let held = match documents.check_only(&known) {
         Ok(held) => held,
