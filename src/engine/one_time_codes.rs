@@ -3,12 +3,14 @@
 
 use std::sync::Arc;
 
+use data_encoding::BASE32_NOPAD;
+
 use super::Engine;
 use super::lockouts::Attempt;
 use super::login::LoginOrigin;
 use super::refusal::{Refusal, UseCase};
 use crate::domain::actor::Actor;
-use crate::domain::totp::{TOTP_SECRET_LENGTH, base32, matching_step, uri};
+use crate::domain::totp::{TOTP_SECRET_LENGTH, matching_step, uri};
 use crate::store::configured::users::{self, UserSecrets};
 use crate::store::ledger::audit::LedgerTx;
 use crate::views::auth::NewTotp;
@@ -27,7 +29,7 @@ impl Engine {
             return Err(Refusal::Conflict(why.to_owned()));
         }
         self.commit_and_refresh(ledger).await?;
-        let secret = base32(&secret);
+        let secret = BASE32_NOPAD.encode(&secret);
         Ok(NewTotp { otpauth_uri: uri(name, &secret), secret })
     }
 
