@@ -12,6 +12,7 @@ pub mod freeze;
 pub mod keys;
 pub mod policies;
 pub mod protected;
+mod scope;
 pub mod sessions;
 pub mod signing_keys;
 pub mod users;
