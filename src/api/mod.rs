@@ -22,6 +22,7 @@ pub mod health;
 pub mod import;
 pub mod keys;
 pub mod lift;
+pub mod oidc;
 pub mod outcomes;
 pub mod policies;
 pub mod poll;

@@ -15,7 +15,7 @@ use super::front::error::ApiError;
 use super::state::AppState;
 use super::{
     actions, agents, alerts, audit, auth, backtest, commands, counts, docs, effects, explain, freeze, health, import,
-    keys, lift, policies, poll, protected, responses, stream, users, whoami,
+    keys, lift, oidc, policies, poll, protected, responses, stream, users, whoami,
 };
 use crate::views::problem::Problem;
 
@@ -46,6 +46,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
         health::routes(),
         import::routes(),
         keys::routes(),
+        oidc::routes(),
         policies::routes(),
         protected::routes(),
         responses::routes(),

@@ -15,7 +15,7 @@ use clap::Args;
 use tokio::net::TcpListener;
 
 use super::output::say;
-use super::{keyfiles, signing};
+use super::{keyfiles, sign_on, signing};
 use crate::api;
 use crate::api::front::address::TrustedProxies;
 use crate::api::front::listen;
@@ -25,8 +25,9 @@ use crate::clock::Clock;
 use crate::config::{Config, ConfigFlags};
 use crate::domain::formats::ObservableMappings;
 use crate::domain::pipeline::Recurring;
-use crate::engine::Engine;
+use crate::engine::deliver::Signer;
 use crate::engine::intake::Rules;
+use crate::engine::{Engine, EngineSettings};
 use crate::shutdown::{self, GRACE, Tasks};
 use crate::store::database::nodes::Lease;
 use crate::store::{Db, StoreError};
@@ -146,7 +147,8 @@ async fn start(
     adopt_signing_key: bool,
 ) -> anyhow::Result<Running> {
     // Refuse an invalid configuration before anything is created.
-    rules(&config)?;
+    let rules = rules(&config)?;
+    let providers = sign_on::providers(&config, listener.local_addr()?)?;
     let tls = TlsFiles::of(&config.server).map(|files| Tls::load(files, clock.clone())).transpose()?.map(Arc::new);
     keyfiles::make_data_dir(&config.server.data_dir)?;
     keyfiles::check_private(&config.server.data_dir)?;
@@ -158,7 +160,15 @@ async fn start(
     let lease = Arc::new(lease);
     // Keep the lease from here on: the next steps can take longer than it lasts.
     tasks.watch(keep(Arc::clone(&lease), tasks.clone()));
-    let started = start_on(db.clone(), Arc::clone(&lease), &config, clock, tasks.clone(), adopt_signing_key).await;
+    let days = u64::from(config.alerts.alert_retention_days);
+    let alert_retention = (days > 0).then(|| Duration::from_secs(days * 86_400));
+    let settings = EngineSettings { rules, alert_retention, providers };
+    let signer = signing::agree(&db, &config.server.data_dir, adopt_signing_key, clock.now());
+    let started = async {
+        let signer = signer.await?;
+        start_on(db.clone(), Arc::clone(&lease), &config, settings, (signer, clock), tasks.clone()).await
+    };
+    let started = started.await;
     let (engine, first_key) = match started {
         Ok(started) => started,
         Err(error) => {
@@ -200,15 +210,11 @@ async fn start_on(
     db: Db,
     lease: Arc<Lease>,
     config: &Config,
-    clock: Clock,
+    settings: EngineSettings,
+    (signer, clock): (Signer, Clock),
     tasks: Tasks,
-    adopt_signing_key: bool,
 ) -> anyhow::Result<(Arc<Engine>, Option<PathBuf>)> {
-    let signer = signing::agree(&db, &config.server.data_dir, adopt_signing_key, clock.now()).await?;
-    let days = u64::from(config.alerts.alert_retention_days);
-    let retention = (days > 0).then(|| Duration::from_secs(days * 86_400));
-    let rules = rules(config)?;
-    let engine = Engine::start(db, clock, signer, rules, retention, lease, tasks).await?;
+    let engine = Engine::start(db, clock, signer, settings, lease, tasks).await?;
     let write_down = |key: &str| keyfiles::write_secret(&config.server.data_dir, keyfiles::ADMIN_KEY, key);
     let first_key = engine.first_key(write_down).await.context("the first admin key cannot be made")?;
     Ok((engine, first_key.map(|_| config.server.data_dir.join(keyfiles::ADMIN_KEY))))

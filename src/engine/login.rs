@@ -55,6 +55,8 @@ pub struct Tokens {
     pub refresh_expires_at: Timestamp,
     /// The user's role.
     pub role: Role,
+    /// The user's name.
+    pub user: String,
 }
 
 /// A verified attempt.
@@ -85,7 +87,7 @@ impl Engine {
         if !is_first_use || !users::log_in(&mut ledger, &name, &stored.password, (&address, &networks), now).await? {
             return Err(self.failed(&attempt, origin));
         }
-        let until = sessions::begin(&mut ledger, session, &name, &hash_secret(&secret), &address, now).await?;
+        let until = sessions::begin(&mut ledger, session, (&name, None), &hash_secret(&secret), &address, now).await?;
         self.commit_and_refresh(ledger).await?;
         self.lockouts.succeed(&attempt);
         self.tokens(&name, session, &secret, until, now)
@@ -119,14 +121,19 @@ impl Engine {
         }
     }
 
-    /// Ends a session.
+    /// Ends a session. After a login at an OpenID provider it returns where the person ends the
+    /// session there, if the provider has such a place.
     ///
     /// # Errors
     /// If the store fails.
-    pub async fn log_out(self: &Arc<Self>, user: &str, session: Uuid) -> UseCase<()> {
+    pub async fn log_out(self: &Arc<Self>, user: &str, session: Uuid) -> UseCase<Option<String>> {
         let mut ledger = LedgerTx::begin(&self.db).await?;
-        sessions::end(&mut ledger, session, user, self.clock.now()).await?;
-        Ok(self.commit_and_refresh(ledger).await?)
+        let issuer = sessions::end(&mut ledger, session, user, self.clock.now()).await?;
+        self.commit_and_refresh(ledger).await?;
+        match issuer.and_then(|issuer| self.providers.of_issuer(&issuer)) {
+            Some(provider) => Ok(provider.end_session_url().await),
+            None => Ok(None),
+        }
     }
 
     /// Changes one's own password, also a temporary one. All sessions end.
@@ -203,7 +210,7 @@ impl Engine {
     }
 
     /// The networks of the user's last logins, with this one first.
-    fn networks_with(&self, name: &str, network: IpAddr) -> Vec<String> {
+    pub(super) fn networks_with(&self, name: &str, network: IpAddr) -> Vec<String> {
         let mut networks = vec![network.to_string()];
         let users = self.users.load();
         let known = users.get(name).map(StoredUser::known_networks).unwrap_or_default();
@@ -212,12 +219,27 @@ impl Engine {
         networks
     }
 
-    fn tokens(&self, user: &str, session: Uuid, secret: &str, until: Timestamp, now: Timestamp) -> UseCase<Tokens> {
+    /// The tokens of a session that has begun or continues.
+    pub(super) fn tokens(
+        &self,
+        user: &str,
+        session: Uuid,
+        secret: &str,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> UseCase<Tokens> {
         let role = self.users.load().get(user).map(|user| user.user.role);
         let role = role.ok_or_else(|| Refusal::System(format!("user {user} is not in memory")))?;
         let (access, expires_in) = self.access_tokens.issue(user, role, session, until, now)?;
         let refresh_expires_at = now.plus(IDLE).min(until);
-        Ok(Tokens { access, expires_in, refresh: format_refresh(session, secret), refresh_expires_at, role })
+        Ok(Tokens {
+            access,
+            expires_in,
+            refresh: format_refresh(session, secret),
+            refresh_expires_at,
+            role,
+            user: user.to_owned(),
+        })
     }
 }
 

@@ -30,6 +30,12 @@ pub enum Refusal {
     /// The password is right and temporary.
     #[error("the password is temporary: change it first (`POST /v1/auth/password`), then log in with the new one")]
     PasswordChangeRequired,
+    /// It is not allowed; the text says why.
+    #[error("{0}")]
+    Forbidden(String),
+    /// An OpenID provider does not answer; the text says which.
+    #[error("{0}")]
+    ProviderAway(String),
     /// Too many attempts; the number is the wait in seconds.
     #[error("{0}; retry after {1} s")]
     TooMany(&'static str, u64),
