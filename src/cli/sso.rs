@@ -2,7 +2,6 @@
 //! code on a loopback address (RFC 8252). The code is worth nothing without the verifier, which
 //! stays here (RFC 7636).
 
-use std::collections::HashMap;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -18,9 +17,9 @@ use super::client::{Remote, segment};
 use super::output::complain;
 use super::terminal::{can_ask, plain};
 use crate::domain::oidc::loopback::challenge;
-use crate::engine::keys::new_secret;
+use crate::engine::secrets::new_secret;
 use crate::views::auth::{AskToken, IssuedToken};
-use crate::views::oidc::SignOnProviders;
+use crate::views::oidc::{SignOnProviders, SignOnResult};
 
 /// How long the person may take.
 const LOGIN: Duration = Duration::from_mins(10);
@@ -29,8 +28,6 @@ const GOODBYE: Duration = Duration::from_secs(2);
 /// The last page.
 const PAGE: &str = "<!doctype html><meta charset=utf-8><title>Riposte</title>\
     <p>Riposte: the browser has done its part. Go back to the terminal; this page can be closed.";
-
-type Answer = HashMap<String, String>;
 
 /// Logs a person in at the OpenID provider of that name; without a name, at the only one.
 ///
@@ -56,12 +53,11 @@ pub(super) async fn log_in(remote: &Remote, provider: &str) -> anyhow::Result<Is
     if can_ask() {
         open(&url);
     }
-    let answer = answer(listener, &path).await?;
-    let Some(code) = answer.get("code") else {
-        let why = answer.get("error_description").or_else(|| answer.get("error"));
-        bail!("{}", why.map_or("the browser brings no login code", String::as_str));
+    let SignOnResult { code, error, error_description } = answer(listener, &path).await?;
+    let Some(code) = code else {
+        bail!(error_description.or(error).unwrap_or_else(|| "the browser brings no login code".to_owned()));
     };
-    let asked = AskToken { login_code: Some(code.clone()), code_verifier: Some(verifier), ..AskToken::default() };
+    let asked = AskToken { login_code: Some(code), code_verifier: Some(verifier), ..AskToken::default() };
     remote.post_unsigned("/v1/auth/token", &asked).await?.done()
 }
 
@@ -81,9 +77,9 @@ async fn chosen(remote: &Remote, named: &str) -> anyhow::Result<String> {
 
 /// What the browser brings. Requests for another path are not answered with the page, and end
 /// nothing: another program on this host cannot know the path.
-async fn answer(listener: TcpListener, path: &str) -> anyhow::Result<Answer> {
+async fn answer(listener: TcpListener, path: &str) -> anyhow::Result<SignOnResult> {
     let (told, mut heard) = mpsc::channel(1);
-    let receive = |State(told): State<mpsc::Sender<Answer>>, Query(answer): Query<Answer>| async move {
+    let receive = |State(told): State<mpsc::Sender<SignOnResult>>, Query(answer): Query<SignOnResult>| async move {
         // A second request of the browser finds the channel full or closed.
         let _ = told.try_send(answer);
         Html(PAGE)

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use ipnet::IpNet;
 use serde::Deserialize;
 
-pub use oidc::OidcProvider;
+pub use oidc::{OidcFault, OidcProvider, is_safe};
 pub use sections::{Alerts, ClientLimits, ConfigFlags, Server};
 
 /// The configuration.
@@ -82,15 +82,8 @@ pub enum ConfigError {
     #[error("trusted_proxies: {0} is neither an address nor a network such as 10.0.0.0/8")]
     Proxy(String),
     /// An OpenID provider cannot be used as it is set.
-    #[error("[[oidc]] {name}: {key} {why}")]
-    Oidc {
-        /// Name of the provider, or its position if it has none.
-        name: String,
-        /// The key.
-        key: &'static str,
-        /// What is wrong, and what to write.
-        why: String,
-    },
+    #[error(transparent)]
+    Oidc(#[from] OidcFault),
     /// A limit of 0, which refuses every client.
     #[error("{0} is 0, which would refuse every client; set at least 1")]
     ZeroLimit(&'static str),
@@ -178,7 +171,7 @@ impl Config {
             }
         }
         self.proxies()?;
-        oidc::check(&self.oidc)
+        Ok(oidc::check(&self.oidc)?)
     }
 
     /// The trusted proxies.

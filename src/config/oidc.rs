@@ -8,7 +8,17 @@ use std::path::PathBuf;
 use reqwest::Url;
 use serde::Deserialize;
 
-use super::ConfigError;
+/// Why an OpenID provider cannot be used as it is set.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("[[oidc]] {name}: {key} {why}")]
+pub struct OidcFault {
+    /// Name of the provider, or its position if it has none.
+    pub name: String,
+    /// The key.
+    pub key: &'static str,
+    /// What is wrong, and what to write.
+    pub why: String,
+}
 
 /// Largest name of a provider: it is part of addresses.
 const MAX_NAME: usize = 32;
@@ -60,7 +70,7 @@ impl Default for OidcProvider {
 }
 
 /// Whether a URL may be used: TLS, or plain HTTP to this host.
-pub(super) fn is_safe(url: &Url) -> bool {
+pub fn is_safe(url: &Url) -> bool {
     let is_loopback = || {
         let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
         host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
@@ -71,16 +81,16 @@ pub(super) fn is_safe(url: &Url) -> bool {
 /// Checks all providers.
 ///
 /// # Errors
-/// [`ConfigError::Oidc`].
-pub(super) fn check(providers: &[OidcProvider]) -> Result<(), ConfigError> {
+/// The first fault.
+pub(super) fn check(providers: &[OidcProvider]) -> Result<(), OidcFault> {
     let (mut names, mut issuers) = (BTreeSet::new(), BTreeSet::new());
     for (position, provider) in (1..).zip(providers) {
         let name = if provider.name.is_empty() { format!("number {position}") } else { provider.name.clone() };
-        provider.fault().map_or(Ok(()), |(key, why)| Err(ConfigError::Oidc { name: name.clone(), key, why }))?;
+        provider.fault().map_or(Ok(()), |(key, why)| Err(OidcFault { name: name.clone(), key, why }))?;
         for (key, is_new) in [("name", names.insert(&provider.name)), ("issuer", issuers.insert(&provider.issuer))] {
             if !is_new {
                 let why = "is that of another provider too; each provider has one block".to_owned();
-                return Err(ConfigError::Oidc { name, key, why });
+                return Err(OidcFault { name, key, why });
             }
         }
     }
@@ -164,7 +174,7 @@ mod tests {
             let mut wrong = provider();
             change(&mut wrong);
             let error = check(&[wrong]).unwrap_err();
-            assert!(matches!(&error, ConfigError::Oidc { key: named, .. } if *named == key), "{key}: {error}");
+            assert!(error.key == key, "{key}: {error}");
         }
         for issuer in ["http://127.0.0.1:8080", "http://[::1]:8080/realms/a"] {
             assert!(check(&[OidcProvider { issuer: issuer.into(), ..provider() }]).is_ok(), "{issuer}");

@@ -9,9 +9,9 @@ use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
 
 use super::Engine;
-use super::keys::{hash_secret, new_secret};
 use super::lockouts::Attempt;
 use super::refusal::{Refusal, UseCase};
+use super::secrets::{hash_secret, new_secret};
 use crate::domain::id::new_id;
 use crate::domain::principal::Role;
 use crate::domain::refresh_token::{IDLE, format_refresh, parse_refresh};

@@ -11,12 +11,12 @@ use riposte_protocol::time::Timestamp;
 use subtle::ConstantTimeEq as _;
 
 use super::Engine;
-use super::keys::{hash_secret, new_secret};
 use super::login::{LoginOrigin, Tokens};
 use super::oidc::client::ProviderError;
 use super::oidc::provider::{AuthorizationRequest, Provider};
 use super::oidc::providers::{PendingLogin, ProvenLogin};
 use super::refusal::{Refusal, UseCase};
+use super::secrets::{hash_secret, new_secret};
 use crate::domain::actor::Actor;
 use crate::domain::audit::AuditEvent;
 use crate::domain::fault::Fault;
@@ -28,8 +28,10 @@ use crate::domain::password::DUMMY;
 use crate::domain::principal::Role;
 use crate::store::configured::{identities, sessions, users};
 use crate::store::ledger::audit::LedgerTx;
-use crate::views::oidc::IdentityRow;
+use crate::views::oidc::{IdentityRow, SignOnResult};
 
+/// Most characters of a reason in a message.
+const MAX_WHY: usize = 400;
 /// Stands in the audit log for a person without a user.
 const UNKNOWN: &str = "(unknown)";
 
@@ -130,19 +132,20 @@ impl Engine {
             ));
         };
         let proven = self.proven(provider, &login, &answer, origin).await;
-        let (key, value, why) = match proven {
-            Ok(code) => ("code", code, None),
+        let result = match proven {
+            Ok(code) => SignOnResult { code: Some(code), ..SignOnResult::default() },
             Err(refusal @ (Refusal::System(_) | Refusal::Store(_))) => return Err(refusal),
             Err(refusal) => {
                 let is_away = matches!(refusal, Refusal::ProviderAway(_) | Refusal::Overloaded(_));
-                let word = if is_away { "temporarily_unavailable" } else { "access_denied" };
-                ("error", word.to_owned(), Some(refusal.to_string()))
+                let error = if is_away { "temporarily_unavailable" } else { "access_denied" }.to_owned();
+                SignOnResult { code: None, error: Some(error), error_description: Some(refusal.to_string()) }
             }
         };
         let mut location = Url::parse(&login.redirect_uri).map_err(|error| Refusal::System(error.to_string()))?;
-        location.query_pairs_mut().append_pair(key, &value);
-        if let Some(why) = why {
-            location.query_pairs_mut().append_pair("error_description", &why);
+        let SignOnResult { code, error, error_description } = result;
+        let parts = [("code", code), ("error", error), ("error_description", error_description)];
+        for (name, value) in parts.iter().filter_map(|(name, value)| Some((name, value.as_deref()?))) {
+            location.query_pairs_mut().append_pair(name, value);
         }
         Ok(location.into())
     }
@@ -304,9 +307,12 @@ async fn new_user(
 /// What a caller is told of a provider that does not answer or refuses.
 fn away(provider: &Provider, error: ProviderError) -> Refusal {
     let name = &provider.settings.name;
+    // It may hold words of the provider.
+    let brief = |why: String| why.chars().filter(|c| !c.is_control()).take(MAX_WHY).collect::<String>();
     match error {
-        ProviderError::Refused(why) => Refusal::Forbidden(format!("the login at {name} failed: {why}")),
+        ProviderError::Refused(why) => Refusal::Forbidden(format!("the login at {name} failed: {}", brief(why))),
         ProviderError::Away(why) => {
+            let why = brief(why);
             let issuer = &provider.settings.issuer;
             tracing::warn!(provider = name, issuer, "the OpenID provider {name} does not answer as it should: {why}");
             Refusal::ProviderAway(format!(

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::Engine;
 use super::idempotency::IdempotentRequest;
-use super::keys::new_secret;
 use super::refusal::{Refusal, UseCase};
+use super::secrets::new_secret;
 use crate::domain::actor::Actor;
 use crate::domain::principal::Role;
 use crate::domain::user::{is_user_name, password_fault};

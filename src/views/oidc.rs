@@ -53,3 +53,17 @@ pub struct LinkIdentity {
     #[serde(default)]
     pub role_from_groups: bool,
 }
+
+/// What a browser takes to the program that began a login: `code`, or `error` with its description.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct SignOnResult {
+    /// Login code, for `POST /v1/auth/token`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    /// `access_denied`, or `temporarily_unavailable`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// Why there is no code.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error_description: Option<String>,
+}

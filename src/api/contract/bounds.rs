@@ -30,6 +30,10 @@ const AGENT_NAME: &str = "^[A-Za-z0-9._-]{0,252}[A-Za-z0-9_-]$";
 /// Pattern of a version in `ETag` and `If-Match`.
 const VERSION: &str = "^\"[0-9]{1,18}\"$";
 
+/// A loopback address with a port and a path, as `domain/oidc/loopback.rs` reads it.
+const LOOPBACK: &str = "^http://(127\\.0\\.0\\.1|\\[::1\\]):([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|\
+    655[0-2][0-9]|6553[0-5])/[A-Za-z0-9._~/-]*$";
+
 /// Sets the bounds; returns the table rows that match no field.
 pub(super) fn set(contract: &mut Value) -> Vec<String> {
     expand_forms(contract);
@@ -112,6 +116,8 @@ fn of_parameter(operation: &str, name: &str) -> Option<Value> {
         ("responses_list", "state") => {
             json!({"enum": ["awaiting_approval", "active", "ended", "rejected", "lapsed", "observed", "spared"]})
         }
+        ("auth_start", "redirect_uri") => json!({"pattern": LOOPBACK}),
+        ("auth_start", "code_challenge") => json!({"pattern": "^[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]$"}),
         ("responses_list", "outcome") => json!({"enum": ["pending", "in_force", "partly", "failed", "lifted"]}),
         ("commands_list", "state") => json!({"enum": ["queued", "delivered", "acknowledged", "succeeded", "failed",
             "timed_out", "expired", "cancelled", "refused"]}),
@@ -209,9 +215,12 @@ fn says_what_to_lift() -> Value {
 fn login_or_refresh() -> Value {
     let (is, no) = (json!({"type": "string"}), json!({"type": "null"}));
     json!({"oneOf": [
-        {"required": ["username", "password"], "properties": {"username": is, "password": is, "refresh_token": no}},
-        {"required": ["refresh_token"],
-            "properties": {"refresh_token": is, "username": no, "password": no, "totp": no}},
+        {"required": ["username", "password"], "properties": {"username": is, "password": is, "refresh_token": no,
+            "login_code": no, "code_verifier": no}},
+        {"required": ["login_code", "code_verifier"], "properties": {"login_code": is, "code_verifier": is,
+            "username": no, "password": no, "totp": no, "refresh_token": no}},
+        {"required": ["refresh_token"], "properties": {"refresh_token": is, "username": no, "password": no,
+            "totp": no, "login_code": no, "code_verifier": no}},
     ]})
 }
 

@@ -28,7 +28,7 @@ use crate::domain::actor::Actor;
 use crate::domain::api_key;
 use crate::domain::principal::{Credentials, Principal, Right, Role};
 use crate::engine::Engine;
-use crate::engine::keys::hash_secret;
+use crate::engine::secrets::hash_secret;
 use crate::store::configured::keys::StoredKey;
 
 /// A right, as a type.

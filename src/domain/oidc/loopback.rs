@@ -42,9 +42,7 @@ mod tests {
 
     #[test]
     fn only_addresses_of_the_loopback_interface_are_accepted() {
-        for address in
-            ["http://127.0.0.1:4711/", "http://[::1]:80/a/b-c_d".trim_end_matches("_d"), "http://127.0.0.1:1/x"]
-        {
+        for address in ["http://127.0.0.1:4711/", "http://[::1]:65535/a/b-c_d", "http://127.0.0.1:1/x"] {
             assert!(is_loopback(address), "{address}");
         }
         for address in [

@@ -9,6 +9,8 @@ use reqwest::{Certificate, RequestBuilder, StatusCode, Url};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::config::is_safe;
+
 /// Time limit of a request.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Time limit for connecting.
@@ -58,7 +60,7 @@ impl ProviderClient {
 
     /// Whether people and requests may be sent to `url`.
     pub fn may_use(&self, url: &Url) -> bool {
-        url.scheme() == "https" || (self.is_plain && url.scheme() == "http")
+        url.scheme() == "https" || (self.is_plain && is_safe(url))
     }
 
     /// What a GET of `url` returns.
@@ -97,7 +99,7 @@ impl ProviderClient {
         match body.get("error").and_then(Value::as_str) {
             _ if status == StatusCode::OK => Ok(body),
             Some(error) if status.is_client_error() => {
-                let error: String = error.chars().filter(|c| c.is_ascii_graphic()).take(64).collect();
+                let error: String = error.chars().filter(char::is_ascii_graphic).take(64).collect();
                 Err(ProviderError::Refused(format!("the provider refuses the login code of its own: {error}")))
             }
             _ => Err(ProviderError::Away(format!("POST {url} is answered {status}"))),

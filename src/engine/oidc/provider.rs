@@ -266,7 +266,10 @@ impl Provider {
         let others = [&discovery.userinfo_endpoint, &discovery.end_session_endpoint];
         let endpoints = [authorization_endpoint, token_endpoint, jwks_uri].into_iter();
         if let Some(bad) = endpoints.chain(others.into_iter().flatten()).find(|url| !self.client.may_use(&url.0)) {
-            return Err(ProviderError::Away(format!("its endpoint {} is not https", bad.0)));
+            return Err(ProviderError::Away(format!(
+                "its endpoint {} is not https, nor on this host as the issuer is",
+                bad.0
+            )));
         }
         let keys = self.read_keys(&jwks_uri.0).await?;
         Ok(Known { discovery: Arc::new(discovery), keys, read_at: now, keys_read_at: now })

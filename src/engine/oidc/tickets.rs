@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use riposte_protocol::time::Timestamp;
 
-use crate::engine::keys::{hash_secret, new_secret};
 use crate::engine::refusal::{Refusal, UseCase};
+use crate::engine::secrets::{hash_secret, new_secret};
 
 /// Maximum number of tickets of one kind. Beyond it, no further login begins until one expires:
 /// otherwise a flood would push out the logins of others.
@@ -62,17 +62,17 @@ mod tests {
 
     #[test]
     fn a_ticket_is_good_once_and_for_its_time_and_they_are_bounded() {
-        let (tickets, now) = (Tickets::new(Duration::from_secs(60)), Timestamp::from_millis(0));
+        let (tickets, now) = (Tickets::new(Duration::from_mins(1)), Timestamp::from_millis(0));
         let ticket = tickets.issue("a", now).unwrap();
         assert_eq!(tickets.take("x", now), None);
         assert_eq!(tickets.take(&ticket, now.plus(Duration::from_millis(59_999))), Some("a"));
         assert_eq!(tickets.take(&ticket, now), None);
         let late = tickets.issue("b", now).unwrap();
-        assert_eq!(tickets.take(&late, now.plus(Duration::from_secs(60))), None);
+        assert_eq!(tickets.take(&late, now.plus(Duration::from_mins(1))), None);
         for _ in 0..MOST {
             tickets.issue("c", now).unwrap();
         }
         assert!(matches!(tickets.issue("d", now), Err(Refusal::Overloaded(_))));
-        tickets.issue("d", now.plus(Duration::from_secs(60))).unwrap();
+        tickets.issue("d", now.plus(Duration::from_mins(1))).unwrap();
     }
 }
