@@ -3,7 +3,7 @@
 //! `scripts/test-deps.sh` installs the provider into `target/oidc`.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufReader, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
@@ -60,22 +60,16 @@ impl OpenIdProvider {
         let mut command = tied(Path::new("node"));
         command.args(["--input-type=module", "--eval", program]).current_dir(target);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let (input, output) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
-        let mut provider = Self { child, input, output, issuer: String::new(), dir: tempfile::tempdir().unwrap() };
-        provider.issuer = provider.answer()["issuer"].as_str().unwrap().to_owned();
-        provider
-    }
-
-    fn answer(&mut self) -> Value {
-        let mut line = String::new();
-        self.output.read_line(&mut line).unwrap();
-        serde_json::from_str(&line).unwrap()
+        let (input, mut output) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
+        let dir = tempfile::tempdir().unwrap();
+        let issuer = answer(&mut output)["issuer"].as_str().unwrap().to_owned();
+        Self { child, input, output, issuer, dir }
     }
 
     /// Changes the provider's configuration; see `provider.mjs`.
     pub(crate) fn set(&mut self, changes: &Value) {
         writeln!(self.input, "{changes}").unwrap();
-        assert_eq!(self.answer(), json!({"done": true}));
+        assert_eq!(answer(&mut self.output), json!({"done": true}));
     }
 
     /// Sets the claims of people.
@@ -106,6 +100,12 @@ impl OpenIdProvider {
             ..OidcProvider::default()
         }
     }
+}
+
+fn answer(output: &mut impl std::io::BufRead) -> Value {
+    let mut line = String::new();
+    output.read_line(&mut line).unwrap();
+    serde_json::from_str(&line).unwrap()
 }
 
 /// The configuration of a provider `corp` that no test asks.
