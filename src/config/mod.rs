@@ -13,7 +13,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 
 pub use oidc::{OidcFault, OidcProvider, is_safe};
-pub use sections::{Alerts, ClientLimits, ConfigFlags, Server};
+pub use sections::{Alerts, ClientLimits, ConfigFlags, Responses, Server};
 
 /// The configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -23,6 +23,8 @@ pub struct Config {
     pub server: Server,
     /// What becomes of alerts.
     pub alerts: Alerts,
+    /// What people may do by hand.
+    pub responses: Responses,
     /// How much clients may ask for.
     pub limits: ClientLimits,
     /// Settings of single pipelines, by name.
@@ -132,7 +134,7 @@ impl Config {
     /// # Errors
     /// As [`Config::check`].
     pub fn with(mut self, flags: ConfigFlags) -> Result<Self, ConfigError> {
-        flags.apply(&mut self.server, &mut self.alerts, &mut self.limits);
+        flags.apply(&mut self.server, &mut self.alerts, &mut self.responses, &mut self.limits);
         self.check()?;
         Ok(self)
     }

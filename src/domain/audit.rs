@@ -57,6 +57,8 @@ events! {
         ResponseApproved = "approved",
         /// A person rejected it.
         ResponseRejected = "rejected",
+        /// It acts without the people whose approval it needs.
+        ResponseBreakGlass = "break_glass",
         /// No decision arrived in time.
         ResponseLapsed = "lapsed",
         /// It acts after an approval, or without one in time.

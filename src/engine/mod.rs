@@ -43,6 +43,7 @@ pub mod readiness;
 pub mod refusal;
 pub mod respond;
 pub mod rules;
+mod scopes;
 pub mod secrets;
 pub mod sign_on;
 pub mod signer;

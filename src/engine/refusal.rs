@@ -1,6 +1,7 @@
 //! Why a use case is not carried out. The API turns each kind into an HTTP status; nothing was changed.
 
 use crate::domain::fault::Fault;
+use crate::domain::scope::OutOfScope;
 use crate::store::StoreError;
 
 /// Why a use case is not carried out.
@@ -15,6 +16,9 @@ pub enum Refusal {
     /// It cannot be done as things stand; the text says why.
     #[error("{0}")]
     Conflict(String),
+    /// The principal may not do it; the text says why.
+    #[error("{0}")]
+    Forbidden(String),
     /// It has changed since the caller read it.
     #[error("{0}")]
     Changed(String),
@@ -30,9 +34,6 @@ pub enum Refusal {
     /// The password is right and temporary.
     #[error("the password is temporary: change it first (`POST /v1/auth/password`), then log in with the new one")]
     PasswordChangeRequired,
-    /// It is not allowed; the text says why.
-    #[error("{0}")]
-    Forbidden(String),
     /// An OpenID provider does not answer; the text says which.
     #[error("{0}")]
     ProviderAway(String),
@@ -52,6 +53,12 @@ pub enum Refusal {
 
 /// Result of a use case.
 pub type UseCase<T> = Result<T, Refusal>;
+
+impl From<OutOfScope> for Refusal {
+    fn from(error: OutOfScope) -> Self {
+        Self::Forbidden(error.to_string())
+    }
+}
 
 impl Refusal {
     /// One fault, at `pointer`.

@@ -16,6 +16,7 @@ use super::oidc::client::ProviderError;
 use super::oidc::provider::{AuthorizationRequest, Provider};
 use super::oidc::providers::{PendingLogin, ProvenLogin};
 use super::refusal::{Refusal, UseCase};
+use super::scopes::check_admin;
 use super::secrets::{hash_secret, new_secret};
 use crate::domain::actor::Actor;
 use crate::domain::audit::AuditEvent;
@@ -26,6 +27,7 @@ use crate::domain::oidc::loopback::{challenge, is_challenge, is_loopback, is_ver
 use crate::domain::oidc::people::ClaimFault;
 use crate::domain::password::DUMMY;
 use crate::domain::principal::Role;
+use crate::domain::scope::Scope;
 use crate::store::configured::{identities, sessions, users};
 use crate::store::ledger::audit::LedgerTx;
 use crate::views::oidc::{IdentityRow, SignOnResult};
@@ -248,6 +250,13 @@ impl Engine {
             return Ok(Err((Some(name), why)));
         };
         match role {
+            Ok(role) if identity.role_from_groups && check_admin(role, &user.scope).is_err() => {
+                let why = format!(
+                    "the groups of {name} give the role admin, which a user with a scope cannot have: another \
+                     administrator removes the scope, or changes the groups"
+                );
+                return Ok(Err((Some(name), why)));
+            }
             Ok(role) if identity.role_from_groups && role != user.role => {
                 users::follow_groups(ledger, &user, role, &provider.settings.name, now).await?;
             }
@@ -299,7 +308,7 @@ async fn new_user(
     }
     let by = Actor::User(name.clone());
     // No password has this hash, so a login with one fails like any wrong password.
-    users::create(ledger, &name, role, (DUMMY, false), &by, now).await?;
+    users::create(ledger, &name, (role, &Scope::default()), (DUMMY, false), &by, now).await?;
     identities::link(ledger, (&settings.issuer, &person.subject), &name, true, &by, now).await?;
     Ok(Ok(name))
 }

@@ -326,7 +326,11 @@ impl Stage {
                 serde_json::to_value(asked).unwrap()
             }
             ("POST", "/v1/enrollment-tokens") => json!({}),
-            ("POST", "/v1/responses/lift") => json!({"everything": true, "reason": "over"}),
+            ("POST", "/v1/responses/lift") => {
+                let all = json!({"everything": true, "dry_run": true, "reason": "over"});
+                let count = self.admin.post(path, &all).await.is(200)["count"].clone();
+                json!({"everything": true, "count": count, "reason": "over"})
+            }
             ("PUT", "/v1/freeze") => json!({"frozen": true, "reason": "night"}),
             ("POST", "/v1/protected") => json!({"kind": "ip", "value": target, "reason": "why"}),
             ("POST", "/v1/users") => json!({"name": format!("u-{target}"), "role": "viewer"}),

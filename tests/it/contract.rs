@@ -48,7 +48,7 @@ fn the_contract_is_openapi_3_1_and_every_operation_is_described() {
             assert!(ids.insert(id.to_owned()), "{place}: the operationId {id} is not unique");
             let responses = operation["responses"].as_object().unwrap();
             assert!(
-                responses.keys().any(|status| status.starts_with('2') || status == "303"),
+                responses.keys().any(|status| status.as_str() < "300" || status == "303"),
                 "{place} never succeeds"
             );
             // A `default` response would hide statuses that are not documented.

@@ -1,7 +1,7 @@
 //! Schemas of documents that clients send. A response contains every field, including defaults. A
 //! request may omit fields with a default, and must not contain unknown or null fields. So a policy
 //! has two schemas: `Policy` in responses and `PolicyDocument` in requests, which this file derives
-//! from the first.
+//! from the first; and so has a scope.
 
 use std::collections::BTreeSet;
 
@@ -20,8 +20,10 @@ const REQUIRED: [(&str, &[&str]); 6] = [
 /// Adds the request schemas, and lets requests refer to them.
 pub(super) fn separate(contract: &mut Value) {
     let Some(schemas) = contract.pointer_mut("/components/schemas").and_then(Value::as_object_mut) else { return };
+    unwrap_selector(schemas);
     let mut names = BTreeSet::new();
     reach(schemas, "Policy", &mut names);
+    reach(schemas, "Scope", &mut names);
     for name in &names {
         let mut schema = schemas.get(name).cloned().unwrap_or_default();
         flatten(schemas, &mut schema);
@@ -36,16 +38,7 @@ pub(super) fn separate(contract: &mut Value) {
         }
         schemas.insert(format!("{name}Document"), schema);
     }
-    // An excluded selector cannot exclude again.
-    if let Some(mut excluded) = schemas.get("AgentSelectorDocument").cloned() {
-        if let Some(properties) = excluded.pointer_mut("/properties").and_then(Value::as_object_mut) {
-            properties.remove("not");
-        }
-        schemas.insert("ExcludedAgentsDocument".into(), excluded);
-        let reference = json!({"$ref": "#/components/schemas/ExcludedAgentsDocument"});
-        schemas["AgentSelectorDocument"]["properties"]["not"] = reference;
-    }
-    for name in ["NewBacktest", "CustomAction"] {
+    for name in ["NewBacktest", "CustomAction", "NewManualResponse", "CreateUser", "ChangeUser", "CreateKey"] {
         let Some(schema) = schemas.get_mut(name) else { continue };
         rename(schema, &names);
         if name == "CustomAction" {
@@ -55,6 +48,16 @@ pub(super) fn separate(contract: &mut Value) {
     for operation in super::operations::operations(contract) {
         if let Some(body) = operation.get_mut("requestBody") {
             rename(body, &names);
+        }
+    }
+}
+
+/// A selector stands in `on` as it is, and not below a name of its own.
+fn unwrap_selector(schemas: &mut Map<String, Value>) {
+    let kinds = schemas.get_mut("On").and_then(|on| on.get_mut("oneOf")).and_then(Value::as_array_mut);
+    for kind in kinds.into_iter().flatten() {
+        if let Some(selector) = kind.pointer("/properties/select").cloned() {
+            *kind = selector;
         }
     }
 }

@@ -26,7 +26,9 @@ use crate::api::state::AppState;
 use crate::domain::access_token::AccessTokenError;
 use crate::domain::actor::Actor;
 use crate::domain::api_key;
-use crate::domain::principal::{Credentials, Principal, Right, Role};
+use crate::domain::principal::{Credentials, Principal, Role};
+use crate::domain::right::Right;
+use crate::domain::scope::{Scope, Scopes};
 use crate::engine::Engine;
 use crate::engine::secrets::hash_secret;
 use crate::store::configured::keys::StoredKey;
@@ -50,6 +52,8 @@ needed! {
     Ingest => Ingest;
     /// Right to respond.
     Respond => Respond;
+    /// Right to approve, reject and confirm responses.
+    Approve => Approve;
     /// Right to change policies.
     WritePolicies => WritePolicies;
     /// Right to manage agents.
@@ -107,12 +111,13 @@ impl<R: Needed> Caller<R> {
     /// # Errors
     /// 403 without it.
     pub fn may(&self, right: Right) -> ApiResult<()> {
-        if self.principal.role.may(right) { Ok(()) } else { Err(lacks(&self.principal)) }
+        if self.principal.may(right) { Ok(()) } else { Err(lacks(&self.principal)) }
     }
 }
 
 fn lacks(principal: &Principal) -> ApiError {
-    ApiError::forbidden(format!("the role {} does not have the required right", principal.role.as_str()))
+    let what = if principal.scopes.all().is_empty() { "" } else { ", or your scope takes it away" };
+    ApiError::forbidden(format!("the role {} does not have the required right{what}", principal.role.as_str()))
 }
 
 impl<R: Needed> FromRequestParts<AppState> for Caller<R> {
@@ -138,7 +143,7 @@ impl<R: Needed> FromRequestParts<AppState> for Caller<R> {
         if R::RIGHT != Right::Ingest {
             state.caller_limits.count_key(parts, &principal.actor)?;
         }
-        if !principal.role.may(R::RIGHT) {
+        if !principal.may(R::RIGHT) {
             let name = principal.actor.to_string();
             tracing::warn!(principal = name, path = parts.uri.path(), "{name} made a request without the right");
             return Err(lacks(&principal));
@@ -254,16 +259,18 @@ fn authenticate(engine: &Engine, given: &str) -> Result<Principal, String> {
     let ended = || "the session has ended: log in again".to_owned();
     let session = engine.sessions.read().unwrap_or_else(PoisonError::into_inner).get(&claims.sid).cloned();
     let session = session.filter(|session| session.user == claims.sub).ok_or_else(ended)?;
-    let role = role_of(engine, &claims.sub).ok_or_else(ended)?;
+    let (role, scope) = role_of(engine, &claims.sub).ok_or_else(ended)?;
     let actor = Actor::User(session.user);
     let via = Credentials::Session(claims.sid);
-    Ok(Principal { actor, role, pipeline: None, via, expires_at: Some(session.expires_at) })
+    let (scopes, expires_at) = (Scopes::of([scope]), Some(session.expires_at));
+    Ok(Principal { actor, role, scopes, pipeline: None, via, expires_at })
 }
 
-/// The role of a user that is enabled.
-fn role_of(engine: &Engine, user: &str) -> Option<Role> {
+/// The role and the scope of a user that is enabled.
+fn role_of(engine: &Engine, user: &str) -> Option<(Role, Scope)> {
     let users = engine.users.load();
-    users.get(user).filter(|user| user.user.disabled_at.is_none()).map(|user| user.user.role)
+    let user = users.get(user).filter(|user| user.user.disabled_at.is_none())?;
+    Some((user.user.role, user.user.scope.clone()))
 }
 
 /// The principal of an API key, if the key is valid now.
@@ -277,13 +284,15 @@ fn of_key(engine: &Engine, key: &str) -> Option<Principal> {
     if !same || expired || row.revoked_at.is_some() {
         return None;
     }
-    let (actor, role) = match &row.user {
-        None => (Actor::Key(id.to_owned()), row.role),
+    let (actor, role, scopes) = match &row.user {
+        None => (Actor::Key(id.to_owned()), row.role, Scopes::of([row.scope.clone()])),
         // A person who has lost rights since has no more of them by an older key.
         Some(user) => {
-            let own = role_of(engine, user)?;
-            (Actor::User(user.clone()), if row.role.is_at_most(own) { row.role } else { own })
+            let (own, scope) = role_of(engine, user)?;
+            let role = if row.role.is_at_most(own) { row.role } else { own };
+            (Actor::User(user.clone()), role, Scopes::of([scope, row.scope.clone()]))
         }
     };
-    Some(Principal { actor, role, pipeline: row.pipeline.clone(), via: Credentials::Key(id.to_owned()), expires_at })
+    let (pipeline, via) = (row.pipeline.clone(), Credentials::Key(id.to_owned()));
+    Some(Principal { actor, role, scopes, pipeline, via, expires_at })
 }

@@ -23,3 +23,4 @@ pub mod poll_slots;
 pub mod rate_limit;
 pub mod request_id;
 pub mod tls;
+pub mod visible;

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use crate::domain::principal::Role;
+use crate::domain::right::Right;
 use crate::domain::user::is_user_name;
 
 /// Largest subject: that of the standard.
@@ -107,7 +108,7 @@ impl ClaimMapping {
             _ => Vec::new(),
         };
         let mapped = said.into_iter().filter_map(|group| self.roles.get(group).copied());
-        let most = mapped.max_by_key(|role| role.rights().len());
+        let most = mapped.max_by_key(|role| Right::ALL.into_iter().filter(|right| role.may(*right)).count());
         most.or(self.default_role).ok_or_else(|| ClaimFault::NoRole(self.groups_claim.clone()))
     }
 }

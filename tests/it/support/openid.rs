@@ -83,14 +83,15 @@ impl OpenIdProvider {
         self.child.wait().unwrap();
     }
 
-    /// The configuration of a manager for it: the group `soc` are analysts, `leads` engineers.
+    /// The configuration of a manager for it: the group `soc` are analysts, `leads` engineers, `admins`
+    /// administrators.
     pub(crate) fn configuration(&self) -> OidcProvider {
         let secret = self.dir.path().join("secret");
         if !secret.exists() {
             let file = std::fs::OpenOptions::new().create_new(true).write(true).mode(0o600).open(&secret);
             writeln!(file.unwrap(), "{SECRET}").unwrap();
         }
-        let roles = [("soc", "analyst"), ("leads", "engineer")];
+        let roles = [("soc", "analyst"), ("leads", "engineer"), ("admins", "admin")];
         OidcProvider {
             name: "corp".into(),
             issuer: self.issuer.clone(),
