@@ -2,7 +2,6 @@
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, RwLock};
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::Semaphore;
@@ -19,10 +18,9 @@ use super::last_look::LastLook;
 use super::lockouts::Lockouts;
 use super::owed_batch::OwedReader;
 use super::passwords::Passwords;
-use super::rules::Rules;
 use super::signer::Signer;
 use super::undo_timer::UndoTimer;
-use super::{Engine, readiness, sweep, undo};
+use super::{Engine, EngineSettings, readiness, sweep, undo};
 use crate::clock::Clock;
 use crate::shutdown::Tasks;
 use crate::store::database::nodes::Lease;
@@ -44,11 +42,11 @@ impl Engine {
         db: Db,
         clock: Clock,
         signer: Signer,
-        rules: Rules,
-        alert_retention: Option<Duration>,
+        settings: EngineSettings,
         lease: Arc<Lease>,
         tasks: Tasks,
     ) -> Result<Arc<Self>> {
+        let EngineSettings { rules, alert_retention, providers } = settings;
         let access_tokens = signer.root().and_then(|root| AccessTokens::new(root, clock.now()).ok());
         let access_tokens =
             access_tokens.ok_or_else(|| StoreError::Corrupt("no key follows from the signing key".into()))?;
@@ -83,6 +81,7 @@ impl Engine {
             sessions: RwLock::default(),
             access_tokens,
             passwords: Passwords::default(),
+            providers,
             lockouts: Lockouts::default(),
             failed_logins: FailedLoginLog::default(),
             key_uses: KeyUses::default(),
