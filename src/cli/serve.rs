@@ -15,6 +15,7 @@ use clap::Args;
 use tokio::net::TcpListener;
 
 use super::output::say;
+use super::passphrase::Passphrase;
 use super::{keyfiles, signing};
 use crate::api;
 use crate::api::front::address::TrustedProxies;
@@ -147,6 +148,7 @@ async fn start(
 ) -> anyhow::Result<Running> {
     // Refuse an invalid configuration before anything is created.
     rules(&config)?;
+    let passphrase = Passphrase::of(&config.server.key_passphrase_file)?;
     let tls = TlsFiles::of(&config.server).map(|files| Tls::load(files, clock.clone())).transpose()?.map(Arc::new);
     keyfiles::make_data_dir(&config.server.data_dir)?;
     keyfiles::check_private(&config.server.data_dir)?;
@@ -158,7 +160,8 @@ async fn start(
     let lease = Arc::new(lease);
     // Keep the lease from here on: the next steps can take longer than it lasts.
     tasks.watch(keep(Arc::clone(&lease), tasks.clone()));
-    let started = start_on(db.clone(), Arc::clone(&lease), &config, clock, tasks.clone(), adopt_signing_key).await;
+    let keys = KeyArgs { passphrase: passphrase.as_ref(), adopt_signing_key };
+    let started = start_on(db.clone(), Arc::clone(&lease), &config, clock, tasks.clone(), keys).await;
     let (engine, first_key) = match started {
         Ok(started) => started,
         Err(error) => {
@@ -194,6 +197,12 @@ async fn keep(lease: Arc<Lease>, tasks: Tasks) {
     }
 }
 
+/// How to use the signing key.
+struct KeyArgs<'a> {
+    passphrase: Option<&'a Passphrase>,
+    adopt_signing_key: bool,
+}
+
 /// Starts the engine on the locked ledger. Returns the path of the first admin key, if this start
 /// created it.
 async fn start_on(
@@ -202,9 +211,10 @@ async fn start_on(
     config: &Config,
     clock: Clock,
     tasks: Tasks,
-    adopt_signing_key: bool,
+    keys: KeyArgs<'_>,
 ) -> anyhow::Result<(Arc<Engine>, Option<PathBuf>)> {
-    let signer = signing::agree(&db, &config.server.data_dir, adopt_signing_key, clock.now()).await?;
+    let signer =
+        signing::agree(&db, &config.server.data_dir, keys.passphrase, keys.adopt_signing_key, clock.now()).await?;
     let days = u64::from(config.alerts.alert_retention_days);
     let retention = (days > 0).then(|| Duration::from_secs(days * 86_400));
     let rules = rules(config)?;

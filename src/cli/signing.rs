@@ -6,7 +6,10 @@ use std::path::Path;
 use anyhow::bail;
 use riposte_protocol::time::Timestamp;
 
-use super::keyfiles::{self, SIGNING_KEY};
+use super::backup_keys;
+use super::keyfiles::SIGNING_KEY;
+use super::passphrase::Passphrase;
+use super::signing_file::SigningKeyFile;
 use crate::engine::deliver::Signer;
 use crate::store::Db;
 use crate::store::configured::agents;
@@ -21,7 +24,13 @@ const NAMED: usize = 20;
 ///
 /// # Errors
 /// If the ledger has another key and `adopt` is not set; then nothing is changed.
-pub async fn agree(db: &Db, data_dir: &Path, adopt: bool, now: Timestamp) -> anyhow::Result<Signer> {
+pub(super) async fn agree(
+    db: &Db,
+    data_dir: &Path,
+    passphrase: Option<&Passphrase>,
+    adopt: bool,
+    now: Timestamp,
+) -> anyhow::Result<Signer> {
     let known = signing_keys::current(db).await?;
     if let Some(why) = difference(known.as_ref(), data_dir)?
         && !adopt
@@ -33,7 +42,7 @@ pub async fn agree(db: &Db, data_dir: &Path, adopt: bool, now: Timestamp) -> any
             enrolled(db).await?
         );
     }
-    let signer = keyfiles::signer(data_dir)?;
+    let signer = SigningKeyFile::new(data_dir, passphrase).signer()?;
     let Some(own) = signer.pinned().into_iter().next() else { bail!("{SIGNING_KEY} contains no key") };
     let is_known = known.as_ref().is_some_and(|known| known.public_key == own.public_key);
     if !is_known {
@@ -55,14 +64,14 @@ pub async fn agree(db: &Db, data_dir: &Path, adopt: bool, now: Timestamp) -> any
     Ok(signer)
 }
 
-/// How the data directory's signing key differs from the ledger's, if it does.
+/// How the signing key of a data directory or a backup differs from the ledger's, if it does.
 ///
 /// # Errors
 /// If the key file cannot be read.
-pub fn difference(known: Option<&KnownKey>, data_dir: &Path) -> anyhow::Result<Option<String>> {
+pub(super) fn difference(known: Option<&KnownKey>, data_dir: &Path) -> anyhow::Result<Option<String>> {
     let Some(known) = known else { return Ok(None) };
     let since = Timestamp::from(known.adopted_at);
-    let Some(own) = keyfiles::public_key(data_dir)? else {
+    let Some(own) = backup_keys::public_key(data_dir)? else {
         let dir = data_dir.display();
         return Ok(Some(format!(
             "{dir} has no {SIGNING_KEY}, and this ledger's commands are signed with {}",
@@ -72,7 +81,7 @@ pub fn difference(known: Option<&KnownKey>, data_dir: &Path) -> anyhow::Result<O
     Ok((own.public_key != known.public_key).then(|| {
         format!(
             "the signing key in {} ({}) is not the one that signs this ledger's commands ({}, since {since})",
-            data_dir.join(SIGNING_KEY).display(),
+            data_dir.display(),
             own.kid,
             known.kid
         )

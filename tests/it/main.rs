@@ -64,6 +64,7 @@ mod real_drop;
 mod recovery;
 mod rejected_orders;
 mod scripts;
+mod sealed_keys;
 mod signing_key;
 mod tls;
 mod transports;
