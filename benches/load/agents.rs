@@ -120,7 +120,7 @@ impl Agent {
         let (socket, _) = tokio_tungstenite::client_async_with_config(request, tcp, Some(config)).await?;
         let mut stream = Stream(socket);
         let effects = self.held.clone();
-        stream.say(&FromAgent::Hello { cursor: 0, capabilities: Vec::new(), effects, run: None }).await?;
+        stream.say(&FromAgent::Hello { cursor: 0, capabilities: Vec::new(), effects, run: None, keys: None }).await?;
         match stream.hear().await? {
             ToAgent::Settings { .. } => Ok(stream),
             other => bail!("the first message was {other:?}"),

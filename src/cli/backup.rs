@@ -75,10 +75,11 @@ pub(super) async fn backup(store: StoreArgs, keys: BackupKeyArgs, to: PathBuf) -
     ensure!(Path::new(ledger).is_file(), "there is no ledger at {ledger}");
     ensure!(!to.exists(), "{} exists already; a backup needs a new folder", to.display());
     keyfiles::make_data_dir(&to)?;
+    let server = &config.server;
+    // Before the ledger: a rotation that ends in between leaves the new key in both.
+    let keys = keys.copy(passphrase.as_ref(), &server.data_dir, &server.tls_key, &to)?;
     doctor::copy(Path::new(ledger), &to.join(LEDGER)).await.context("the ledger cannot be copied")?;
     keyfiles::keep_private(&format!("sqlite:{}", to.join(LEDGER).display()))?;
-    let server = &config.server;
-    let keys = keys.copy(passphrase.as_ref(), &server.data_dir, &server.tls_key, &to)?;
     if let Some(why) = key_difference(&to.join(LEDGER), &server.data_dir).await? {
         complain(&format!("riposte: a manager cannot start on this backup: {why}"));
     }

@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
+use riposte_protocol::command::ManagerKey;
 
 use super::keyfiles::{self, ADMIN_KEY, SIGNING_KEY};
 use super::passphrase::Passphrase;
 use super::sealed::{self, Sealed};
-use super::signing_file::SigningKeyFile;
+use super::signing_file::{self, SigningKeyFile};
 
 /// File of the sealed keys.
 pub(super) const SEALED_KEYS: &str = "keys.sealed";
@@ -108,8 +109,8 @@ impl BackupKeyArgs {
             }
             return Ok(BackupKeys::Plain(names));
         };
-        let public_key = SigningKeyFile::new(data_dir, None).public_key()?;
-        let public_keys = public_key.map(|key| key.public_key).into_iter().collect();
+        let public_keys = SigningKeyFile::new(data_dir, None).public_keys()?;
+        let public_keys = public_keys.into_iter().map(|key| key.public_key).collect();
         let secret = serde_json::to_vec(&sources.read()?)?;
         let sealed = Sealed::seal(&secret, HOLDS, public_keys, passphrase).context("the keys cannot be encrypted")?;
         write(SEALED_KEYS, &sealed.text()?)?;
@@ -117,15 +118,14 @@ impl BackupKeyArgs {
     }
 }
 
-/// The public key of the signing key beside a ledger: in `signing.key`, or in the sealed keys of a
-/// backup.
+/// The public keys beside a ledger: of `signing.key`, or of the sealed keys of a backup.
 ///
 /// # Errors
 /// If the file cannot be read.
-pub(super) fn public_key(dir: &Path) -> anyhow::Result<Option<riposte_protocol::command::ManagerKey>> {
+pub(super) fn public_keys(dir: &Path) -> anyhow::Result<Vec<ManagerKey>> {
     match read_sealed(dir)? {
-        Some(sealed) => super::signing_file::first_public(&sealed, &dir.join(SEALED_KEYS)).map(Some),
-        None => SigningKeyFile::new(dir, None).public_key(),
+        Some(sealed) => signing_file::clear_keys(&sealed, &dir.join(SEALED_KEYS)),
+        None => SigningKeyFile::new(dir, None).public_keys(),
     }
 }
 

@@ -84,7 +84,7 @@ enum Command {
     /// Verify the audit log.
     #[command(subcommand)]
     Audit(AuditCommand),
-    /// Encrypt and decrypt the signing key at rest.
+    /// Rotate the signing key, and encrypt it at rest.
     #[command(subcommand)]
     SigningKey(signing_key::SigningKeyCommand),
     /// Back up a manager on SQLite while it runs.
@@ -169,7 +169,7 @@ pub fn run() -> ExitCode {
         Command::Key(command) => block_on(key::run(command)),
         Command::Context(command) => block_on(context::run(command)),
         Command::Audit(AuditCommand::Verify { remote, json }) => block_on(client::verify(remote, json)),
-        Command::SigningKey(command) => signing_key::run(command),
+        Command::SigningKey(command) => block_on(signing_key::run(command)),
         Command::Backup { store, keys, to } => block_on(backup::backup(store, keys, to)),
         Command::Restore { from, data_dir, passphrase_file } => {
             block_on(backup::restore(from, data_dir, passphrase_file))

@@ -4,7 +4,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use riposte_protocol::command::ManagerKey;
@@ -13,16 +13,16 @@ use riposte_protocol::key::{SigningKey, VerifyingKey};
 use super::keyfiles::{self, SIGNING_KEY};
 use super::passphrase::Passphrase;
 use super::sealed::{self, Sealed};
-use crate::engine::deliver::Signer;
+use crate::engine::signer::{KeyStore, NamedKey};
 
 /// What a sealed signing key file says that it holds.
 const HOLDS: &str = "signing keys";
 
 /// The signing key file of a data directory.
-#[derive(Debug)]
-pub(super) struct SigningKeyFile<'a> {
-    dir: &'a Path,
-    passphrase: Option<&'a Passphrase>,
+#[derive(Clone, Debug)]
+pub(super) struct SigningKeyFile {
+    dir: PathBuf,
+    passphrase: Option<Passphrase>,
 }
 
 /// The content as it is stored.
@@ -31,10 +31,10 @@ enum Content {
     Sealed(Sealed),
 }
 
-impl<'a> SigningKeyFile<'a> {
+impl SigningKeyFile {
     /// The file in `dir`, and the passphrase if it is sealed or is to be.
-    pub(super) const fn new(dir: &'a Path, passphrase: Option<&'a Passphrase>) -> Self {
-        Self { dir, passphrase }
+    pub(super) fn new(dir: &Path, passphrase: Option<&Passphrase>) -> Self {
+        Self { dir: dir.to_owned(), passphrase: passphrase.cloned() }
     }
 
     fn path(&self) -> PathBuf {
@@ -73,7 +73,7 @@ impl<'a> SigningKeyFile<'a> {
             }
             Some(Content::Sealed(sealed)) => sealed,
         };
-        let Some(passphrase) = self.passphrase else {
+        let Some(passphrase) = &self.passphrase else {
             bail!(
                 "{} is encrypted: name the file of its passphrase (--key-passphrase-file, \
                  RIPOSTE_KEY_PASSPHRASE_FILE, key_passphrase_file), or pass it as the credential {} of systemd",
@@ -92,31 +92,28 @@ impl<'a> SigningKeyFile<'a> {
     /// # Errors
     /// If the file cannot be read or written, its content is invalid, or the passphrase is wrong or
     /// missing.
-    pub(super) fn signer(&self) -> anyhow::Result<Signer> {
+    pub(super) fn keys(&self) -> anyhow::Result<Vec<NamedKey>> {
         if let Some(text) = self.lines()? {
-            return Ok(Signer::new(parse(&self.path(), &text)?));
+            return parse(&self.path(), &text);
         }
         let mut secret = [0_u8; 32];
         getrandom::fill(&mut secret).context("the system's random source failed")?;
         let text = URL_SAFE_NO_PAD.encode(secret);
         self.write(&text)?;
-        Ok(Signer::new(parse(&self.path(), &text)?))
+        parse(&self.path(), &text)
     }
 
-    /// The public half of the key that signs; `None` without a file. A sealed file is not opened:
-    /// its public keys stand in it.
+    /// The public halves, in their order; empty without a file. A sealed file is not opened: its
+    /// public keys stand in it.
     ///
     /// # Errors
     /// If the file cannot be read, or its content is invalid.
-    pub(super) fn public_key(&self) -> anyhow::Result<Option<ManagerKey>> {
-        let sealed = match self.content()? {
-            None => return Ok(None),
-            Some(Content::Plain(text)) => {
-                return Ok(Signer::new(parse(&self.path(), &text)?).pinned().into_iter().next());
-            }
-            Some(Content::Sealed(sealed)) => sealed,
-        };
-        first_public(&sealed, &self.path()).map(Some)
+    pub(super) fn public_keys(&self) -> anyhow::Result<Vec<ManagerKey>> {
+        match self.content()? {
+            None => Ok(Vec::new()),
+            Some(Content::Plain(text)) => Ok(parse(&self.path(), &text)?.iter().map(NamedKey::public).collect()),
+            Some(Content::Sealed(sealed)) => clear_keys(&sealed, &self.path()),
+        }
     }
 
     /// Whether the file is sealed; `None` without a file.
@@ -131,37 +128,47 @@ impl<'a> SigningKeyFile<'a> {
     ///
     /// # Errors
     /// If the file cannot be read, opened or written, or there is none.
-    pub(super) fn rewrite(&self, after: Option<&'a Passphrase>) -> anyhow::Result<()> {
+    pub(super) fn rewrite(&self, after: Option<&Passphrase>) -> anyhow::Result<()> {
         let Some(text) = self.lines()? else { bail!("there is no {}", self.path().display()) };
-        SigningKeyFile::new(self.dir, after).write(&text)
+        Self::new(&self.dir, after).write(&text)
     }
 
     fn write(&self, lines: &str) -> anyhow::Result<()> {
         let path = self.path();
-        let public = |(_, key): &(String, SigningKey)| key.verifying_key().text();
-        let public_keys = parse(&path, lines)?.iter().map(public).collect();
-        let text = match self.passphrase {
+        let public_keys = parse(&path, lines)?.iter().map(|named| named.public().public_key).collect();
+        let text = match &self.passphrase {
             None => lines.trim_end().to_owned(),
             Some(passphrase) => {
                 Sealed::seal(lines.as_bytes(), HOLDS, public_keys, passphrase).and_then(|sealed| sealed.text())?
             }
         };
-        let written = keyfiles::write_secret(self.dir, SIGNING_KEY, &text);
+        let written = keyfiles::write_secret(&self.dir, SIGNING_KEY, &text);
         written.with_context(|| format!("cannot write {}", path.display()))
     }
 }
 
-/// The first public key that stands in clear in a sealed file.
-///
-/// # Errors
-/// If there is none.
-pub(super) fn first_public(sealed: &Sealed, path: &Path) -> anyhow::Result<ManagerKey> {
-    let first = sealed.public_keys().first().and_then(|text| VerifyingKey::parse(text).ok());
-    let Some(key) = first else { bail!("{}: public_keys names no key", path.display()) };
-    Ok(ManagerKey { kid: key_id(&key), public_key: key.text() })
+impl KeyStore for SigningKeyFile {
+    fn replace(&self, keys: &[SigningKey]) -> Result<(), String> {
+        let lines: Vec<String> = keys.iter().map(|key| URL_SAFE_NO_PAD.encode(key.seed())).collect();
+        self.write(&lines.join("\n")).map_err(|error| format!("{error:#}"))
+    }
 }
 
-fn parse(path: &Path, text: &str) -> anyhow::Result<Vec<(String, SigningKey)>> {
+/// The public keys that stand in clear in a sealed file.
+///
+/// # Errors
+/// If there are none, or one is invalid.
+pub(super) fn clear_keys(sealed: &Sealed, path: &Path) -> anyhow::Result<Vec<ManagerKey>> {
+    let key = |text: &String| {
+        let key = VerifyingKey::parse(text).with_context(|| format!("{}: public_keys", path.display()))?;
+        Ok(ManagerKey { kid: key.kid(), public_key: key.text() })
+    };
+    let keys: Vec<ManagerKey> = sealed.public_keys().iter().map(key).collect::<anyhow::Result<_>>()?;
+    ensure!(!keys.is_empty(), "{}: public_keys names no key", path.display());
+    Ok(keys)
+}
+
+fn parse(path: &Path, text: &str) -> anyhow::Result<Vec<NamedKey>> {
     let mut keys = Vec::new();
     for (number, line) in text.lines().map(str::trim).filter(|line| !line.is_empty()).enumerate() {
         let bytes = URL_SAFE_NO_PAD.decode(line).ok().and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
@@ -170,17 +177,12 @@ fn parse(path: &Path, text: &str) -> anyhow::Result<Vec<(String, SigningKey)>> {
         };
         let key = SigningKey::from_seed(&bytes)
             .with_context(|| format!("{}: line {} cannot be used", path.display(), number + 1))?;
-        keys.push((key_id(&key.verifying_key()), key));
+        keys.push(NamedKey { kid: key.verifying_key().kid(), key });
     }
     if keys.is_empty() {
         bail!("{} contains no key", path.display());
     }
     Ok(keys)
-}
-
-/// A key's id: a prefix of its public key's hash, which needs no registry.
-fn key_id(key: &VerifyingKey) -> String {
-    URL_SAFE_NO_PAD.encode(&key.fingerprint()[..9])
 }
 
 #[cfg(test)]
@@ -190,6 +192,10 @@ mod tests {
     use super::*;
     use crate::cli::passphrase::CREDENTIAL;
 
+    fn public(file: &SigningKeyFile) -> Vec<ManagerKey> {
+        file.keys().unwrap().iter().map(NamedKey::public).collect()
+    }
+
     #[test]
     fn secrets_are_for_their_owner_and_keys_stay_the_same() {
         let dir = tempfile::tempdir().unwrap();
@@ -197,19 +203,19 @@ mod tests {
         let (plain, sealed) =
             (SigningKeyFile::new(dir.path(), None), SigningKeyFile::new(dir.path(), Some(&passphrase)));
         let mode = || std::fs::metadata(dir.path().join(SIGNING_KEY)).unwrap().permissions().mode() & 0o777;
-        let first = plain.signer().unwrap().pinned();
-        assert_eq!((plain.signer().unwrap().pinned(), mode()), (first.clone(), 0o600));
+        let first = public(&plain);
+        assert_eq!((public(&plain), mode()), (first.clone(), 0o600));
         assert_eq!(plain.is_sealed().unwrap(), Some(false));
         let secret = std::fs::read_to_string(dir.path().join(SIGNING_KEY)).unwrap();
 
         plain.rewrite(Some(&passphrase)).unwrap();
-        assert_eq!((sealed.signer().unwrap().pinned(), mode()), (first.clone(), 0o600));
-        assert_eq!(plain.public_key().unwrap().as_ref(), first.first(), "without the passphrase");
+        assert_eq!((public(&sealed), mode()), (first.clone(), 0o600));
+        assert_eq!(plain.public_keys().unwrap(), first, "without the passphrase");
         assert!(!std::fs::read_to_string(dir.path().join(SIGNING_KEY)).unwrap().contains(secret.trim()));
-        let missing = format!("{:#}", plain.signer().unwrap_err());
+        let missing = format!("{:#}", plain.keys().unwrap_err());
         assert!(missing.contains("--key-passphrase-file") && missing.contains(CREDENTIAL), "{missing}");
         let other = Passphrase::parse("another passphrase").unwrap();
-        let wrong = format!("{:#}", SigningKeyFile::new(dir.path(), Some(&other)).signer().unwrap_err());
+        let wrong = format!("{:#}", SigningKeyFile::new(dir.path(), Some(&other)).keys().unwrap_err());
         assert!(wrong.contains("is not the one that it was encrypted with"), "{wrong}");
 
         sealed.rewrite(None).unwrap();
@@ -221,8 +227,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let passphrase = Passphrase::parse("correct horse battery").unwrap();
         let file = SigningKeyFile::new(dir.path(), Some(&passphrase));
-        let made = file.signer().unwrap().pinned();
-        assert_eq!((file.is_sealed().unwrap(), file.signer().unwrap().pinned()), (Some(true), made));
+        let made = public(&file);
+        assert_eq!((file.is_sealed().unwrap(), public(&file)), (Some(true), made));
     }
 
     #[test]
@@ -230,7 +236,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         for text in ["", "AAAA", "{}", "{\"riposte_sealed\": 1}"] {
             std::fs::write(dir.path().join(SIGNING_KEY), text).unwrap();
-            assert!(SigningKeyFile::new(dir.path(), None).signer().is_err(), "{text:?}");
+            assert!(SigningKeyFile::new(dir.path(), None).keys().is_err(), "{text:?}");
             assert_eq!(std::fs::read_to_string(dir.path().join(SIGNING_KEY)).unwrap(), text);
         }
     }

@@ -205,6 +205,10 @@ events! {
     "signing_key" {
         /// It became the key that signs commands.
         SigningKeyAdopted = "adopted",
+        /// A new one was made and announced to agents.
+        SigningKeyRotationStarted = "rotation_started",
+        /// The new one was taken back.
+        SigningKeyRotationCancelled = "rotation_cancelled",
     }
 }
 

@@ -24,6 +24,8 @@ pub mod hub;
 pub mod idempotency;
 mod import;
 pub mod intake;
+mod key_numbers;
+pub mod key_rotation;
 pub mod key_uses;
 pub mod keys;
 pub mod last_look;

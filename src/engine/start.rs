@@ -49,9 +49,8 @@ impl Engine {
         lease: Arc<Lease>,
         tasks: Tasks,
     ) -> Result<Arc<Self>> {
-        let access_tokens = signer.root().and_then(|root| AccessTokens::new(root, clock.now()).ok());
-        let access_tokens =
-            access_tokens.ok_or_else(|| StoreError::Corrupt("no key follows from the signing key".into()))?;
+        let access_tokens = AccessTokens::new(signer.root(), signer.next_root(), clock.now())
+            .map_err(|_| StoreError::Corrupt("no key follows from the signing key".into()))?;
         let hub = Arc::new(Hub::default());
         let wake = {
             let hub = Arc::clone(&hub);

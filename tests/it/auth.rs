@@ -51,6 +51,10 @@ pub(super) enum On {
     Waiting,
     /// A response that acted first and waits for confirmation.
     Unconfirmed,
+    /// The signing key, without a rotation.
+    OneKey,
+    /// A rotation of the signing key that is under way.
+    Rotation,
 }
 
 /// One operation: the callers that may, its object, the status that they get, and its audit verb.
@@ -88,6 +92,10 @@ pub(super) const OPERATIONS: &[Operation] = &[
     ("POST", "/v1/responses/{id}/confirm", Who::Roles(ANALYSTS), On::Unconfirmed, 200, Some("confirmed")),
     ("GET", "/v1/freeze", Who::Roles(VIEWERS), On::Nothing, 200, None),
     ("PUT", "/v1/freeze", Who::Roles(ANALYSTS), On::Nothing, 200, Some("frozen")),
+    ("GET", "/v1/signing-key", Who::Roles(VIEWERS), On::Nothing, 200, None),
+    ("POST", "/v1/signing-key/rotation", Who::Roles(ADMINS), On::OneKey, 201, Some("rotation_started")),
+    ("DELETE", "/v1/signing-key/rotation", Who::Roles(ADMINS), On::Rotation, 204, Some("rotation_cancelled")),
+    ("POST", "/v1/signing-key/rotation/finish", Who::Roles(ADMINS), On::Rotation, 200, Some("adopted")),
     ("GET", "/v1/effects", Who::Roles(VIEWERS), On::Nothing, 200, None),
     ("GET", "/v1/effects/{id}", Who::Roles(VIEWERS), On::Effect, 200, None),
     ("GET", "/v1/commands", Who::Roles(VIEWERS), On::Nothing, 200, None),
@@ -201,6 +209,14 @@ impl Stage {
         let id = |value: &Value| value["id"].as_str().unwrap().to_owned();
         match on {
             On::Nothing => String::new(),
+            On::OneKey | On::Rotation => {
+                // There is at most one: the call before may have left it.
+                admin.delete("/v1/signing-key/rotation", None).await;
+                if on == On::Rotation {
+                    admin.post("/v1/signing-key/rotation", &json!({})).await.is(201);
+                }
+                String::new()
+            }
             On::Alert => {
                 self.alert().await;
                 id(&admin.get("/v1/alerts?limit=1").await.is(200)["items"][0])
@@ -309,6 +325,7 @@ impl Stage {
             }
             ("POST", "/v1/enrollment-tokens") => json!({}),
             ("POST", "/v1/responses/lift") => json!({"everything": true, "reason": "over"}),
+            ("POST", "/v1/signing-key/rotation/finish") => json!({"force": true}),
             ("PUT", "/v1/freeze") => json!({"frozen": true, "reason": "night"}),
             ("POST", "/v1/protected") => json!({"kind": "ip", "value": target, "reason": "why"}),
             ("POST", "/v1/users") => json!({"name": format!("u-{target}"), "role": "viewer"}),

@@ -321,6 +321,11 @@ async fn answers_match_the_schemas_of_the_contract() {
     check("get", "/v1/freeze", admin.get("/v1/freeze").await);
     check("put", "/v1/freeze", admin.put("/v1/freeze", &json!({"frozen": true, "reason": "x"}), None).await);
     check("get", "/v1/freeze", admin.get("/v1/freeze").await);
+    check("get", "/v1/signing-key", admin.get("/v1/signing-key").await);
+    check("post", "/v1/signing-key/rotation", admin.post("/v1/signing-key/rotation", &json!({})).await);
+    check("get", "/v1/signing-key", admin.get("/v1/signing-key").await);
+    let finish = admin.post("/v1/signing-key/rotation/finish", &json!({"force": true})).await;
+    check("post", "/v1/signing-key/rotation/finish", finish);
     let all = json!({"everything": true, "dry_run": true, "reason": "x"});
     check("post", "/v1/responses/lift", admin.post("/v1/responses/lift", &all).await);
     let entry = json!({"kind": "ip", "value": "203.0.113.0/24", "reason": "why", "expires_in": "1h"});

@@ -24,6 +24,7 @@ mod deciding;
 mod guardrails;
 mod import;
 mod in_force;
+mod key_rotation;
 mod limits;
 mod many;
 mod matrix;
