@@ -102,7 +102,7 @@ impl Agent {
     /// Returns a token that is valid now.
     pub(crate) fn token(&self) -> anyhow::Result<String> {
         let now = Clock::system().now();
-        Ok(identity::issue(&self.key, self.id, Uuid::nil(), now, identity::MAX_LIFETIME)?)
+        Ok(identity::issue(&self.key, self.id, Uuid::now_v7(), now, identity::MAX_LIFETIME)?)
     }
 
     /// Opens the agent's stream and sends its hello; returns when the server has answered.

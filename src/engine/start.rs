@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::Semaphore;
 
 use super::access_tokens::AccessTokens;
+use super::agent_tokens::AgentTokens;
 use super::announcements::Announcements;
 use super::clocks::Clocks;
 use super::conditions::Conditions;
@@ -81,6 +82,7 @@ impl Engine {
             users: ArcSwap::default(),
             sessions: RwLock::default(),
             access_tokens,
+            agent_tokens: AgentTokens::default(),
             passwords: Passwords::default(),
             lockouts: Lockouts::default(),
             failed_logins: FailedLoginLog::default(),
