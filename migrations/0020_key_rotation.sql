@@ -5,6 +5,8 @@ CREATE TABLE key_statements (
     token     TEXT,                 -- compact JWS; NULL: a key was adopted without the old one, so no agent can learn it
     signed_by TEXT NOT NULL,        -- id of the key that signed it
     keys      TEXT NOT NULL,        -- JSON, a list: the keys that it names, in the order in which they came
+    recovery  TEXT,                 -- the recovery key that agents have from then on, Ed25519, base64url
+    revocation BIGINT,              -- the number of the revocation, if the recovery key signed it
     made_at   BIGINT NOT NULL,
     made_by   TEXT NOT NULL
 );

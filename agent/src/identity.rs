@@ -12,7 +12,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use riposte_protocol::command::ManagerKey;
 use riposte_protocol::jws::JwsError;
 use riposte_protocol::key::{KeyError, SigningKey, VerifyingKey};
-use riposte_protocol::key_statement::{KeyStatement, StatementError};
+use riposte_protocol::key_statement::{KeyStatement, KeyTrust, StatementError};
 use riposte_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -48,6 +48,12 @@ pub struct Enrolment {
     /// the keys that it names. 0: none was.
     #[serde(default, skip_serializing_if = "is_none")]
     pub key_number: u64,
+    /// The manager's recovery key, which revokes the others: 32 raw bytes in base64url.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovery_key: Option<String>,
+    /// How many revocations were accepted.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub revocations: u64,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's own signature")]
@@ -158,13 +164,23 @@ impl Identity {
     /// # Errors
     /// If the statement is not to be believed, or cannot be stored. Then nothing has changed.
     pub fn learn(&mut self, statement: &str) -> Result<bool, LearnError> {
-        let statement = KeyStatement::open(statement, &self.pinned, self.enrolment.key_number)?;
-        if statement.number == self.enrolment.key_number {
+        let recovery = self.enrolment.recovery_key.as_deref().map(VerifyingKey::parse).transpose();
+        let trust = KeyTrust {
+            keys: &self.pinned,
+            number: self.enrolment.key_number,
+            recovery: recovery.map_err(PinError::from)?,
+            revocations: self.enrolment.revocations,
+        };
+        let statement = KeyStatement::open(statement, &trust)?;
+        if statement.number == trust.number {
             return Ok(false);
         }
         let pinned = pin(&statement.keys)?;
-        let enrolment =
-            Enrolment { manager_keys: statement.keys, key_number: statement.number, ..self.enrolment.clone() };
+        let mut enrolment = self.enrolment.clone();
+        // The first one stays: a thief of a signing key could name another.
+        enrolment.recovery_key = enrolment.recovery_key.or(statement.recovery);
+        enrolment.revocations = statement.revocation.unwrap_or(enrolment.revocations);
+        (enrolment.manager_keys, enrolment.key_number) = (statement.keys, statement.number);
         write_enrolment(&self.state_dir, &enrolment)?;
         (self.enrolment, self.pinned) = (enrolment, pinned);
         Ok(true)
@@ -340,6 +356,8 @@ mod tests {
             poll_url: "http://localhost/".into(),
             insecure_http: false,
             key_number: 0,
+            recovery_key: None,
+            revocations: 0,
         };
         create_key(directory.path()).unwrap();
         let trust = Trust { ca: Some(b"a certificate".into()), client: Some(b"a certificate and its key".into()) };
@@ -386,7 +404,14 @@ mod tests {
         let key = |seed: u8| ManagerKey { kid: format!("k{seed}"), public_key: signer(seed).verifying_key().text() };
         let statement = |number, keys: &[u8], by: u8| {
             let keys = keys.iter().map(|seed| key(*seed)).collect();
-            let statement = KeyStatement { iss: riposte_protocol::MANAGER.into(), number, keys, iat: 0 };
+            let statement = KeyStatement {
+                iss: riposte_protocol::MANAGER.into(),
+                number,
+                keys,
+                iat: 0,
+                recovery: None,
+                revocation: None,
+            };
             statement.sign(&signer(by), &format!("k{by}")).unwrap()
         };
         let enrolment = Enrolment {
@@ -398,6 +423,8 @@ mod tests {
             poll_url: "http://localhost/".into(),
             insecure_http: false,
             key_number: 0,
+            recovery_key: None,
+            revocations: 0,
         };
         create_key(directory.path()).unwrap();
         save(directory.path(), &enrolment, &Trust::default()).unwrap();

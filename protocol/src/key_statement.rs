@@ -30,6 +30,27 @@ pub struct KeyStatement {
     pub keys: Vec<ManagerKey>,
     /// When it was issued, in seconds since the epoch.
     pub iat: i64,
+    /// The recovery key, 32 raw bytes in base64url: it signs nothing but a revocation. An agent that
+    /// has one keeps it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovery: Option<String>,
+    /// In a statement that the recovery key signed: the number of such statements so far. It revokes
+    /// all keys of before, whatever `number` their statements had.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revocation: Option<u64>,
+}
+
+/// What an agent trusts, and so which statements it believes.
+#[derive(Clone, Copy, Debug)]
+pub struct KeyTrust<'a> {
+    /// The keys that sign orders.
+    pub keys: &'a [(String, VerifyingKey)],
+    /// Number of the last statement that was accepted; 0: none.
+    pub number: u64,
+    /// The recovery key, if one is known.
+    pub recovery: Option<VerifyingKey>,
+    /// How many revocations were accepted.
+    pub revocations: u64,
 }
 
 /// Why an agent does not believe a statement.
@@ -75,21 +96,36 @@ impl KeyStatement {
         jws::sign(key, TYP, kid, self)
     }
 
-    /// Verifies a signed statement: signed by a key of `trusted`, issued by a manager, and not older
-    /// than the statement `accepted` that was accepted last (0: none).
+    /// Verifies a signed statement: signed by a trusted key, issued by a manager, and not older than
+    /// the one that was accepted last. A statement of the recovery key is compared with the last
+    /// revocation instead: a thief of a signing key can give statements any number.
     ///
     /// # Errors
     /// The first reason not to believe it.
-    pub fn open(token: &str, trusted: &[(String, VerifyingKey)], accepted: u64) -> Result<Self, StatementError> {
+    pub fn open(token: &str, trust: &KeyTrust<'_>) -> Result<Self, StatementError> {
         let unverified = Unverified::parse(token, TYP, false)?;
         let kid = unverified.header.kid.as_deref().unwrap_or_default();
-        let (_, key) = trusted.iter().find(|(id, _)| id == kid).ok_or(JwsError::UnknownKey)?;
-        let statement: Self = unverified.verify(key)?;
+        let recovery = trust.recovery.as_ref().filter(|key| key.kid() == kid);
+        let pinned = || trust.keys.iter().find(|(id, _)| id == kid).map(|(_, key)| key);
+        let statement: Self = unverified.verify(recovery.or_else(pinned).ok_or(JwsError::UnknownKey)?)?;
         if statement.iss != MANAGER {
             return Err(StatementError::Issuer);
         }
-        if statement.number < accepted || statement.number == 0 {
-            return Err(StatementError::Replayed(statement.number));
+        let replayed = Err(StatementError::Replayed(statement.number));
+        match (recovery, statement.revocation) {
+            (None, None) if statement.number < trust.number => return replayed,
+            (Some(_), Some(revocation)) => {
+                let is_known = revocation == trust.revocations && statement.number == trust.number;
+                if revocation <= trust.revocations && !is_known {
+                    return replayed;
+                }
+            }
+            (None, None) => {}
+            // Only the recovery key revokes, and it signs nothing else.
+            (None, Some(_)) | (Some(_), None) => return Err(JwsError::Kind.into()),
+        }
+        if statement.number == 0 {
+            return replayed;
         }
         statement.check_keys()?;
         Ok(statement)
@@ -103,8 +139,9 @@ impl KeyStatement {
         if !(1..=MAX_KEYS).contains(&self.keys.len()) || !self.keys.iter().enumerate().all(is_single) {
             return Err(StatementError::Keys);
         }
-        for key in &self.keys {
-            VerifyingKey::parse(&key.public_key)?;
+        let recovery = self.recovery.iter().map(String::as_str);
+        for key in self.keys.iter().map(|key| key.public_key.as_str()).chain(recovery) {
+            VerifyingKey::parse(key)?;
         }
         Ok(())
     }
@@ -123,7 +160,14 @@ mod tests {
     }
 
     fn statement() -> KeyStatement {
-        KeyStatement { iss: MANAGER.into(), number: 3, keys: vec![key(1), key(2)], iat: 1_795_514_400 }
+        KeyStatement {
+            iss: MANAGER.into(),
+            number: 3,
+            keys: vec![key(1), key(2)],
+            iat: 1_795_514_400,
+            recovery: None,
+            revocation: None,
+        }
     }
 
     #[test]
@@ -151,7 +195,8 @@ mod tests {
     fn only_a_trusted_key_introduces_another_and_never_by_an_old_statement() {
         let trusted = [("k1".to_owned(), signer(1).verifying_key())];
         let open = |statement: &KeyStatement, seed: u8, kid: &str, accepted| {
-            KeyStatement::open(&statement.sign(&signer(seed), kid).unwrap(), &trusted, accepted)
+            let trust = KeyTrust { keys: &trusted, number: accepted, recovery: None, revocations: 0 };
+            KeyStatement::open(&statement.sign(&signer(seed), kid).unwrap(), &trust)
         };
         assert_eq!(open(&statement(), 1, "k1", 2), Ok(statement()));
         assert_eq!(open(&statement(), 1, "k1", 3), Ok(statement()), "a repeated one is known");
@@ -177,6 +222,28 @@ mod tests {
         assert_eq!(open(&KeyStatement { keys: many, ..statement() }, 1, "k1", 0), Err(StatementError::Keys));
         // An order is no statement.
         let order = jws::sign(&signer(1), crate::command::TYP, "k1", &statement()).unwrap();
-        assert_eq!(KeyStatement::open(&order, &trusted, 0), Err(JwsError::Kind.into()));
+        let trust = KeyTrust { keys: &trusted, number: 0, recovery: None, revocations: 0 };
+        assert_eq!(KeyStatement::open(&order, &trust), Err(JwsError::Kind.into()));
+    }
+
+    #[test]
+    fn the_recovery_key_revokes_whatever_number_a_thief_has_used() {
+        let trusted = [("k1".to_owned(), signer(1).verifying_key())];
+        let recovery = signer(9).verifying_key();
+        let trust = KeyTrust { keys: &trusted, number: u64::MAX, recovery: Some(recovery), revocations: 1 };
+        let revokes = |revocation| KeyStatement { number: 5, keys: vec![key(3)], revocation, ..statement() };
+        let open = |statement: &KeyStatement, seed: u8, kid: &str, trust: &KeyTrust<'_>| {
+            KeyStatement::open(&statement.sign(&signer(seed), kid).unwrap(), trust)
+        };
+        let kid = recovery.kid();
+        assert_eq!(open(&revokes(Some(2)), 9, &kid, &trust), Ok(revokes(Some(2))));
+        assert_eq!(open(&revokes(Some(1)), 9, &kid, &trust), Err(StatementError::Replayed(5)));
+        assert_eq!(open(&revokes(None), 9, &kid, &trust), Err(JwsError::Kind.into()), "it signs nothing else");
+        assert_eq!(open(&revokes(Some(2)), 1, "k1", &trust), Err(JwsError::Kind.into()), "no other key revokes");
+        assert_eq!(open(&revokes(Some(2)), 1, &kid, &trust), Err(JwsError::Signature.into()));
+        let unknown = KeyTrust { recovery: None, ..trust };
+        assert_eq!(open(&revokes(Some(2)), 9, &kid, &unknown), Err(JwsError::UnknownKey.into()));
+        let known = KeyTrust { number: 5, revocations: 2, ..trust };
+        assert_eq!(open(&revokes(Some(2)), 9, &kid, &known), Ok(revokes(Some(2))), "a repeated one is known");
     }
 }

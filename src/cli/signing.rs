@@ -66,7 +66,10 @@ pub(super) async fn agree(
             let number = statements.last().map_or(0, |last| last.number) + 1;
             let (signed_by, keys) = (known.kid.clone(), vec![current.public()]);
             let made_by = Actor::Riposte.to_string();
-            let cut = StoredStatement { number, token: None, signed_by, keys, made_at: now, made_by };
+            // With the key its recovery key is gone: agents that enrol from now on get another one.
+            let (recovery, revocation) = (None, None);
+            let cut =
+                StoredStatement { number, token: None, signed_by, keys, recovery, revocation, made_at: now, made_by };
             key_statements::add(&mut ledger, &cut, &Actor::Riposte).await?;
             statements.push(cut);
         }

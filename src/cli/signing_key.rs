@@ -1,12 +1,19 @@
 //! `riposte signing-key`: the key that signs commands: its rotation on a running manager, and its
 //! encryption at rest.
 
-use std::path::PathBuf;
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail, ensure};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::{Args, Subcommand};
 use reqwest::Method;
+use riposte_protocol::key::SigningKey;
+use riposte_protocol::key_statement::KeyStatement;
 
 use super::client::{NO_BODY, Remote};
 use super::keyfiles;
@@ -16,10 +23,15 @@ use super::reply::Said;
 use super::signing_file::SigningKeyFile;
 use super::terminal::plain;
 use crate::config::Config;
-use crate::views::signing_key::{FinishRotation, FinishedRotation, SigningKeyView, WaitingAgent};
+use crate::views::signing_key::{
+    FinishRotation, FinishedRotation, PreparedRevocation, SetRecoveryKey, SignedRevocation, SigningKeyView,
+    WaitingAgent,
+};
 
 /// Path of the rotation.
 const ROTATION: &str = "/v1/signing-key/rotation";
+/// Path of a revocation.
+const REVOCATION: &str = "/v1/signing-key/revocation";
 
 /// The signing key.
 #[derive(Debug, Subcommand)]
@@ -54,6 +66,24 @@ pub(super) enum SigningKeyCommand {
     },
     /// Take a rotation back: the old key signs as before.
     Cancel(Remote),
+    /// Make a recovery key, which can revoke a stolen signing key, and tell all agents.
+    RecoveryKey {
+        /// Which manager.
+        #[command(flatten)]
+        remote: Remote,
+        /// New file of the private half: move it away from this host, and keep it offline.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+    /// Revoke a stolen signing key by the recovery key: agents drop it at once and obey a new one.
+    Revoke {
+        /// Which manager.
+        #[command(flatten)]
+        remote: Remote,
+        /// File of the recovery key.
+        #[arg(long, value_name = "FILE")]
+        recovery_key_file: PathBuf,
+    },
     /// Store signing.key in clear. The manager must be stopped.
     Decrypt {
         #[command(flatten)]
@@ -113,6 +143,8 @@ pub(super) async fn run(command: SigningKeyCommand) -> anyhow::Result<ExitCode> 
             remote.send(Method::DELETE, ROTATION, None, NO_BODY).await?.accepted()?;
             say("The rotation is taken back; the old key signs as before.");
         }
+        SigningKeyCommand::RecoveryKey { remote, out } => recovery_key(&remote, &out).await?,
+        SigningKeyCommand::Revoke { remote, recovery_key_file } => revoke(&remote, &recovery_key_file).await?,
         SigningKeyCommand::Encrypt { at, new_passphrase_file } => encrypt(at, new_passphrase_file)?,
         SigningKeyCommand::Decrypt { at } => decrypt(at)?,
     }
@@ -138,6 +170,50 @@ fn list(what: &str, count: usize, agents: &[WaitingAgent]) {
     if count > agents.len() {
         say(&format!("… and {} more", count - agents.len()));
     }
+}
+
+/// Makes the recovery key here, and sends its public half.
+async fn recovery_key(remote: &Remote, out: &Path) -> anyhow::Result<()> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).context("the system's random source failed")?;
+    let key = SigningKey::from_seed(&seed)?;
+    let shown = out.display();
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(out);
+    let written = file.as_mut().map_err(|error| std::io::Error::new(error.kind(), error.to_string()));
+    written
+        .and_then(|file| {
+            writeln!(file, "{}", URL_SAFE_NO_PAD.encode(seed))?;
+            file.sync_all()
+        })
+        .with_context(|| format!("cannot write {shown}"))?;
+    let asked = SetRecoveryKey { public_key: key.verifying_key().text() };
+    let set: anyhow::Result<SigningKeyView> = remote.post("/v1/signing-key/recovery-key", &asked).await;
+    set.with_context(|| format!("{shown} is not the recovery key: delete it"))?;
+    say(&format!(
+        "The recovery key is in {shown}. Move it to a place that no host of yours reads, such as paper or a safe."
+    ));
+    say("Agents that are away learn it when they connect.");
+    Ok(())
+}
+
+/// Signs the revocation here: the recovery key does not leave this process.
+async fn revoke(remote: &Remote, file: &Path) -> anyhow::Result<()> {
+    let shown = file.display();
+    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {shown}"))?;
+    let seed = URL_SAFE_NO_PAD.decode(text.trim()).ok().and_then(|seed| <[u8; 32]>::try_from(seed).ok());
+    let key = SigningKey::from_seed(&seed.with_context(|| format!("{shown} is not a recovery key"))?)?;
+    let prepared = remote.send(Method::POST, REVOCATION, None, NO_BODY).await?.done::<PreparedRevocation>()?;
+    let claims: KeyStatement = serde_json::from_value(prepared.claims).context("the manager's statement")?;
+    ensure!(
+        claims.recovery.as_deref() == Some(&key.verifying_key().text()),
+        "{shown} is not the recovery key of this manager"
+    );
+    let statement = claims.sign(&key, &key.verifying_key().kid())?;
+    let reply = remote.send(Method::PUT, REVOCATION, None, Some(&SignedRevocation { statement })).await?;
+    let view: SigningKeyView = reply.done()?;
+    say(&plain(&format!("The keys of before are revoked; {} signs now.", view.kid)));
+    say("Agents that are away drop the stolen key when they connect. Make a backup and new enrolment tokens.");
+    Ok(())
 }
 
 fn encrypt(at: KeyFileArgs, new_passphrase_file: Option<PathBuf>) -> anyhow::Result<()> {
@@ -174,7 +250,7 @@ fn decrypt(at: KeyFileArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn stopped(dir: &std::path::Path) -> anyhow::Result<std::fs::File> {
+fn stopped(dir: &Path) -> anyhow::Result<std::fs::File> {
     ensure!(dir.is_dir(), "there is no data directory {}", dir.display());
     keyfiles::lock(dir).context("stop the manager first")
 }

@@ -209,6 +209,10 @@ events! {
         SigningKeyRotationStarted = "rotation_started",
         /// The new one was taken back.
         SigningKeyRotationCancelled = "rotation_cancelled",
+        /// A recovery key was set.
+        SigningKeyRecoverySet = "recovery_key_set",
+        /// It was revoked by the recovery key.
+        SigningKeyRevoked = "revoked",
     }
 }
 

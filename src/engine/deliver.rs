@@ -58,6 +58,7 @@ impl Conversation {
         if let Some(number) = keys {
             engine.confirm_keys(agent, number);
         }
+        let keys = keys.map(|_| engine.signer.numbers.of(agent));
         Self { engine, agent, keys, session: Session::new(cursor), is_full: false, has_more: false }
     }
 
@@ -68,8 +69,8 @@ impl Conversation {
 
     /// The agent has accepted the statements about the manager's keys up to `number`.
     pub fn confirm_keys(&mut self, number: u64) {
-        self.keys = Some(number);
         self.engine.confirm_keys(self.agent, number);
+        self.keys = Some(self.engine.signer.numbers.of(self.agent));
     }
 
     /// The statements about the manager's keys that the agent has not accepted. Costs no I/O.

@@ -92,8 +92,9 @@ impl Engine {
 
     /// An agent says which statement about the keys it has made durable. Costs no I/O.
     pub fn confirm_keys(&self, agent: Uuid, number: u64) {
-        let last = self.signer.last_number();
-        if number > last && self.signer.numbers.of(agent) != last {
+        let ring = self.signer.ring();
+        let (last, believable) = (ring.last_number(), ring.believable(number));
+        if number > last && self.signer.numbers.of(agent) != believable {
             tracing::error!(
                 %agent,
                 "agent {agent} has accepted the keys of statement {number}, and this ledger knows {last}: it was restored \
@@ -101,7 +102,7 @@ impl Engine {
                  agent again"
             );
         }
-        self.signer.numbers.say(agent, number.min(last));
+        self.signer.numbers.say(agent, believable);
     }
 
     /// An agent has enrolled, and pins the keys that follow from this statement.
@@ -122,10 +123,7 @@ impl Engine {
                 rotation.made_at
             )));
         }
-        let mut seed = [0; 32];
-        getrandom::fill(&mut seed).map_err(|error| Refusal::System(error.to_string()))?;
-        let key = SigningKey::from_seed(&seed).map_err(|error| Refusal::System(error.to_string()))?;
-        let next = NamedKey { kid: key.verifying_key().kid(), key };
+        let next = new_key()?;
         self.signer.add(&next);
         // Before it is announced: an announced key that is lost would be trusted for nothing.
         self.store_keys().await?;
@@ -206,12 +204,38 @@ impl Engine {
         Ok(())
     }
 
-    fn statement(&self, ring: &Ring, signer: &NamedKey, keys: Vec<ManagerKey>, by: &Actor) -> UseCase<StoredStatement> {
+    pub(super) fn statement(
+        &self,
+        ring: &Ring,
+        signer: &NamedKey,
+        keys: Vec<ManagerKey>,
+        by: &Actor,
+    ) -> UseCase<StoredStatement> {
+        self.statement_with(ring, signer, keys, ring.recovery().cloned(), by)
+    }
+
+    /// The same, with another recovery key.
+    pub(super) fn statement_with(
+        &self,
+        ring: &Ring,
+        signer: &NamedKey,
+        keys: Vec<ManagerKey>,
+        recovery: Option<String>,
+        by: &Actor,
+    ) -> UseCase<StoredStatement> {
         let (number, now) = (ring.last_number() + 1, self.clock.now());
-        let claims = KeyStatement { iss: MANAGER.into(), number, keys: keys.clone(), iat: now.as_secs() };
+        let claims = KeyStatement {
+            iss: MANAGER.into(),
+            number,
+            keys: keys.clone(),
+            iat: now.as_secs(),
+            recovery: recovery.clone(),
+            revocation: None,
+        };
         let token = claims.sign(&signer.key, &signer.kid).map_err(|error| Refusal::System(error.to_string()))?;
         let (signed_by, made_by) = (signer.kid.clone(), by.to_string());
-        Ok(StoredStatement { number, token: Some(token), signed_by, keys, made_at: now, made_by })
+        let (token, revocation) = (Some(token), None);
+        Ok(StoredStatement { number, token, signed_by, keys, recovery, revocation, made_at: now, made_by })
     }
 
     /// Follows the ledger's statements and its key, and tells all agents if there is something new.
@@ -230,7 +254,7 @@ impl Engine {
         Ok(())
     }
 
-    async fn store_keys(self: &Arc<Self>) -> UseCase<()> {
+    pub(super) async fn store_keys(self: &Arc<Self>) -> UseCase<()> {
         let engine = Arc::clone(self);
         let stored = tokio::task::spawn_blocking(move || engine.signer.store());
         let stored = tokio::time::timeout(STORE_TIMEOUT, stored).await;
@@ -267,6 +291,14 @@ async fn write(engine: &Engine, unwritten: &[(Uuid, u64)]) -> Result<(), StoreEr
     ledger.commit().await
 }
 
+/// A new private key.
+pub(super) fn new_key() -> UseCase<NamedKey> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(|error| Refusal::System(error.to_string()))?;
+    let key = SigningKey::from_seed(&seed).map_err(|error| Refusal::System(error.to_string()))?;
+    Ok(NamedKey { kid: key.verifying_key().kid(), key })
+}
+
 fn none_under_way() -> Refusal {
     Refusal::Conflict("no rotation of the signing key is under way".into())
 }
@@ -277,6 +309,6 @@ fn names(waiting: &[Unconfirmed]) -> String {
     if more == 0 { named.join(", ") } else { format!("{} and {more} more", named.join(", ")) }
 }
 
-fn record(ledger: &mut LedgerTx, event: AuditEvent, kid: &str, detail: String, by: &Actor, at: Timestamp) {
+pub(super) fn record(ledger: &mut LedgerTx, event: AuditEvent, kid: &str, detail: String, by: &Actor, at: Timestamp) {
     ledger.record(AuditEntry { at, actor: by.clone(), event, noun_id: kid.to_owned(), detail });
 }

@@ -26,6 +26,7 @@ pub mod idempotency;
 mod import;
 pub mod intake;
 mod key_numbers;
+pub mod key_recovery;
 pub mod key_rotation;
 pub mod key_uses;
 pub mod keys;

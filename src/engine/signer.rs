@@ -2,7 +2,7 @@
 //! command is signed with a key that its agent trusts: the new one once the agent has confirmed it,
 //! else the old one (`key_rotation.rs`, `docs/decisions/0027-keys-rotate-by-statements.md`).
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
 use riposte_protocol::command::{Command, ManagerKey};
@@ -103,6 +103,24 @@ impl Ring {
         }
     }
 
+    /// The recovery key that agents have.
+    pub(super) fn recovery(&self) -> Option<&String> {
+        self.statements.last().and_then(|last| last.recovery.as_ref())
+    }
+
+    /// How many revocations there were.
+    pub(super) fn revocations(&self) -> u64 {
+        self.statements.iter().filter_map(|statement| statement.revocation).max().unwrap_or_default()
+    }
+
+    /// The number that an agent has accepted, as far as this ledger knows it. A higher one is of a
+    /// thief of a key, or of a ledger that was restored since: what the recovery key signed is sent again.
+    pub(super) fn believable(&self, said: u64) -> u64 {
+        let last = self.last_number();
+        let revoked = self.statements.iter().rfind(|statement| statement.revocation.is_some());
+        if said <= last { said } else { revoked.map_or(last, |revoked| revoked.number - 1) }
+    }
+
     /// The statements after `number`, as far as an agent can follow them.
     fn after(&self, number: u64) -> impl Iterator<Item = &String> {
         let later = self.statements.iter().filter(move |statement| statement.number > number);
@@ -133,6 +151,8 @@ pub struct Signer {
     store: Box<dyn KeyStore>,
     /// What agents have confirmed.
     pub(super) numbers: KeyNumbers,
+    /// A key whose revocation of the others waits for the signature of the recovery key.
+    pub(super) prepared: Mutex<Option<NamedKey>>,
     /// Held while the keys change.
     pub(super) changing: tokio::sync::Mutex<()>,
 }
@@ -148,7 +168,7 @@ impl Signer {
     ) -> Self {
         let ring = Ring::of(current, others, statements);
         let (numbers, changing) = (KeyNumbers::default(), tokio::sync::Mutex::default());
-        Self { ring: ArcSwap::from_pointee(ring), store, numbers, changing }
+        Self { ring: ArcSwap::from_pointee(ring), store, numbers, prepared: Mutex::default(), changing }
     }
 
     /// Takes over which statement each agent has accepted, as it is stored.
@@ -160,8 +180,10 @@ impl Signer {
     pub fn enrolment(&self) -> (Vec<ManagerKey>, u64) {
         let ring = self.ring.load();
         let keys = std::iter::once(&ring.current).chain(&ring.others).map(NamedKey::public).collect();
-        // The key of a rotation comes by its statement, as for agents of before.
-        let number = ring.rotation().map_or_else(|| ring.last_number(), |rotation| rotation.number - 1);
+        // The key of a rotation comes by its statement, as for agents of before, and so does the recovery
+        // key: the answer to an enrolment is not signed.
+        let is_told = ring.rotation().is_some() || ring.recovery().is_some();
+        let number = ring.last_number() - u64::from(is_told);
         (keys, number)
     }
 
@@ -274,6 +296,8 @@ mod tests {
             keys: keys.iter().map(|seed| named(*seed).public()).collect(),
             made_at: riposte_protocol::time::Timestamp::from_millis(0),
             made_by: "a".into(),
+            recovery: None,
+            revocation: None,
         }
     }
 

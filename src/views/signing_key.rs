@@ -1,6 +1,7 @@
 //! `/v1/signing-key`: the key that signs commands, and its rotation.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::columns::Millis;
@@ -12,8 +13,36 @@ pub struct SigningKeyView {
     pub kid: String,
     /// Ed25519 public key in base64url.
     pub public_key: String,
+    /// The recovery key, which can revoke it: Ed25519 public key in base64url.
+    pub recovery_key: Option<String>,
     /// The rotation that is under way.
     pub rotation: Option<RotationView>,
+}
+
+/// A recovery key to set.
+#[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SetRecoveryKey {
+    /// Ed25519 public key in base64url; its private half is kept elsewhere.
+    #[schema(format = "ed25519-public-key")]
+    pub public_key: String,
+}
+
+/// A revocation that waits for the signature of the recovery key.
+#[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct PreparedRevocation {
+    /// The claims to sign, as a JWS of the `typ` `riposte-keys+jwt`.
+    #[schema(value_type = Object)]
+    pub claims: Value,
+}
+
+/// A revocation, signed by the recovery key.
+#[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SignedRevocation {
+    /// The claims that were prepared, as a compact JWS.
+    #[schema(max_length = 16384)]
+    pub statement: String,
 }
 
 /// A rotation that is under way.

@@ -168,7 +168,8 @@ def fresh_token():
 def before_call(context, case, kwargs):
     if TOKENS:
         # Each is good for one request.
-        kwargs["headers"] = {**(kwargs.get("headers") or {}), "Authorization": f"Bearer {fresh_token()}"}
+        case.headers = case.headers.copy() if case.headers is not None else {}
+        case.headers["Authorization"] = f"Bearer {fresh_token()}"
     # Cases may share parts, so each change is made in a copy.
     if case.path_parameters:
         case.path_parameters = dict(case.path_parameters)

@@ -96,6 +96,10 @@ pub(super) const OPERATIONS: &[Operation] = &[
     ("POST", "/v1/signing-key/rotation", Who::Roles(ADMINS), On::OneKey, 201, Some("rotation_started")),
     ("DELETE", "/v1/signing-key/rotation", Who::Roles(ADMINS), On::Rotation, 204, Some("rotation_cancelled")),
     ("POST", "/v1/signing-key/rotation/finish", Who::Roles(ADMINS), On::Rotation, 200, Some("adopted")),
+    ("POST", "/v1/signing-key/recovery-key", Who::Roles(ADMINS), On::OneKey, 201, Some("recovery_key_set")),
+    ("POST", "/v1/signing-key/revocation", Who::Roles(ADMINS), On::Nothing, 201, None),
+    // Not signed by the recovery key; who is, is in `key_rotation.rs`.
+    ("PUT", "/v1/signing-key/revocation", Who::Roles(ADMINS), On::Nothing, 422, None),
     ("GET", "/v1/effects", Who::Roles(VIEWERS), On::Nothing, 200, None),
     ("GET", "/v1/effects/{id}", Who::Roles(VIEWERS), On::Effect, 200, None),
     ("GET", "/v1/commands", Who::Roles(VIEWERS), On::Nothing, 200, None),
@@ -325,6 +329,8 @@ impl Stage {
             }
             ("POST", "/v1/enrollment-tokens") => json!({}),
             ("POST", "/v1/responses/lift") => json!({"everything": true, "reason": "over"}),
+            ("POST", "/v1/signing-key/recovery-key") => json!({"public_key": new_key().verifying_key().text()}),
+            ("PUT", "/v1/signing-key/revocation") => json!({"statement": "a.b.c"}),
             ("POST", "/v1/signing-key/rotation/finish") => json!({"force": true}),
             ("PUT", "/v1/freeze") => json!({"frozen": true, "reason": "night"}),
             ("POST", "/v1/protected") => json!({"kind": "ip", "value": target, "reason": "why"}),

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use riposte_protocol::command;
 use riposte_protocol::jws::Unverified;
 use riposte_protocol::key::VerifyingKey;
-use riposte_protocol::key_statement::KeyStatement;
+use riposte_protocol::key_statement::{KeyStatement, KeyTrust, StatementError};
 use riposte_protocol::message::{FromAgent, PollRequest, PollResponse, ToAgent};
 use serde_json::{Value, json};
 
@@ -33,6 +33,11 @@ fn signers(answer: &PollResponse) -> BTreeSet<String> {
 
 fn trusted(keys: &[riposte_protocol::command::ManagerKey]) -> Vec<(String, VerifyingKey)> {
     keys.iter().map(|key| (key.kid.clone(), VerifyingKey::parse(&key.public_key).unwrap())).collect()
+}
+
+/// Opens a statement as an agent without a recovery key does.
+fn open(token: &str, keys: &[(String, VerifyingKey)], number: u64) -> Result<KeyStatement, StatementError> {
+    KeyStatement::open(token, &KeyTrust { keys, number, recovery: None, revocations: 0 })
 }
 
 async fn orders(admin: &Client, names: &[&str], target: &str) {
@@ -66,7 +71,7 @@ on_both_databases! {
         orders(&admin, &["web-01", "web-02"], "203.0.113.7").await;
         let told = poll(&one, 0).await;
         assert_eq!((told.key_statements.len(), signers(&told)), (1, BTreeSet::from([old.clone()])));
-        let statement = KeyStatement::open(&told.key_statements[0], one.pinned(), 0).unwrap();
+        let statement = open(&told.key_statements[0], one.pinned(), 0).unwrap();
         assert_eq!(statement.keys.iter().map(|key| key.kid.as_str()).collect::<Vec<_>>(), [&old, &new]);
         assert_eq!(signers(&poll(&one, 1).await), BTreeSet::from([new.clone()]));
         assert_eq!(signers(&poll(&two, 0).await), BTreeSet::from([old.clone()]));
@@ -87,7 +92,7 @@ on_both_databases! {
 
         // Agents drop the old key by a statement of the new one.
         let told = poll(&two, 1).await;
-        let end = KeyStatement::open(&told.key_statements[0], &trusted(&statement.keys[1..]), 1).unwrap();
+        let end = open(&told.key_statements[0], &trusted(&statement.keys[1..]), 1).unwrap();
         assert_eq!((end.number, end.keys.len(), &end.keys[0].kid), (2, 1, &new));
         assert!(poll(&two, 2).await.key_statements.is_empty());
         let file = std::fs::read_to_string(app.data_dir().join("signing.key")).unwrap();
@@ -126,8 +131,8 @@ on_both_databases! {
         orders(&admin, &["web-01"], "203.0.113.7").await;
         let first = poll(&away, 0).await;
         assert_eq!((first.key_statements.len(), first.commands.len()), (2, 0), "it could not verify them yet");
-        let one = KeyStatement::open(&first.key_statements[0], away.pinned(), 0).unwrap();
-        let two = KeyStatement::open(&first.key_statements[1], &trusted(&one.keys), 1).unwrap();
+        let one = open(&first.key_statements[0], away.pinned(), 0).unwrap();
+        let two = open(&first.key_statements[1], &trusted(&one.keys), 1).unwrap();
         assert_eq!(two.keys[0].kid, new);
         assert_eq!(signers(&poll(&away, 2).await), BTreeSet::from([new.clone()]));
         // By stream, after a restart: the commands follow the confirmation.
@@ -158,7 +163,7 @@ on_both_databases! {
         poll(&agent, 1).await;
         admin.delete(ROTATION, None).await.is(204);
         let told = poll(&agent, 1).await;
-        let back = KeyStatement::open(&told.key_statements[0], agent.pinned(), 1).unwrap();
+        let back = open(&told.key_statements[0], agent.pinned(), 1).unwrap();
         assert_eq!(back.keys.iter().map(|key| &key.kid).collect::<Vec<_>>(), [&old]);
         let (app, admin) = app.restart().await;
         let agent = agent.moved_to(&app);
@@ -258,4 +263,77 @@ async fn promise_8_a_rotation_survives_killed_managers_and_agents_with_nothing_l
     let agents = manager.api().get("/v1/agents").await;
     assert!(agents["items"].as_array().unwrap().iter().all(|agent| agent["rejecting"].is_null()), "{agents}");
     manager.api().audit_is_intact().await;
+}
+
+/// A thief has the signing key, and has given the agents another one, under the highest number.
+#[tokio::test]
+async fn the_recovery_key_revokes_a_stolen_signing_key_and_no_other_key_does() {
+    let mut manager = Manager::start().await;
+    let api = manager.api();
+    api.make_policy("log-only", "1h").await;
+    let mut agents = [Agent::start(&manager, "web-01").await, Agent::start(&manager, "web-02").await];
+    let folder = tempfile::tempdir().unwrap();
+    let (recovery, other) = (folder.path().join("recovery"), folder.path().join("other"));
+    let (is_ok, said) = manager.command(&["signing-key", "revoke", "--recovery-key-file", recovery.to_str().unwrap()]);
+    assert!(!is_ok && said.contains("cannot read"), "{said}");
+    let (is_ok, said) = manager.command(&["signing-key", "recovery-key", "--out", recovery.to_str().unwrap()]);
+    assert!(is_ok, "{said}");
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&recovery).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+    let (is_ok, said) = manager.command(&["signing-key", "recovery-key", "--out", other.to_str().unwrap()]);
+    assert!(!is_ok && said.contains("there is a recovery key already"), "{said}");
+    for agent in &agents {
+        eventually("the agent learns the recovery key", PATIENCE, async || {
+            agent.identity()["recovery_key"].is_string().then_some(())
+        })
+        .await;
+    }
+    // One that enrols now learns it too.
+    let third = Agent::start(&manager, "web-03").await;
+    eventually("the new agent learns the recovery key", PATIENCE, async || {
+        third.identity()["recovery_key"].is_string().then_some(())
+    })
+    .await;
+
+    // What the thief did to one agent, while the other was away.
+    let stolen = api.get("/v1/signing-key").await["kid"].clone();
+    agents.iter_mut().for_each(Agent::kill9);
+    let thief = new_key().verifying_key();
+    let mut identity = agents[0].identity();
+    identity["manager_keys"] = json!([{"kid": "thief", "public_key": thief.text()}]);
+    identity["key_number"] = json!(u64::MAX);
+    agents[0].set_identity(&identity);
+    let (is_ok, said) = manager.command(&["signing-key", "revoke", "--recovery-key-file", other.to_str().unwrap()]);
+    assert!(!is_ok && said.contains("is not the recovery key"), "{said}");
+    let (is_ok, said) = manager.command(&["signing-key", "revoke", "--recovery-key-file", recovery.to_str().unwrap()]);
+    assert!(is_ok && said.contains("revoked"), "{said}");
+    manager.start_again().await;
+    let api = manager.api();
+    let now = api.get("/v1/signing-key").await;
+    assert!(now["kid"] != stolen && now["recovery_key"].is_string(), "{now}");
+    let file = std::fs::read_to_string(manager.data_dir().join("signing.key")).unwrap();
+    assert_eq!(file.lines().count(), 1, "the stolen key is gone");
+    agents.iter_mut().for_each(Agent::run_again);
+    for (number, name) in (1..).zip(["web-01", "web-02", "web-03"]) {
+        let (_, command) = api.answer_to(&processes::alert(number, &format!("203.0.113.{number}"), name)).await;
+        api.command_is(processes::text(&command, "id"), "succeeded").await;
+    }
+    for agent in &agents {
+        let keys = agent.identity()["manager_keys"].clone();
+        assert_eq!((keys.as_array().unwrap().len(), &keys[0]["kid"]), (1, &now["kid"]));
+    }
+    // An agent that enrols after it, and a rotation after it.
+    let fourth = Agent::start(&manager, "web-04").await;
+    let (is_ok, said) = manager.command(&["signing-key", "rotate"]);
+    assert!(is_ok, "{said}");
+    eventually("the rotation ends", PATIENCE, || async {
+        (api.get("/v1/signing-key").await["kid"] != now["kid"]).then_some(())
+    })
+    .await;
+    assert!(fourth.identity()["recovery_key"].is_string());
+    let audit = api.get("/v1/audit?noun=signing_key&limit=50").await;
+    let verbs: BTreeSet<&str> =
+        audit["items"].as_array().unwrap().iter().map(|entry| processes::text(entry, "verb")).collect();
+    assert!(verbs.is_superset(&BTreeSet::from(["recovery_key_set", "revoked"])), "{audit}");
+    api.audit_is_intact().await;
 }

@@ -378,7 +378,7 @@ const LANDED: &[(&str, &str)] = &[
     ("0016_clock_skew.sql", "4092984881bf8565724212b37b1ae335510e94f0fd54a6307fcf4a6379af1a24"),
     ("0017_evidence.sql", "43308451e6f5c000483a59d8e16c3f0d1eef4b11ecba6d9249934f92af57bd81"),
     ("0018_users.sql", "c03ea8757922f94cd5ad4b295fb4a989856a0f8671f94df1ed96c786e3977890"),
-    ("0020_key_rotation.sql", "b31deddec0855e1c5bf77ef235815d5dd9994786304f6ac52feebd14870027f7"),
+    ("0020_key_rotation.sql", "faed30de7c96dc3c573f7b0caad5efff290c8f4fd3768d0992905c572d9d2aca"),
 ];
 
 #[test]

@@ -21,7 +21,9 @@ fn statement(number: u64, seeds: &[u8], by: u8) -> String {
     let kid = |seed: u8| format!("k{}", seed - 6);
     let named = |seed: &u8| ManagerKey { kid: kid(*seed), public_key: key(*seed).verifying_key().text() };
     let keys = seeds.iter().map(named).collect();
-    KeyStatement { iss: MANAGER.into(), number, keys, iat: 0 }.sign(&key(by), &kid(by)).unwrap()
+    KeyStatement { iss: MANAGER.into(), number, keys, iat: 0, recovery: None, revocation: None }
+        .sign(&key(by), &kid(by))
+        .unwrap()
 }
 
 async fn said_keys(stream: &mut Stream) -> Option<u64> {
@@ -104,5 +106,7 @@ async fn a_forged_or_replayed_statement_changes_no_key_and_is_reported() {
 /// Signed by another key under the id of the trusted one.
 fn forged() -> String {
     let keys = vec![ManagerKey { kid: "k2".into(), public_key: key(8).verifying_key().text() }];
-    KeyStatement { iss: MANAGER.into(), number: 9, keys, iat: 0 }.sign(&key(8), "k1").unwrap()
+    KeyStatement { iss: MANAGER.into(), number: 9, keys, iat: 0, recovery: None, revocation: None }
+        .sign(&key(8), "k1")
+        .unwrap()
 }

@@ -13,8 +13,9 @@ use crate::store::ledger::audit::LedgerTx;
 use crate::views::columns::{JsonText, Millis};
 
 statements! {
-    ALL = "SELECT number, token, signed_by, keys, made_at, made_by FROM key_statements ORDER BY number";
-    ADD = "INSERT INTO key_statements (number, token, signed_by, keys, made_at, made_by) VALUES ($1, $2, $3, $4, $5, $6)";
+    ALL = "SELECT number, token, signed_by, keys, recovery, revocation, made_at, made_by FROM key_statements ORDER BY number";
+    ADD = "INSERT INTO key_statements (number, token, signed_by, keys, recovery, revocation, made_at, made_by)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
     NUMBERS = "SELECT id, key_number FROM agents WHERE revoked_at IS NULL";
     SET_NUMBERS = "UPDATE agents SET key_number = CAST(v.column2 AS BIGINT)
         FROM (VALUES {2}) AS v WHERE agents.id = v.column1";
@@ -31,6 +32,10 @@ pub struct StoredStatement {
     pub signed_by: String,
     /// The keys that it names.
     pub keys: Vec<ManagerKey>,
+    /// The recovery key that agents have from then on.
+    pub recovery: Option<String>,
+    /// The number of the revocation, if the recovery key signed it.
+    pub revocation: Option<u64>,
     /// When it was made.
     pub made_at: Timestamp,
     /// Who had it made.
@@ -43,6 +48,8 @@ struct StatementRow {
     token: Option<String>,
     signed_by: String,
     keys: JsonText,
+    recovery: Option<String>,
+    revocation: Option<i64>,
     made_at: Millis,
     made_by: String,
 }
@@ -51,9 +58,10 @@ impl TryFrom<StatementRow> for StoredStatement {
     type Error = StoreError;
 
     fn try_from(row: StatementRow) -> Result<Self> {
-        let StatementRow { number, token, signed_by, keys, made_at, made_by } = row;
-        let number = number_of(number)?;
-        Ok(Self { number, token, signed_by, keys: keys.read()?, made_at: made_at.into(), made_by })
+        let StatementRow { number, token, signed_by, keys, recovery, revocation, made_at, made_by } = row;
+        let (number, revocation) = (number_of(number)?, revocation.map(number_of).transpose()?);
+        let (keys, made_at) = (keys.read()?, made_at.into());
+        Ok(Self { number, token, signed_by, keys, recovery, revocation, made_at, made_by })
     }
 }
 
@@ -75,8 +83,9 @@ pub async fn all(db: &Db) -> Result<Vec<StoredStatement>> {
 /// Stores a statement.
 pub async fn add(ledger: &mut LedgerTx, statement: &StoredStatement, by: &Actor) -> Result<()> {
     ledger.makes_stale(Cache::SigningKeys);
-    let StoredStatement { number, token, signed_by, keys, made_at, .. } = statement;
-    let binds = binds![bound(*number), token.as_deref(), signed_by.as_str(), json(keys)?, *made_at, by];
+    let StoredStatement { number, token, signed_by, keys, recovery, revocation, made_at, .. } = statement;
+    let (token, recovery, revocation) = (token.as_deref(), recovery.as_deref(), revocation.map(bound));
+    let binds = binds![bound(*number), token, signed_by.as_str(), json(keys)?, recovery, revocation, *made_at, by];
     ledger.tx.execute(ADD, binds).await?;
     Ok(())
 }

@@ -56,7 +56,7 @@ async fn a_recorded_agent_is_served_over_a_stream_as_it_was_then() {
     }
 }
 
-async fn is_served(recorded: &str) {
+async fn is_served(recorded: &'static str) {
     let (_manager, api, agent) = start().await;
     let mut names = agents_names(&agent);
     let mut stream = agent.try_connect().await.unwrap();
