@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use load::knob;
 use load::report::{Samples, Table, begin, float};
-use riposte::domain::principal::Role;
 use riposte::engine::access_tokens::AccessTokens;
 use riposte_protocol::key::SigningKey;
 use riposte_protocol::time::Timestamp;
@@ -24,7 +23,7 @@ fn main() -> anyhow::Result<()> {
     let (root, now) = (SigningKey::from_seed(&[7; 32])?, Timestamp::from_millis(1_795_514_400_000));
     let issuer = AccessTokens::new(root.clone(), now)?;
     let until = now.plus(Duration::from_hours(1));
-    let issue = |_| issuer.issue("alice", Role::Admin, Uuid::from_u128(7), until, now).map(|(token, _)| token);
+    let issue = |_| issuer.issue("alice", "read respond", Uuid::from_u128(7), until, now).map(|(token, _)| token);
     let tokens: Vec<String> = (0..SESSIONS).map(issue).collect::<Result<_, _>>()?;
     let (mut first, mut again) = (Samples::default(), Samples::default());
     for _ in 0..rounds {

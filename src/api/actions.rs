@@ -80,6 +80,7 @@ pub async fn create(
     State(state): State<AppState>,
     body: Json<Value>,
 ) -> ApiResult<Response> {
+    caller.unlimited("actions are for all policies")?;
     let once = body.once(&caller.principal);
     let name = state.engine.create_action(&body.value, once, &caller.principal.actor).await?;
     Ok(answer(StatusCode::CREATED, stored(&state, &name).await?))
@@ -99,6 +100,7 @@ pub async fn replace(
     IfMatch(version): IfMatch,
     body: Json<Value>,
 ) -> ApiResult<Response> {
+    caller.unlimited("actions are for all policies")?;
     let version = version.ok_or_else(ApiError::version_needed)?;
     state.engine.replace_action(&name, version, &body.value, &caller.principal.actor).await?;
     Ok(answer(StatusCode::OK, stored(&state, &name).await?))
@@ -116,6 +118,7 @@ pub async fn delete(
     Path(name): Path<String>,
     IfMatch(version): IfMatch,
 ) -> ApiResult<StatusCode> {
+    caller.unlimited("actions are for all policies")?;
     let version = version.ok_or_else(ApiError::version_needed)?;
     state.engine.delete_action(&name, version, &caller.principal.actor).await?;
     Ok(StatusCode::NO_CONTENT)

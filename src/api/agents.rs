@@ -22,6 +22,7 @@ use super::front::auth::{Caller, ManageAgents, Read, certified};
 use super::front::error::{ApiError, ApiResult};
 use super::front::extract::{Json, Path, Query};
 use super::front::page::{cursor_id, limit, page};
+use super::front::visible::Visible;
 use super::state::AppState;
 use crate::domain::agent::{is_name, reason_words};
 use crate::domain::enrolment_token;
@@ -77,7 +78,7 @@ pub struct ListAgents {
 #[utoipa::path(get, path = "/v1/agents", tag = "agents", params(ListAgents),
     responses((status = 200, body = Page<AgentView>)))]
 pub async fn list(
-    _: Caller<Read>,
+    caller: Caller<Read>,
     State(state): State<AppState>,
     Query(query): Query<ListAgents>,
     uri: Uri,
@@ -85,7 +86,9 @@ pub async fn list(
     let (limit, after) = (limit(query.limit)?, cursor_id(query.cursor.as_deref())?);
     let rows = agents::list(&state.engine.db, query.name.as_deref(), query.revoked, after, limit + 1).await?;
     let views = rows.into_iter().map(|row| view(&state, row)).collect();
-    Ok(page(views, limit, &uri, |view: &AgentView| view.agent.id.clone()))
+    let visible = Visible::to(&caller, &state.engine);
+    let cursor_of = |view: &AgentView| view.agent.id.clone();
+    Ok(visible.page(views, limit, &uri, cursor_of, |view| visible.agent(&view.agent.id)))
 }
 
 async fn stored(state: &AppState, id: Uuid) -> ApiResult<AgentView> {
@@ -97,10 +100,13 @@ async fn stored(state: &AppState, id: Uuid) -> ApiResult<AgentView> {
 #[utoipa::path(get, path = "/v1/agents/{id}", tag = "agents", params(("id" = Uuid, Path)),
     responses((status = 200, body = AgentView)))]
 pub async fn find(
-    _: Caller<Read>,
+    caller: Caller<Read>,
     State(state): State<AppState>,
     Path(id): Path<Uuid>,
 ) -> ApiResult<axum::Json<AgentView>> {
+    if !Visible::to(&caller, &state.engine).agent(&id.to_string()) {
+        return Err(ApiError::not_found("the agent does not exist"));
+    }
     Ok(axum::Json(stored(&state, id).await?))
 }
 
@@ -113,7 +119,7 @@ pub async fn change(
     Path(id): Path<Uuid>,
     body: Json<ChangeAgent>,
 ) -> ApiResult<axum::Json<AgentView>> {
-    let changed = state.engine.label_agent(id, body.value.labels, &caller.principal.actor).await;
+    let changed = state.engine.label_agent(id, body.value.labels, &caller.principal).await;
     changed.map_err(|refusal| match refusal {
         Refusal::Invalid(faults) => below("/labels", faults),
         other => other.into(),
@@ -137,7 +143,7 @@ pub async fn revoke(
     State(state): State<AppState>,
     Path(id): Path<Uuid>,
 ) -> ApiResult<StatusCode> {
-    state.engine.revoke_agent(id, &caller.principal.actor).await?;
+    state.engine.revoke_agent(id, &caller.principal).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -270,7 +276,7 @@ pub async fn create_token(
     let once = body.once(&caller.principal);
     let CreateToken { labels, uses, expires_in } = body.value;
     let asked = AskedToken { labels, uses, lifetime: expires_in.duration() };
-    let MadeToken { id, token, expires_at } = state.engine.create_token(asked, once, &caller.principal.actor).await?;
+    let MadeToken { id, token, expires_at } = state.engine.create_token(asked, once, &caller.principal).await?;
     let authority = state.tls.as_ref().and_then(|tls| tls.private_authority());
     let signing_key = Some(state.engine.signer.fingerprint());
     let token = token.map(|token| EnrolmentToken { token: &token, signing_key, authority }.to_string());
@@ -290,11 +296,12 @@ pub struct ListTokens {
 #[utoipa::path(get, path = "/v1/enrollment-tokens", tag = "agents", params(ListTokens),
     responses((status = 200, body = Page<TokenRow>)))]
 pub async fn list_tokens(
-    _: Caller<ManageAgents>,
+    caller: Caller<ManageAgents>,
     State(state): State<AppState>,
     Query(query): Query<ListTokens>,
     uri: Uri,
 ) -> ApiResult<Response> {
+    caller.unlimited("enrolment tokens are for all agents")?;
     let (limit, after) = (limit(query.limit)?, cursor_id(query.cursor.as_deref())?);
     let rows = agents::tokens(&state.engine.db, after, limit + 1).await?;
     Ok(page(rows, limit, &uri, |row| row.id.clone()))
@@ -308,6 +315,7 @@ pub async fn delete_token(
     State(state): State<AppState>,
     Path(id): Path<Uuid>,
 ) -> ApiResult<StatusCode> {
+    caller.unlimited("enrolment tokens are for all agents")?;
     state.engine.delete_token(id, &caller.principal.actor).await?;
     Ok(StatusCode::NO_CONTENT)
 }

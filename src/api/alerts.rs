@@ -11,7 +11,8 @@ use uuid::Uuid;
 use super::front::auth::{Caller, Ingest, Read};
 use super::front::error::{ApiError, ApiResult};
 use super::front::extract::{Path, Payload, Query, fingerprint, idempotency_key, is_json, traceparent};
-use super::front::page::{cursor_id, limit, page};
+use super::front::page::{cursor_id, limit};
+use super::front::visible::Visible;
 use super::state::AppState;
 use crate::domain::alert::Alert;
 use crate::domain::batch;
@@ -40,6 +41,8 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
 /// Ingests alerts
 ///
 /// Accepts one JSON object, a JSON array, or NDJSON (`application/x-ndjson`), plain, gzip or zstd.
+/// Senders that know no bearer tokens may send a key of the role `ingest` as the password of Basic
+/// authentication, or in the address (`/v1/ingest/{secret}`).
 /// The response is sent once alerts, responses and commands are durable. A batch rejects only its
 /// faulty alerts; if every alert is faulty, the response is 422.
 #[utoipa::path(post, path = "/v1/alerts", tag = "alerts", params(("Idempotency-Key" = Option<String>, Header)),
@@ -50,10 +53,22 @@ pub async fn create(
     State(state): State<AppState>,
     request: Request,
 ) -> ApiResult<(StatusCode, axum::Json<Intake>)> {
+    ingest(&caller, &state, request).await
+}
+
+/// Takes in the alerts of `sender`, by whichever route.
+///
+/// # Errors
+/// As [`create`].
+pub(super) async fn ingest(
+    sender: &Caller<Ingest>,
+    state: &AppState,
+    request: Request,
+) -> ApiResult<(StatusCode, axum::Json<Intake>)> {
     let headers = request.headers().clone();
     let payload = Payload::read(request, state.limits.max_body_bytes, &state.memory.alerts).await?;
     let once = idempotency_key(&headers)?.map(|key| Once {
-        principal: caller.principal.actor.clone(),
+        principal: sender.principal.actor.clone(),
         key,
         fingerprint: fingerprint("POST /v1/alerts\n", &payload.bytes),
     });
@@ -62,10 +77,8 @@ pub async fn create(
         let most = state.limits.max_batch;
         return Err(ApiError::too_large(format!("a request may contain at most {most} alerts")));
     }
-    let outcome = state
-        .engine
-        .accept(raws, caller.principal.pipeline.as_deref(), once, traceparent(&headers), payload.permit)
-        .await?;
+    let trace = traceparent(&headers);
+    let outcome = state.engine.accept(raws, &sender.principal, once, trace, payload.permit).await?;
     match outcome {
         IdempotentOutcome::KeyReused => Err(ApiError::key_reused()),
         IdempotentOutcome::Done(receipt) => Ok((StatusCode::ACCEPTED, axum::Json(answer(receipt, is_batch)?))),
@@ -163,7 +176,7 @@ pub struct ListAlerts {
 #[utoipa::path(get, path = "/v1/alerts", tag = "alerts", params(ListAlerts),
     responses((status = 200, body = Page<AlertView>)))]
 pub async fn list(
-    _: Caller<Read>,
+    caller: Caller<Read>,
     State(state): State<AppState>,
     Query(query): Query<ListAlerts>,
     uri: Uri,
@@ -180,7 +193,8 @@ pub async fn list(
     let rows = alerts::list(&state.engine.db, filter, before, limit + 1).await?;
     let views =
         rows.into_iter().map(|row| view(row, &state.engine.mappings, false)).collect::<ApiResult<Vec<AlertView>>>()?;
-    Ok(page(views, limit, &uri, |alert| alert.id.clone()))
+    let visible = Visible::to(&caller, &state.engine);
+    Ok(visible.page(views, limit, &uri, |alert| alert.id.clone(), |alert| visible.alert(&alert.agent)))
 }
 
 /// Maximum number of alerts listed in a 409 for an ambiguous id.
@@ -190,15 +204,21 @@ const NAMED: i64 = 20;
 ///
 /// # Errors
 /// 404 if it does not exist; 409 with the candidates if several pipelines or nodes use the id.
-pub async fn named(state: &AppState, word: &str) -> ApiResult<AlertRow> {
+pub async fn named(state: &AppState, visible: &Visible<'_>, word: &str) -> ApiResult<AlertRow> {
     let db = &state.engine.db;
     if let Ok(id) = word.parse::<Uuid>()
         && let Some(row) = alerts::find(db, id).await?
+        && is_visible(state, visible, &row)?
     {
         return Ok(row);
     }
     let filter = AlertFilter { source_id: Some(word.to_owned()), ..AlertFilter::default() };
-    let mut rows = alerts::list(db, filter, None, NAMED).await?;
+    let mut rows = Vec::new();
+    for row in alerts::list(db, filter, None, NAMED).await? {
+        if is_visible(state, visible, &row)? {
+            rows.push(row);
+        }
+    }
     match (rows.pop(), rows.is_empty()) {
         (None, _) => Err(ApiError::not_found("no alert has this id, neither Riposte's nor the pipeline's")),
         (Some(row), true) => Ok(row),
@@ -208,6 +228,14 @@ pub async fn named(state: &AppState, word: &str) -> ApiResult<AlertRow> {
             Err(ApiError::ambiguous(format!("{} alerts have this id: use Riposte's id", rows.len()), faults))
         }
     }
+}
+
+fn is_visible(state: &AppState, visible: &Visible<'_>, row: &AlertRow) -> ApiResult<bool> {
+    if !visible.hides_agents() {
+        return Ok(true);
+    }
+    let alert = formats::parse(&decode(row.raw()?.as_bytes()), &state.engine.mappings);
+    Ok(alert.is_ok_and(|alert| visible.alert(&alert.agent)))
 }
 
 /// Describes one of several alerts with the same id.
@@ -226,10 +254,10 @@ fn whose(row: &AlertRow) -> String {
 #[utoipa::path(get, path = "/v1/alerts/{id}", tag = "alerts", params(("id" = String, Path)),
     responses((status = 200, body = AlertView), (status = 409)))]
 pub async fn find(
-    _: Caller<Read>,
+    caller: Caller<Read>,
     State(state): State<AppState>,
     Path(id): Path<String>,
 ) -> ApiResult<axum::Json<AlertView>> {
-    let row = named(&state, &id).await?;
+    let row = named(&state, &Visible::to(&caller, &state.engine), &id).await?;
     Ok(axum::Json(view(row, &state.engine.mappings, true)?))
 }

@@ -6,14 +6,17 @@ use axum::response::Response;
 use serde::Deserialize;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
+use uuid::Uuid;
 
 use super::front::auth::{Caller, Read};
 use super::front::error::ApiResult;
 use super::front::extract::Query;
-use super::front::page::{cursor_number, limit, page};
+use super::front::page::{cursor_number, cut, limit, page_until};
+use super::front::visible::Visible;
 use super::state::AppState;
 use crate::domain::canonical;
 use crate::store::ledger::audit::{self, AuditFilter};
+use crate::store::ledger::{commands, effects, responses};
 use crate::views::audit::{AuditProof, AuditRow};
 use crate::views::page::Page;
 
@@ -44,7 +47,7 @@ pub struct ListAudit {
 #[utoipa::path(get, path = "/v1/audit", tag = "audit", params(ListAudit),
     responses((status = 200, body = Page<AuditRow>)))]
 pub async fn list(
-    _: Caller<Read>,
+    caller: Caller<Read>,
     State(state): State<AppState>,
     Query(query): Query<ListAudit>,
     uri: Uri,
@@ -52,7 +55,33 @@ pub async fn list(
     let (limit, before) = (limit(query.limit)?, cursor_number(query.cursor.as_deref())?);
     let filter = AuditFilter { noun: query.noun, noun_id: query.noun_id.map(|id| canonical::id(&id)) };
     let rows = audit::list(&state.engine.db, filter, before, limit + 1).await?;
-    Ok(page(rows, limit, &uri, |row| row.seq.to_string()))
+    let (rows, next) = cut(rows, limit, |row: &AuditRow| row.seq.to_string());
+    let visible = Visible::to(&caller, &state.engine);
+    let own = caller.principal.actor.to_string();
+    let mut shown = Vec::with_capacity(rows.len());
+    for row in rows {
+        if visible.is_everything() || row.actor == own || concerns(&state, &visible, &row).await? {
+            shown.push(row);
+        }
+    }
+    Ok(page_until(shown, next, &uri))
+}
+
+/// Whether the entry is about something that is visible. What concerns the whole installation is
+/// hidden from a caller with a scope.
+async fn concerns(state: &AppState, visible: &Visible<'_>, row: &AuditRow) -> ApiResult<bool> {
+    let (db, id) = (&state.engine.db, row.noun_id.parse::<Uuid>());
+    Ok(match (row.noun.as_str(), id) {
+        ("response", Ok(id)) => match responses::find(db, id).await? {
+            Some(response) => visible.response(&response)?,
+            None => false,
+        },
+        ("command", Ok(id)) => commands::find(db, id).await?.is_some_and(|command| visible.agent(&command.agent_id)),
+        ("effect", Ok(id)) => effects::find(db, id).await?.is_some_and(|effect| visible.agent(&effect.agent_id)),
+        ("agent", _) => visible.agent(&row.noun_id),
+        ("policy", _) => visible.policy(&row.noun_id),
+        _ => false,
+    })
 }
 
 /// Recomputes the hash chain from its beginning

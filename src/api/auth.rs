@@ -72,14 +72,14 @@ pub async fn issue(
             return Err(ApiError::invalid(vec![Fault::at("", why)]));
         }
     };
-    let Tokens { access, expires_in, refresh, refresh_expires_at, role } = issued?;
+    let Tokens { access, expires_in, refresh, refresh_expires_at, rights } = issued?;
     Ok(axum::Json(IssuedToken {
         access_token: access,
         token_type: "Bearer".to_owned(),
         expires_in,
         refresh_token: refresh,
         refresh_expires_at,
-        scope: role.rights().join(" "),
+        scope: rights,
     }))
 }
 

@@ -41,11 +41,12 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
 #[utoipa::path(post, operation_id = "backtest", path = "/v1/policies/backtest", tag = "policies",
     request_body = NewBacktest, responses((status = 200, body = BacktestReport)))]
 pub async fn run(
-    _: Caller<Read>,
+    caller: Caller<Read>,
     State(state): State<AppState>,
     headers: HeaderMap,
     body: Json<NewBacktest>,
 ) -> ApiResult<Response> {
+    caller.unlimited("a backtest reads the alerts of all agents")?;
     let NewBacktest { policy, since, until, samples } = body.value;
     let policy =
         Arc::new(state.engine.check_policy(&policy).map_err(|refusal| ApiError::from(refusal).below("/policy"))?);

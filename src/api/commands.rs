@@ -11,7 +11,8 @@ use uuid::Uuid;
 use super::front::auth::{Caller, Read, Respond};
 use super::front::error::{ApiError, ApiResult};
 use super::front::extract::{Json, Path, Query, reason};
-use super::front::page::{cursor_id, limit, page};
+use super::front::page::{cursor_id, limit};
+use super::front::visible::Visible;
 use super::state::AppState;
 use crate::domain::command::CommandState;
 use crate::domain::fault::Fault;
@@ -45,7 +46,7 @@ pub struct ListCommands {
 #[utoipa::path(get, path = "/v1/commands", tag = "commands", params(ListCommands),
     responses((status = 200, body = Page<CommandRow>)))]
 pub async fn list(
-    _: Caller<Read>,
+    caller: Caller<Read>,
     State(state): State<AppState>,
     Query(query): Query<ListCommands>,
     uri: Uri,
@@ -56,22 +57,24 @@ pub async fn list(
     let (limit, before) = (limit(asked)?, cursor_id(cursor.as_deref())?);
     let filter = CommandFilter { agent: agent_id, state: in_state, effect: effect_id, response: response_id };
     let rows = commands::list(&state.engine.db, filter, before, limit + 1).await?;
-    Ok(page(rows, limit, &uri, |row| row.id.clone()))
+    let visible = Visible::to(&caller, &state.engine);
+    Ok(visible.page(rows, limit, &uri, |row| row.id.clone(), |row| visible.agent(&row.agent_id)))
 }
 
 /// Returns one command with its result
 #[utoipa::path(get, path = "/v1/commands/{id}", tag = "commands", params(("id" = Uuid, Path)),
     responses((status = 200, body = CommandView)))]
 pub async fn find(
-    _: Caller<Read>,
+    caller: Caller<Read>,
     State(state): State<AppState>,
     Path(id): Path<Uuid>,
 ) -> ApiResult<axum::Json<CommandView>> {
-    Ok(axum::Json(view(&state, id).await?))
+    Ok(axum::Json(view(&state, &Visible::to(&caller, &state.engine), id).await?))
 }
 
-async fn view(state: &AppState, id: Uuid) -> ApiResult<CommandView> {
+async fn view(state: &AppState, visible: &Visible<'_>, id: Uuid) -> ApiResult<CommandView> {
     let command = commands::find(&state.engine.db, id).await?;
+    let command = command.filter(|command| visible.agent(&command.agent_id));
     let command = command.ok_or_else(|| ApiError::not_found("the command does not exist"))?;
     Ok(CommandView { command, result: commands::result(&state.engine.db, id).await? })
 }
@@ -89,6 +92,6 @@ pub async fn cancel(
     body: Json<Cancel>,
 ) -> ApiResult<axum::Json<CommandView>> {
     let reason = reason(body.value.reason)?;
-    state.engine.cancel(id, &reason, &caller.principal.actor).await?;
-    Ok(axum::Json(view(&state, id).await?))
+    state.engine.cancel(id, &reason, &caller.principal).await?;
+    Ok(axum::Json(view(&state, &Visible::to(&caller, &state.engine), id).await?))
 }

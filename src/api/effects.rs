@@ -11,7 +11,8 @@ use uuid::Uuid;
 use super::front::auth::{Caller, Read};
 use super::front::error::{ApiError, ApiResult};
 use super::front::extract::{Path, Query};
-use super::front::page::{cursor_id, limit, page};
+use super::front::page::{cursor_id, limit};
+use super::front::visible::Visible;
 use super::state::AppState;
 use crate::domain::canonical;
 use crate::domain::effect::{Actual, Desired};
@@ -49,7 +50,7 @@ pub struct ListEffects {
 #[utoipa::path(get, path = "/v1/effects", tag = "effects", params(ListEffects),
     responses((status = 200, body = Page<EffectRow>)))]
 pub async fn list(
-    _: Caller<Read>,
+    caller: Caller<Read>,
     State(state): State<AppState>,
     Query(query): Query<ListEffects>,
     uri: Uri,
@@ -63,18 +64,21 @@ pub async fn list(
     let target = target.map(|text| canonical::target(&text));
     let filter = EffectFilter { agent: agent_id, desired, actual, target, failing };
     let rows = effects::list(&state.engine.db, filter, before, limit + 1).await?;
-    Ok(page(rows, limit, &uri, |row| row.id.clone()))
+    let visible = Visible::to(&caller, &state.engine);
+    Ok(visible.page(rows, limit, &uri, |row| row.id.clone(), |row| visible.agent(&row.agent_id)))
 }
 
 /// Returns one effect and the responses that hold it
 #[utoipa::path(get, path = "/v1/effects/{id}", tag = "effects", params(("id" = Uuid, Path)),
     responses((status = 200, body = EffectView)))]
 pub async fn find(
-    _: Caller<Read>,
+    caller: Caller<Read>,
     State(state): State<AppState>,
     Path(id): Path<Uuid>,
 ) -> ApiResult<axum::Json<EffectView>> {
     let effect = effects::find(&state.engine.db, id).await?;
+    let visible = Visible::to(&caller, &state.engine);
+    let effect = effect.filter(|effect| visible.agent(&effect.agent_id));
     let effect = effect.ok_or_else(|| ApiError::not_found("the effect does not exist"))?;
     let held_by = effects::holders(&state.engine.db, id).await?;
     Ok(axum::Json(EffectView { effect, held_by }))

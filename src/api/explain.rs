@@ -9,6 +9,7 @@ use super::alerts;
 use super::front::auth::{Caller, Read};
 use super::front::error::{ApiError, ApiResult};
 use super::front::extract::Path;
+use super::front::visible::Visible;
 use super::outcomes;
 use super::state::AppState;
 use crate::domain::fleet::Origin;
@@ -36,12 +37,13 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
 #[utoipa::path(get, path = "/v1/alerts/{id}/explain", tag = "alerts", params(("id" = String, Path)),
     responses((status = 200, body = Explanation), (status = 409)))]
 pub async fn explain(
-    _: Caller<Read>,
+    caller: Caller<Read>,
     State(state): State<AppState>,
     Path(word): Path<String>,
 ) -> ApiResult<axum::Json<Explanation>> {
     let engine = &state.engine;
-    let row = alerts::named(&state, &word).await?;
+    let visible = Visible::to(&caller, engine);
+    let row = alerts::named(&state, &visible, &word).await?;
     let id = columns::id(&row.id)?;
     let raw = row.text()?;
     let alert = formats::parse(&raw, &engine.mappings)
@@ -49,7 +51,7 @@ pub async fn explain(
     let alert = alert.received(stored::received(&id));
     let filter = ResponseFilter { alert: Some(id), ..ResponseFilter::default() };
     let decided = responses::list(&engine.db, filter, None, SHOWN).await?;
-    let decided = outcomes::judge(&state, decided, outcomes::LISTED).await?;
+    let decided = outcomes::judge(&state, &visible, decided, outcomes::LISTED).await?;
     let (policies, actions) = (engine.policies.load(), engine.actions.load());
     let (fleet, protected) = (engine.fleet.load(), engine.protected.load());
     let now = engine.clock.now();
@@ -67,7 +69,8 @@ pub async fn explain(
     let origin = fleet.origin(&alert.agent);
     let from = || origin.agent().map(AsRef::as_ref);
     let seen = Seen::new(&alert, &raw, &from);
-    let verdicts = policies.policies().iter().map(|versioned| {
+    let shown = policies.policies().iter().filter(|versioned| visible.policy(&versioned.policy.name));
+    let verdicts = shown.map(|versioned| {
         let (policy, version) = (&versioned.policy, versioned.version);
         let selectors = policy.selectors.iter().map(|selector| {
             let because = match alert.rule.level {

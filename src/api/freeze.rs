@@ -39,6 +39,7 @@ pub async fn set(
     State(state): State<AppState>,
     body: Json<SetFreeze>,
 ) -> ApiResult<axum::Json<Freeze>> {
+    caller.unlimited("the freeze stops all agents")?;
     let SetFreeze { frozen, reason: given } = body.value;
     let given = reason(given)?;
     state.engine.set_freeze(frozen, &given, &caller.principal.actor).await?;

@@ -56,6 +56,7 @@ pub async fn run(
     Query(how): Query<HowToImport>,
     request: Request,
 ) -> ApiResult<(StatusCode, axum::Json<Import>)> {
+    caller.unlimited("an import is for all agents")?;
     let HowToImport { dry_run, wazuh_manager } = how;
     let wazuh_manager = wazuh_manager.map(|name| named(&name)).transpose()?;
     let payload = Payload::read(request, MAX_BYTES, &state.memory.people).await?;

@@ -16,7 +16,7 @@ use super::front::extract::{Json, Path, Query};
 use super::front::page::{limit, page};
 use super::state::AppState;
 use crate::domain::duration::Span;
-use crate::domain::principal::Right;
+use crate::domain::right::Right;
 use crate::engine::key_uses::expires_soon;
 use crate::store::configured::keys;
 use crate::views::keys::{CreateKey, CreatedKey, KeyKind, KeyRow, KeyView};
@@ -39,14 +39,15 @@ pub async fn create(
     body: Json<CreateKey>,
 ) -> ApiResult<(StatusCode, axum::Json<CreatedKey>)> {
     let once = body.once(&caller.principal);
-    let CreateKey { name, kind, role, pipeline, expires_in } = body.value;
+    let CreateKey { name, kind, role, pipeline, expires_in, scope } = body.value;
     let owner = match kind {
         KeyKind::Personal => {
             Some((caller.logged_in("a personal key belongs to a person")?.to_owned(), caller.principal.role))
         }
         KeyKind::Service => caller.may(Right::Administer).map(|()| None)?,
     };
-    let asked = AskedKey { name, role, pipeline: pipeline.clone(), lifetime: expires_in.map(Span::duration), owner };
+    let lifetime = expires_in.map(Span::duration);
+    let asked = AskedKey { name, role, pipeline: pipeline.clone(), lifetime, scope, owner };
     let MadeKey { id, key, expires_at } = state.engine.create_key(asked, once, &caller.principal.actor).await?;
     Ok((StatusCode::CREATED, axum::Json(CreatedKey { id, key, kind, role, pipeline, expires_at })))
 }
@@ -106,7 +107,7 @@ pub async fn revoke(
 
 /// The person whose keys the caller may see and revoke; `None`: all keys.
 fn owner(caller: &Caller<OwnKeys>) -> ApiResult<Option<&str>> {
-    if caller.principal.role.may(Right::Administer) {
+    if caller.principal.may(Right::Administer) {
         Ok(None)
     } else {
         caller.person("own keys belong to a person").map(Some)

@@ -10,12 +10,14 @@ use uuid::Uuid;
 use super::front::auth::{Caller, Respond};
 use super::front::error::{ApiError, ApiResult};
 use super::front::extract::{Json, reason};
+use super::front::visible::Visible;
 use super::state::AppState;
 use crate::domain::canonical;
 use crate::domain::fault::Fault;
 use crate::domain::formats::wazuh::canonical_rule_id;
 use crate::domain::policy::Selector;
 use crate::domain::response::{EndReason, ResponseEnd};
+use crate::engine::refusal::Refusal;
 use crate::store::configured::policies;
 use crate::store::database::columns::id;
 use crate::store::ledger::alerts;
@@ -82,19 +84,37 @@ fn no_alert() -> Fault {
 ///
 /// # Errors
 /// 409 if several alerts have that id.
-async fn alert_named(state: &AppState, word: &str) -> ApiResult<Option<Uuid>> {
+async fn alert_named(state: &AppState, visible: &Visible<'_>, word: &str) -> ApiResult<Option<Uuid>> {
     if let Ok(id) = word.parse() {
         return Ok(Some(id));
     }
-    match super::alerts::named(state, word).await {
+    match super::alerts::named(state, visible, word).await {
         Ok(row) => Ok(Some(id(&row.id)?)),
         Err(error) if error.status() == StatusCode::NOT_FOUND => Ok(None),
         Err(error) => Err(error),
     }
 }
 
+/// Those of the responses that the caller's scope covers.
+async fn within_scope(state: &AppState, caller: &Caller<Respond>, found: Vec<Uuid>) -> ApiResult<Vec<Uuid>> {
+    if caller.principal.scopes.all().is_empty() {
+        return Ok(found);
+    }
+    let mut within = Vec::with_capacity(found.len());
+    for id in found {
+        let Some(row) = responses::find(&state.engine.db, id).await? else { continue };
+        match state.engine.check_scope_of_response(&row, &caller.principal) {
+            Ok(()) => within.push(id),
+            Err(Refusal::NotFound(_) | Refusal::Forbidden(_)) => {}
+            Err(other) => return Err(other.into()),
+        }
+    }
+    Ok(within)
+}
+
 /// Lifts many responses at once
 ///
+/// Responses outside the caller's scope are left out.
 /// An effect that no other response holds is reverted on every agent.
 #[utoipa::path(post, path = "/v1/responses/lift", tag = "responses", request_body = LiftMany,
     responses((status = 200, body = Lifted), (status = 409)))]
@@ -103,7 +123,8 @@ pub async fn lift_many(
     State(state): State<AppState>,
     body: Json<LiftMany>,
 ) -> ApiResult<axum::Json<Lifted>> {
-    let LiftMany { policy, alert_id, rule_id, target, since, until, everything, dry_run, reason: why } = body.value;
+    let LiftMany { policy, alert_id, rule_id, target, since, until, everything, count, dry_run, reason: why } =
+        body.value;
     let why = reason(why)?;
     let texts = [("/policy", &policy), ("/alert_id", &alert_id), ("/rule_id", &rule_id), ("/target", &target)];
     for (pointer, text) in texts {
@@ -114,7 +135,7 @@ pub async fn lift_many(
     }
     let (policy, target) = (policy.map(|name| canonical::name(&name)), target.map(|text| canonical::target(&text)));
     let alert = match &alert_id {
-        Some(word) => match alert_named(&state, word.trim()).await? {
+        Some(word) => match alert_named(&state, &Visible::to(&caller, &state.engine), word.trim()).await? {
             Some(alert) => Some(alert),
             None => return Ok(axum::Json(Lifted { count: 0, responses: Vec::new(), warnings: vec![no_alert()] })),
         },
@@ -125,7 +146,19 @@ pub async fn lift_many(
         let detail = "the filter is empty; set everything to true to lift all responses";
         return Err(ApiError::invalid(vec![Fault::at("", detail)]));
     }
-    let responses = responses::to_lift(&state.engine.db, &filter).await?;
+    let responses = within_scope(&state, &caller, responses::to_lift(&state.engine.db, &filter).await?).await?;
+    let found = responses.len();
+    match count {
+        None if everything && !dry_run => {
+            let detail = format!("count is missing: this lifts {found} responses; send count {found} to lift them");
+            return Err(ApiError::conflict(detail));
+        }
+        Some(count) if count != found => {
+            let detail = format!("says {count}, and {found} responses would be lifted now; nothing was lifted");
+            return Err(ApiError::conflict(detail));
+        }
+        _ => {}
+    }
     if !dry_run {
         for some in responses.chunks(LIFT_BATCH) {
             let why =

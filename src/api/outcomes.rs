@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
 
+use super::front::visible::Visible;
 use super::state::AppState;
 use crate::domain::outcome::{
     AgentOutcome, ResponseOutcome, Telling, of_agent, of_one_shot, of_response, one_shot_words, words,
@@ -25,17 +26,32 @@ const BATCH: i64 = 500;
 /// Maximum number of responses read for one page.
 const SCANNED: usize = 5000;
 
-/// Adds the outcomes to responses, with at most `shown` agents each.
+/// Adds the outcomes to those of the responses that are visible, with at most `shown` agents each. A response that
+/// also has hidden agents is shown without them, and without counts.
 ///
 /// # Errors
 /// If the store cannot be read.
-pub async fn judge(state: &AppState, rows: Vec<ResponseRow>, shown: i64) -> Result<Vec<JudgedResponse>> {
+pub async fn judge(
+    state: &AppState,
+    visible: &Visible<'_>,
+    rows: Vec<ResponseRow>,
+    shown: i64,
+) -> Result<Vec<JudgedResponse>> {
     let mut all = outcomes::of(&state.engine.db, &rows, shown).await?;
-    let judged = rows.into_iter().map(|response| {
-        let outcome = view(state, &response, all.remove(&response.id));
-        JudgedResponse { response, outcome }
-    });
-    Ok(judged.collect())
+    let mut judged = Vec::with_capacity(rows.len());
+    for mut response in rows {
+        if !visible.response(&response)? {
+            continue;
+        }
+        let mut outcome = view(state, &response, all.remove(&response.id));
+        if visible.cut_agents(&mut response)? {
+            outcome.agent_outcomes.retain(|agent| visible.agent(&agent.agent_id));
+            outcome.agents_by_outcome = None;
+            outcome.agents_unverified = 0;
+        }
+        judged.push(JudgedResponse { response, outcome });
+    }
+    Ok(judged)
 }
 
 /// A page of at most `limit` responses, newest first, older than `before`, optionally with this
@@ -45,6 +61,7 @@ pub async fn judge(state: &AppState, rows: Vec<ResponseRow>, shown: i64) -> Resu
 /// If the store cannot be read.
 pub async fn page_of(
     state: &AppState,
+    visible: &Visible<'_>,
     filter: ResponseFilter,
     outcome: Option<ResponseOutcome>,
     mut before: Option<Uuid>,
@@ -52,13 +69,13 @@ pub async fn page_of(
 ) -> Result<(Vec<JudgedResponse>, Option<String>)> {
     let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
     let (mut found, mut scanned) = (Vec::new(), 0);
-    let batch = if outcome.is_none() { limit + 1 } else { BATCH };
+    let batch = if outcome.is_none() && visible.is_everything() { limit + 1 } else { BATCH };
     loop {
         let rows = responses::list(&state.engine.db, filter.clone(), before, batch).await?;
         let is_last = i64::try_from(rows.len()).is_ok_and(|rows| rows < batch);
         scanned += rows.len();
         let oldest = rows.last().map(|row| row.id.clone());
-        let judged = judge(state, rows, LISTED).await?;
+        let judged = judge(state, visible, rows, LISTED).await?;
         found.extend(judged.into_iter().filter(|judged| outcome.is_none() || judged.outcome.outcome == outcome));
         if found.len() > wanted {
             found.truncate(wanted);

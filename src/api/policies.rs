@@ -11,15 +11,15 @@ use serde_json::Value;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::front::auth::{Caller, Read, WritePolicies};
+use super::front::auth::{Caller, Needed, Read, WritePolicies};
 use super::front::error::{ApiError, ApiResult};
 use super::front::extract::{IfMatch, Json, Path, Query, reason};
 use super::front::page::{cursor_number, cut, limit, page, page_until};
+use super::front::visible::Visible;
 use super::state::AppState;
-use crate::domain::action::Catalogue;
 use crate::domain::fault::Fault;
-use crate::domain::fleet::Fleet;
 use crate::domain::policy::Policy;
+use crate::engine::Engine;
 use crate::store::StoreError;
 use crate::store::configured::breakers;
 use crate::store::configured::policies::{self, PolicyRow};
@@ -40,16 +40,18 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
 /// The open breakers of one policy: its global one, and those on single agents.
 type Breakers = (Option<BreakerRow>, Vec<AgentBreakerRow>);
 
-fn view(row: PolicyRow, breakers: Breakers, actions: &Catalogue, fleet: &Fleet) -> ApiResult<PolicyView> {
+fn view(engine: &Engine, row: PolicyRow, breakers: Breakers) -> ApiResult<PolicyView> {
+    let (actions, fleet) = (engine.actions.load(), engine.fleet.load());
     let PolicyRow { name, version, document, created_at, updated_at } = row;
-    let policy = Policy::parse_stored(&document.read::<Value>().map_err(StoreError::from)?, actions)
+    let policy = Policy::parse_stored(&document.read::<Value>().map_err(StoreError::from)?, &actions)
         .map_err(|faults| StoreError::Corrupt(format!("policy {name}: {faults:?}")))?;
     let mut warnings = policy.warnings();
     let dead = policy.dead_conditions().into_iter();
     warnings.extend(dead.map(|fault| Fault::at(fault.pointer, format!("never holds: {}", fault.detail))));
     if let Some(action) = actions.find(&policy.respond.action) {
-        warnings.extend(policy.fleet_warnings(action, fleet));
+        warnings.extend(policy.fleet_warnings(action, &fleet));
     }
+    warnings.extend(engine.approval_warning(&policy));
     let policy = DocumentText::of(&policy).map_err(|error| ApiError::internal(&error))?;
     let (stopped, stopped_agents) = breakers;
     Ok(PolicyView { policy, version, created_at, updated_at, warnings, stopped, stopped_agents })
@@ -65,7 +67,7 @@ async fn stored(state: &AppState, name: &str) -> ApiResult<PolicyView> {
     let row = row.ok_or_else(|| ApiError::not_found(format!("there is no policy called {name:?}")))?;
     let stopped = breakers::of_policy(&state.engine.db, name).await?.filter(|breaker| breaker.is_open);
     let stopped_agents = breakers::agents_of_policy(&state.engine.db, name).await?;
-    view(row, (stopped, stopped_agents), &state.engine.actions.load(), &state.engine.fleet.load())
+    view(&state.engine, row, (stopped, stopped_agents))
 }
 
 /// Filter of a policy list.
@@ -81,7 +83,7 @@ pub struct ListPolicies {
 #[utoipa::path(get, path = "/v1/policies", tag = "policies", params(ListPolicies),
     responses((status = 200, body = Page<PolicyView>)))]
 pub async fn list(
-    _: Caller<Read>,
+    caller: Caller<Read>,
     State(state): State<AppState>,
     Query(query): Query<ListPolicies>,
     uri: Uri,
@@ -98,12 +100,17 @@ pub async fn list(
         let (_, stopped_agents) = open.entry(breaker.policy.clone()).or_default();
         stopped_agents.push(breaker);
     }
-    let (actions, fleet) = (state.engine.actions.load(), state.engine.fleet.load());
-    let views = rows.into_iter().map(|row| {
+    let visible = Visible::to(&caller, &state.engine);
+    let views = rows.into_iter().filter(|row| visible.policy(&row.name)).map(|row| {
         let breakers = open.remove(&row.name).unwrap_or_default();
-        view(row, breakers, &actions, &fleet)
+        view(&state.engine, row, breakers)
     });
     Ok(page_until(views.collect::<ApiResult<Vec<_>>>()?, next, &uri))
+}
+
+fn seen<R: Needed>(caller: &Caller<R>, state: &AppState, name: &str) -> ApiResult<()> {
+    let not_found = || ApiError::not_found(format!("no policy named {name:?} ever existed"));
+    Visible::to(caller, &state.engine).policy(name).then_some(()).ok_or_else(not_found)
 }
 
 /// Creates a policy
@@ -117,14 +124,19 @@ pub async fn create(
     body: Json<Value>,
 ) -> ApiResult<Response> {
     let once = body.once(&caller.principal);
-    let name = state.engine.create_policy(&body.value, once, &caller.principal.actor).await?;
+    let name = state.engine.create_policy(&body.value, once, &caller.principal).await?;
     Ok(tagged(StatusCode::CREATED, stored(&state, &name).await?))
 }
 
 /// Returns one policy
 #[utoipa::path(get, path = "/v1/policies/{name}", tag = "policies", params(("name" = String, Path)),
     responses((status = 200, body = PolicyView)))]
-pub async fn find(_: Caller<Read>, State(state): State<AppState>, Path(name): Path<String>) -> ApiResult<Response> {
+pub async fn find(
+    caller: Caller<Read>,
+    State(state): State<AppState>,
+    Path(name): Path<String>,
+) -> ApiResult<Response> {
+    seen(&caller, &state, &name)?;
     Ok(tagged(StatusCode::OK, stored(&state, &name).await?))
 }
 
@@ -143,7 +155,7 @@ pub async fn replace(
     body: Json<Value>,
 ) -> ApiResult<Response> {
     let version = version.ok_or_else(ApiError::version_needed)?;
-    state.engine.replace_policy(&name, version, &body.value, &caller.principal.actor).await?;
+    state.engine.replace_policy(&name, version, &body.value, &caller.principal).await?;
     Ok(tagged(StatusCode::OK, stored(&state, &name).await?))
 }
 
@@ -159,7 +171,7 @@ pub async fn delete(
     IfMatch(version): IfMatch,
 ) -> ApiResult<StatusCode> {
     let version = version.ok_or_else(ApiError::version_needed)?;
-    state.engine.delete_policy(&name, version, &caller.principal.actor).await?;
+    state.engine.delete_policy(&name, version, &caller.principal).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -167,13 +179,14 @@ pub async fn delete(
 #[utoipa::path(get, path = "/v1/policies/{name}/versions", tag = "policies",
     params(("name" = String, Path), ListPolicies), responses((status = 200, body = Page<PolicyVersionRow>)))]
 pub async fn versions(
-    _: Caller<Read>,
+    caller: Caller<Read>,
     State(state): State<AppState>,
     Path(name): Path<String>,
     Query(query): Query<ListPolicies>,
     uri: Uri,
 ) -> ApiResult<Response> {
     let (limit, before) = (limit(query.limit)?, cursor_number(query.cursor.as_deref())?);
+    seen(&caller, &state, &name)?;
     let rows = policies::versions(&state.engine.db, &name, before, limit + 1).await?;
     if rows.is_empty() && before.is_none() {
         return Err(ApiError::not_found(format!("no policy named {name:?} ever existed")));
@@ -197,7 +210,7 @@ pub async fn rollback(
 ) -> ApiResult<Response> {
     let expected = expected.ok_or_else(ApiError::version_needed)?;
     stored(&state, &name).await?;
-    state.engine.roll_back_policy(&name, expected, body.value.version, &caller.principal.actor).await?;
+    state.engine.roll_back_policy(&name, expected, body.value.version, &caller.principal).await?;
     Ok(tagged(StatusCode::OK, stored(&state, &name).await?))
 }
 
@@ -215,6 +228,6 @@ pub async fn reset(
     let why = reason(body.value.reason)?;
     stored(&state, &name).await?;
     let agent = body.value.agent.as_deref();
-    state.engine.reset_breaker(&name, agent, &why, &caller.principal.actor).await?;
+    state.engine.reset_breaker(&name, agent, &why, &caller.principal).await?;
     Ok(tagged(StatusCode::OK, stored(&state, &name).await?))
 }

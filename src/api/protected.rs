@@ -59,6 +59,7 @@ pub async fn create(
     Query(how): Query<HowToCreate>,
     body: Json<CreateProtected>,
 ) -> ApiResult<(StatusCode, axum::Json<CreatedProtected>)> {
+    caller.unlimited("protected entries apply to all agents")?;
     let engine = &state.engine;
     if how.dry_run {
         let entry = read(&state, body.value)?;
@@ -169,6 +170,7 @@ pub async fn delete(
     State(state): State<AppState>,
     Path(id): Path<Uuid>,
 ) -> ApiResult<StatusCode> {
+    caller.unlimited("protected entries apply to all agents")?;
     state.engine.unprotect(id, &caller.principal.actor).await?;
     Ok(StatusCode::NO_CONTENT)
 }

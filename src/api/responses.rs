@@ -1,33 +1,37 @@
 //! `/v1/responses`: reading responses, and creating and lifting them by hand.
 
-use crate::engine::respond::Order;
+use crate::engine::respond::{Order, may_break_glass};
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
 use super::alerts;
-use super::front::auth::{Caller, Read, Respond};
+use super::front::auth::{self, Caller, Read, Respond};
 use super::front::error::{ApiError, ApiResult};
 use super::front::extract::{Json, Path, Query, reason, traceparent};
 use super::front::page::{cursor_id, limit, page_until};
+use super::front::visible::Visible;
 use super::outcomes;
 use super::state::AppState;
 use crate::domain::canonical;
 use crate::domain::duration::Span;
 use crate::domain::fault::Fault;
 use crate::domain::outcome::ResponseOutcome;
-use crate::domain::response::{Decision, EndReason, ResponseEnd, ResponseState};
+use crate::domain::response::{Decision, EndReason, NewResponse, ResponseEnd, ResponseState, Verdict};
 use crate::store::database::columns;
-use crate::store::ledger::approvals::{self, ApprovalOutcome};
+use crate::store::ledger::approvals::{self, ApprovalDecision, ApprovalOutcome};
 use crate::store::ledger::commands::{self, CommandFilter};
 use crate::store::ledger::effects;
 use crate::store::ledger::responses::{self, ResponseFilter};
 use crate::views::page::Page;
-use crate::views::responses::{JudgedResponse, Lift, ManualTarget, NewManualResponse, ResponseView, Say};
+use crate::views::responses::{
+    ApproveResponse, JudgedResponse, Lift, ManualPreview, ManualTarget, NewManualResponse, PreviewAgent, ResponseView,
+    Say,
+};
 
 /// Maximum number of commands, results and effects shown with a response; the lists have all.
 const SHOWN: i64 = 500;
@@ -73,7 +77,7 @@ pub struct ListResponses {
 #[utoipa::path(get, path = "/v1/responses", tag = "responses", params(ListResponses),
     responses((status = 200, body = Page<JudgedResponse>), (status = 404), (status = 409)))]
 pub async fn list(
-    _: Caller<Read>,
+    caller: Caller<Read>,
     State(state): State<AppState>,
     Query(query): Query<ListResponses>,
     uri: Uri,
@@ -84,15 +88,16 @@ pub async fn list(
     let no_state = || ApiError::invalid(vec![Fault::at("/state", "is not a response state")]);
     let in_state = in_state.map(|word| ResponseState::parse(&word).ok_or_else(no_state)).transpose()?;
     let (limit, before) = (limit(asked)?, cursor_id(cursor.as_deref())?);
+    let visible = Visible::to(&caller, &state.engine);
     let alert = match alert_id.as_deref().map(|word| (word, word.parse::<Uuid>())) {
         None => None,
         Some((_, Ok(id))) => Some(id),
-        Some((word, Err(_))) => Some(columns::id(&alerts::named(&state, word).await?.id)?),
+        Some((word, Err(_))) => Some(columns::id(&alerts::named(&state, &visible, word).await?.id)?),
     };
     let policy = policy.map(|name| canonical::name(&name));
     let (target, action) = (target.map(|text| canonical::target(&text)), action.map(|name| canonical::name(&name)));
     let filter = ResponseFilter { state: in_state, policy, alert, target, action };
-    let (found, next) = outcomes::page_of(&state, filter, of_outcome, before, limit).await?;
+    let (found, next) = outcomes::page_of(&state, &visible, filter, of_outcome, before, limit).await?;
     Ok(page_until(found, next, &uri))
 }
 
@@ -100,40 +105,47 @@ pub async fn list(
 #[utoipa::path(get, path = "/v1/responses/{id}", tag = "responses", params(("id" = Uuid, Path)),
     responses((status = 200, body = ResponseView)))]
 pub async fn find(
-    _: Caller<Read>,
+    caller: Caller<Read>,
     State(state): State<AppState>,
     Path(id): Path<Uuid>,
 ) -> ApiResult<axum::Json<ResponseView>> {
-    Ok(axum::Json(view(&state, id).await?))
+    Ok(axum::Json(view(&state, &Visible::to(&caller, &state.engine), id).await?))
 }
 
-async fn view(state: &AppState, id: Uuid) -> ApiResult<ResponseView> {
+async fn view(state: &AppState, visible: &Visible<'_>, id: Uuid) -> ApiResult<ResponseView> {
     let db = &state.engine.db;
     let response = responses::find(db, id).await?.ok_or_else(|| ApiError::not_found("the response does not exist"))?;
     let filter = CommandFilter { response: Some(id), ..CommandFilter::default() };
-    let response = outcomes::judge(state, vec![response], SHOWN).await?.pop();
+    let response = outcomes::judge(state, visible, vec![response], SHOWN).await?.pop();
     let response = response.ok_or_else(|| ApiError::not_found("the response does not exist"))?;
-    Ok(ResponseView {
+    let mut view = ResponseView {
         response,
         effects: effects::of_response(db, id, SHOWN).await?,
         commands: commands::list(db, filter, None, SHOWN).await?,
         results: commands::results_of_response(db, id, SHOWN).await?,
         answers: approvals::of_response(db, id).await?,
-    })
+    };
+    visible.cut(&mut view);
+    Ok(view)
 }
 
 /// Creates a manual response
+///
+/// On more agents than the configuration allows one person, and for some actions on more than one,
+/// it waits for the approval of a second person. `break_glass` acts at once, with an entry of its own
+/// in the audit log.
 #[utoipa::path(post, path = "/v1/responses", tag = "responses",
     params(("Idempotency-Key" = Option<String>, Header)), request_body = NewManualResponse,
-    responses((status = 201, body = ResponseView)))]
+    responses((status = 201, body = ResponseView), (status = 200, description = "A dry run", body = ManualPreview)))]
 pub async fn create(
     caller: Caller<Respond>,
     State(state): State<AppState>,
     headers: HeaderMap,
     body: Json<NewManualResponse>,
-) -> ApiResult<(StatusCode, axum::Json<ResponseView>)> {
+) -> ApiResult<Response> {
     let once = body.once(&caller.principal);
-    let NewManualResponse { action, target, agents, duration, reason, arguments } = body.value;
+    let NewManualResponse { action, target, agents, on, duration, reason, arguments, break_glass, dry_run } =
+        body.value;
     let order = Order {
         action,
         target: target.map(|target| match target {
@@ -141,13 +153,35 @@ pub async fn create(
             ManualTarget::Full { kind, value } => (Some(kind), value),
         }),
         agents,
+        on,
+        break_glass,
         duration: duration.map(Span::duration),
         reason,
         arguments,
         trace: traceparent(&headers).map(str::to_owned),
     };
-    let id = state.engine.respond(order, once, &caller.principal.actor).await?;
-    Ok((StatusCode::CREATED, axum::Json(view(&state, id).await?)))
+    if dry_run {
+        let preview = preview(&state, &state.engine.preview(order, &caller.principal)?);
+        return Ok(axum::Json(preview).into_response());
+    }
+    let id = state.engine.respond(order, once, &caller.principal).await?;
+    let view = view(&state, &Visible::to(&caller, &state.engine), id).await?;
+    Ok((StatusCode::CREATED, axum::Json(view)).into_response())
+}
+
+fn preview(state: &AppState, response: &NewResponse) -> ManualPreview {
+    let fleet = state.engine.fleet.load();
+    let agents = response.agents.iter().filter_map(|id| fleet.get(*id));
+    ManualPreview {
+        state: response.first_state(),
+        detail: match &response.verdict {
+            Verdict::Spare(spared) => spared.detail(),
+            _ => response.remark.clone(),
+        },
+        target: response.target.as_ref().map(|target| target.value().to_owned()),
+        agents: agents.map(|agent| PreviewAgent { id: agent.id, name: agent.name.clone() }).collect(),
+        quorum: if let Verdict::Await(waits) = &response.verdict { Some(waits.quorum) } else { None },
+    }
 }
 
 /// Lifts a response
@@ -165,9 +199,10 @@ pub async fn lift(
     let reason = reason(body.value.reason)?;
     let standing = responses::find(&state.engine.db, id).await?;
     let standing = standing.ok_or_else(|| ApiError::not_found("the response does not exist"))?;
+    state.engine.check_scope_of_response(&standing, &caller.principal)?;
     match standing.state {
         ResponseState::Active => {
-            let why = ResponseEnd { reason: EndReason::Lifted, detail: reason, by: caller.principal.actor };
+            let why = ResponseEnd { reason: EndReason::Lifted, detail: reason, by: caller.principal.actor.clone() };
             state.engine.writer.release(vec![id], why).await?;
         }
         ResponseState::Ended => {}
@@ -175,25 +210,30 @@ pub async fn lift(
             return Err(ApiError::conflict(format!("the response is {}; there is nothing to lift", other.as_str())));
         }
     }
-    Ok(axum::Json(view(&state, id).await?))
+    Ok(axum::Json(view(&state, &Visible::to(&caller, &state.engine), id).await?))
 }
 
 async fn decide(
-    caller: Caller<Respond>,
+    caller: Caller<auth::Approve>,
     state: AppState,
     id: Uuid,
-    said: Say,
     decision: Decision,
+    (text, break_glass): (String, bool),
 ) -> ApiResult<axum::Json<ResponseView>> {
-    if decision == Decision::Approve {
+    if break_glass {
+        may_break_glass(&caller.principal)?;
+    } else if decision == Decision::Approve {
         caller.person("approvals count people")?;
     }
-    let reason = reason(said.reason)?;
+    let reason = reason(text)?;
     let before = responses::find(&state.engine.db, id).await?;
     let before = before.ok_or_else(|| ApiError::not_found("the response does not exist"))?;
-    match state.engine.writer.decide(id, caller.principal.actor, decision, reason).await? {
-        ApprovalOutcome::Counted => {}
-        ApprovalOutcome::Carried => state.engine.undo.look_again(),
+    state.engine.check_scope_of_response(&before, &caller.principal)?;
+    let said =
+        ApprovalDecision { decision, break_glass, per_hour: caller.principal.scopes.responses_per_hour(), reason };
+    match state.engine.decide_response(id, said, &caller.principal).await? {
+        // The engine refuses an approval over the limit of the scope.
+        ApprovalOutcome::Counted | ApprovalOutcome::Carried | ApprovalOutcome::Full(_) => {}
         ApprovalOutcome::NotWaiting => {
             return Err(ApiError::conflict(format!(
                 "the response is {}, and does not wait for this decision",
@@ -211,7 +251,7 @@ async fn decide(
             ));
         }
     }
-    Ok(axum::Json(view(&state, id).await?))
+    Ok(axum::Json(view(&state, &Visible::to(&caller, &state.engine), id).await?))
 }
 
 /// Approves a response that waits for approval
@@ -220,14 +260,15 @@ async fn decide(
 /// approve, by a session or a personal key. The requester of the response and the author of the
 /// policy's version get 409.
 #[utoipa::path(post, path = "/v1/responses/{id}/approve", tag = "responses", params(("id" = Uuid, Path)),
-    request_body = Say, responses((status = 200, body = ResponseView), (status = 409)))]
+    request_body = ApproveResponse, responses((status = 200, body = ResponseView), (status = 409)))]
 pub async fn approve(
-    caller: Caller<Respond>,
+    caller: Caller<auth::Approve>,
     State(state): State<AppState>,
     Path(id): Path<Uuid>,
-    body: Json<Say>,
+    body: Json<ApproveResponse>,
 ) -> ApiResult<axum::Json<ResponseView>> {
-    decide(caller, state, id, body.value, Decision::Approve).await
+    let ApproveResponse { reason, break_glass } = body.value;
+    decide(caller, state, id, Decision::Approve, (reason, break_glass)).await
 }
 
 /// Rejects a response that waits for approval
@@ -236,12 +277,12 @@ pub async fn approve(
 #[utoipa::path(post, path = "/v1/responses/{id}/reject", tag = "responses", params(("id" = Uuid, Path)),
     request_body = Say, responses((status = 200, body = ResponseView), (status = 409)))]
 pub async fn reject(
-    caller: Caller<Respond>,
+    caller: Caller<auth::Approve>,
     State(state): State<AppState>,
     Path(id): Path<Uuid>,
     body: Json<Say>,
 ) -> ApiResult<axum::Json<ResponseView>> {
-    decide(caller, state, id, body.value, Decision::Reject).await
+    decide(caller, state, id, Decision::Reject, (body.value.reason, false)).await
 }
 
 /// Confirms a response that acted first
@@ -250,10 +291,10 @@ pub async fn reject(
 #[utoipa::path(post, path = "/v1/responses/{id}/confirm", tag = "responses", params(("id" = Uuid, Path)),
     request_body = Say, responses((status = 200, body = ResponseView), (status = 409)))]
 pub async fn confirm(
-    caller: Caller<Respond>,
+    caller: Caller<auth::Approve>,
     State(state): State<AppState>,
     Path(id): Path<Uuid>,
     body: Json<Say>,
 ) -> ApiResult<axum::Json<ResponseView>> {
-    decide(caller, state, id, body.value, Decision::Confirm).await
+    decide(caller, state, id, Decision::Confirm, (body.value.reason, false)).await
 }

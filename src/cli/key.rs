@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Subcommand;
 use reqwest::Method;
+use serde_json::Value;
 
 use super::client::{NO_BODY, Remote, segment};
 use super::listing::Listing;
@@ -35,6 +36,9 @@ pub enum KeyCommand {
         /// Pipeline whose alerts the key sends.
         #[arg(long)]
         pipeline: Option<String>,
+        /// What the key may do at most, as JSON or as @FILE.
+        #[arg(long, value_name = "JSON", value_parser = scope)]
+        scope: Option<Value>,
         /// Validity; by default until revoked, or 90d with --personal.
         #[arg(long)]
         expires_in: Option<Span>,
@@ -55,6 +59,13 @@ pub(super) fn role(word: &str) -> Result<Role, String> {
     Role::parse(word).ok_or_else(|| format!("there is no such role; there are: {known}"))
 }
 
+/// Parses a scope: JSON, or `@FILE` with it.
+pub(super) fn scope(text: &str) -> Result<Value, String> {
+    let read = |path: &str| std::fs::read_to_string(path).map_err(|error| format!("cannot read {path}: {error}"));
+    let text = text.strip_prefix('@').map_or_else(|| Ok(text.to_owned()), read)?;
+    serde_json::from_str(&text).map_err(|error| format!("is no JSON: {error}"))
+}
+
 /// Runs one of them.
 ///
 /// # Errors
@@ -62,9 +73,9 @@ pub(super) fn role(word: &str) -> Result<Role, String> {
 pub async fn run(command: KeyCommand) -> anyhow::Result<ExitCode> {
     match command {
         KeyCommand::List(listing) => listing.print("/v1/api-keys", &COLUMNS, row).await?,
-        KeyCommand::Add { remote, name, role, personal, pipeline, expires_in } => {
+        KeyCommand::Add { remote, name, role, personal, pipeline, scope, expires_in } => {
             let kind = if personal { KeyKind::Personal } else { KeyKind::Service };
-            let asked = CreateKey { name, kind, role, pipeline, expires_in };
+            let asked = CreateKey { name, kind, role, pipeline, expires_in, scope };
             let made: CreatedKey = remote.post("/v1/api-keys", &asked).await?;
             say(&plain(&made.key.context("the manager returned no key")?));
             if let Some(at) = made.expires_at {

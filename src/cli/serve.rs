@@ -23,7 +23,9 @@ use crate::api::front::listen;
 use crate::api::front::tls::{Tls, TlsFiles};
 use crate::api::state::AppState;
 use crate::clock::Clock;
-use crate::config::{Config, ConfigFlags};
+use crate::config::{Config, ConfigFlags, Responses};
+use crate::domain::by_hand::ByHand;
+use crate::domain::duration::Span;
 use crate::domain::formats::ObservableMappings;
 use crate::domain::pipeline::Recurring;
 use crate::engine::Engine;
@@ -232,7 +234,12 @@ fn rules(config: &Config) -> anyhow::Result<Rules> {
     let max_age = config.alerts.max_age.parse();
     let max_age = max_age.map_err(|error| anyhow::anyhow!("the configuration's max_age {error}, or none"))?;
     let said = config.pipelines.iter().filter_map(|(name, pipeline)| Some((name.clone(), pipeline.ids_recur?)));
-    Ok(Rules { mappings, max_age, recurring: Recurring::new(said.collect()) })
+    let Responses { manual_max_agents: max_agents, manual_second_person: second_person, manual_decide_within } =
+        config.responses.clone();
+    let within = manual_decide_within.parse::<Span>();
+    let within = within.map_err(|error| anyhow::anyhow!("the configuration's manual_decide_within {error}"))?;
+    let by_hand = ByHand { max_agents, second_person, decide_within: within.duration() };
+    Ok(Rules { mappings, max_age, recurring: Recurring::new(said.collect()), by_hand })
 }
 
 /// Maximum size in bytes of a ledger file that is checked at every start: that takes tenths of a

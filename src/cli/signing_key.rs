@@ -145,7 +145,7 @@ pub(super) async fn run(command: SigningKeyCommand) -> anyhow::Result<ExitCode> 
         }
         SigningKeyCommand::RecoveryKey { remote, out } => recovery_key(&remote, &out).await?,
         SigningKeyCommand::Revoke { remote, recovery_key_file } => revoke(&remote, &recovery_key_file).await?,
-        SigningKeyCommand::Encrypt { at, new_passphrase_file } => encrypt(at, new_passphrase_file)?,
+        SigningKeyCommand::Encrypt { at, new_passphrase_file } => encrypt(at, new_passphrase_file.as_deref())?,
         SigningKeyCommand::Decrypt { at } => decrypt(at)?,
     }
     Ok(ExitCode::SUCCESS)
@@ -216,9 +216,9 @@ async fn revoke(remote: &Remote, file: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn encrypt(at: KeyFileArgs, new_passphrase_file: Option<PathBuf>) -> anyhow::Result<()> {
+fn encrypt(at: KeyFileArgs, new_passphrase_file: Option<&Path>) -> anyhow::Result<()> {
     let (dir, passphrase) = at.read()?;
-    let after = new_passphrase_file.as_deref().map(Passphrase::read).transpose()?;
+    let after = new_passphrase_file.map(Passphrase::read).transpose()?;
     let _lock = stopped(&dir)?;
     let plain = SigningKeyFile::new(&dir, None);
     let path = dir.join(keyfiles::SIGNING_KEY).display().to_string();

@@ -6,10 +6,11 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 use clap::Subcommand;
 use reqwest::Method;
+use serde_json::Value;
 
 use super::client::{NO_BODY, Remote, segment};
 use super::contexts::Contexts;
-use super::key::role;
+use super::key::{role, scope};
 use super::listing::Listing;
 use super::output::{complain, say};
 use super::session::{ProofArgs, change_password, secret};
@@ -33,6 +34,9 @@ pub enum UserCommand {
         /// What the person may do: viewer, analyst, engineer or admin.
         #[arg(long, value_parser = role)]
         role: Role,
+        /// What the person may do at most, as JSON or as @FILE.
+        #[arg(long, value_name = "JSON", value_parser = scope)]
+        scope: Option<Value>,
         /// File with a password; without it, a temporary one is printed.
         #[arg(long, value_name = "FILE")]
         password_file: Option<PathBuf>,
@@ -47,6 +51,9 @@ pub enum UserCommand {
         /// New role.
         #[arg(long, value_parser = role)]
         role: Option<Role>,
+        /// What the person may do at most, as JSON or as @FILE; {} takes all limits away.
+        #[arg(long, value_name = "JSON", value_parser = scope)]
+        scope: Option<Value>,
         /// End the person's sessions and stop the person's keys.
         #[arg(long, conflicts_with = "enable")]
         disable: bool,
@@ -103,16 +110,16 @@ pub enum UserCommand {
 pub async fn run(command: UserCommand) -> anyhow::Result<ExitCode> {
     match command {
         UserCommand::List(listing) => listing.print("/v1/users", &COLUMNS, row).await?,
-        UserCommand::Add { remote, name, role, password_file } => {
+        UserCommand::Add { remote, name, role, scope, password_file } => {
             let password = password_file.map(|path| secret(Some(&path), "password", "--password-file")).transpose()?;
-            let made: CreatedUser = remote.post("/v1/users", &CreateUser { name, role, password }).await?;
+            let made: CreatedUser = remote.post("/v1/users", &CreateUser { name, role, password, scope }).await?;
             print_temporary(&made.user.name, made.temporary_password);
         }
-        UserCommand::Set { remote, name, role, disable, enable } => {
+        UserCommand::Set { remote, name, role, scope, disable, enable } => {
             let path = format!("/v1/users/{}", segment(&name));
             let user: UserRow = remote.get(&path).await?;
             let is_disabled = (disable || enable).then_some(disable);
-            let change = ChangeUser { role, is_disabled };
+            let change = ChangeUser { role, is_disabled, scope };
             let reply = remote.send(Method::PATCH, &path, Some(user.version), Some(&change)).await?;
             say(&plain(&row(&reply.done()?).join("  ")));
         }

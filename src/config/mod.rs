@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use ipnet::IpNet;
 use serde::Deserialize;
 
-pub use sections::{Alerts, ClientLimits, ConfigFlags, Server};
+pub use sections::{Alerts, ClientLimits, ConfigFlags, Responses, Server};
 
 /// The configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -21,6 +21,8 @@ pub struct Config {
     pub server: Server,
     /// What becomes of alerts.
     pub alerts: Alerts,
+    /// What people may do by hand.
+    pub responses: Responses,
     /// How much clients may ask for.
     pub limits: ClientLimits,
     /// Settings of single pipelines, by name.
@@ -125,7 +127,7 @@ impl Config {
     /// # Errors
     /// As [`Config::check`].
     pub fn with(mut self, flags: ConfigFlags) -> Result<Self, ConfigError> {
-        flags.apply(&mut self.server, &mut self.alerts, &mut self.limits);
+        flags.apply(&mut self.server, &mut self.alerts, &mut self.responses, &mut self.limits);
         self.check()?;
         Ok(self)
     }
@@ -202,7 +204,7 @@ mod tests {
         for (key, section) in sections::KEYS {
             assert!(table[*section].get(*key).is_some(), "{key} is missing in [{section}] of config.default.toml");
         }
-        let sections = ["server", "alerts", "limits", "pipelines", "observables"];
+        let sections = ["server", "alerts", "responses", "limits", "pipelines", "observables"];
         assert_eq!(
             table.keys().map(String::as_str).collect::<Vec<_>>(),
             sections.into_iter().collect::<std::collections::BTreeSet<_>>().into_iter().collect::<Vec<_>>()

@@ -9,6 +9,7 @@ use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
 
 use super::action::Action;
+use super::agent_selector::{LabelValues, Selectable};
 use super::host_name::is_same_host;
 use super::labels::{WAZUH_ID, WAZUH_MANAGER, WAZUH_NAME};
 
@@ -37,15 +38,17 @@ pub struct Agent {
     pub revoked_at: Option<Timestamp>,
 }
 
-impl Agent {
-    /// Whether it has all of `labels`.
-    pub fn carries(&self, labels: &BTreeMap<String, String>) -> bool {
-        // Labels stored by earlier versions were not trimmed.
-        let is_carried =
-            |(key, value): (&String, &String)| self.labels.get(key).is_some_and(|own| own.trim() == value.trim());
-        labels.iter().all(is_carried)
+impl Selectable for Agent {
+    fn has_id(&self, ids: &[String]) -> bool {
+        ids.iter().any(|id| *id == self.id.to_string() || self.wazuh_id() == Some(id))
     }
 
+    fn has_labels(&self, labels: &BTreeMap<String, LabelValues>) -> bool {
+        self.labels.has_labels(labels)
+    }
+}
+
+impl Agent {
     /// Its Wazuh id, from its label.
     pub fn wazuh_id(&self) -> Option<&str> {
         self.labels.get(WAZUH_ID).map(String::as_str)

@@ -9,6 +9,7 @@ use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
 
 use super::agent::Agent;
+use super::agent_selector::AgentSelector;
 use super::alert::AlertAgent;
 use super::host_name::{HostName, is_same_host};
 use super::policy::On;
@@ -222,6 +223,11 @@ impl Fleet {
         })
     }
 
+    /// The agents that `selector` selects.
+    pub fn selected(&self, selector: &AgentSelector) -> impl Iterator<Item = &Arc<Agent>> {
+        self.by_id.values().filter(|agent| selector.selects(&***agent))
+    }
+
     /// Ids of the agents selected by `on`, ascending; `origin` is where `alert` comes from.
     ///
     /// # Errors
@@ -237,7 +243,7 @@ impl Fleet {
             On::All => self.by_id.values().cloned().collect(),
             On::Server => one(self.server(alert))?,
             On::Agents(words) => words.iter().filter_map(|word| self.called(word)).cloned().collect(),
-            On::Labels(labels) => self.by_id.values().filter(|agent| agent.carries(labels)).cloned().collect(),
+            On::Select(selector) => self.selected(selector).cloned().collect(),
         };
         agents.sort_by_key(|agent| agent.id);
         agents.dedup_by_key(|agent| agent.id);
@@ -429,7 +435,10 @@ mod tests {
             select(On::Agents(vec!["c".into(), Uuid::from_u128(3).to_string(), "absent".into(), "B".into()])),
             ["b.corp.example", "c"]
         );
-        assert_eq!(select(On::Labels([("env".to_owned(), "prod".to_owned())].into())), ["a", "b.corp.example"]);
+        assert_eq!(
+            select(On::Select(AgentSelector::parse(&serde_json::json!({"labels": {"env": "prod"}}), "").unwrap())),
+            ["a", "b.corp.example"]
+        );
     }
 
     #[test]

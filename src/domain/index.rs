@@ -3,14 +3,15 @@
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::agent::Agent;
+use super::agent_selector::{LabelValues, Selectable};
 use super::alert::Alert;
 use super::canonical;
 use super::expression::{Bindings, EVERYTHING, Failure, FieldRefs};
-use super::policy::{AgentSelector, Policy, Selector};
+use super::policy::{Policy, Selector};
 
 /// A policy and its version.
 #[derive(Clone, Debug)]
@@ -163,15 +164,17 @@ impl<'a> Seen<'a> {
     pub fn new(alert: &'a Alert, raw: &'a str, origin: &'a dyn Fn() -> Option<&'a Agent>) -> Self {
         Self { alert, raw, origin, field_refs: &EVERYTHING, bindings: OnceCell::new() }
     }
+}
 
-    fn is_from(&self, agents: &AgentSelector) -> bool {
-        let AgentSelector { ids, labels, not: _ } = agents;
-        let by_id = || {
-            self.alert.agent.id.as_ref().is_some_and(|id| ids.contains(id))
-                || (self.origin)().is_some_and(|origin| ids.iter().any(|id| *id == origin.id.to_string()))
-        };
-        let by_labels = || (self.origin)().is_some_and(|origin| origin.carries(labels));
-        (ids.is_empty() || by_id()) && (labels.is_empty() || by_labels())
+/// The agent that the alert names, and the enrolled one that it comes from.
+impl Selectable for Seen<'_> {
+    fn has_id(&self, ids: &[String]) -> bool {
+        self.alert.agent.id.as_ref().is_some_and(|id| ids.contains(id))
+            || (self.origin)().is_some_and(|origin| ids.iter().any(|id| *id == origin.id.to_string()))
+    }
+
+    fn has_labels(&self, labels: &BTreeMap<String, LabelValues>) -> bool {
+        (self.origin)().is_some_and(|origin| origin.has_labels(labels))
     }
 }
 
@@ -223,13 +226,9 @@ fn plain(selector: &Selector, seen: &Seen) -> Option<&'static str> {
         Some("mitre: the alert's rule names none of them")
     } else if !pipelines.is_empty() && !pipelines.contains(&seen.alert.pipeline) {
         Some("pipelines: the alert was sent by another one")
-    } else if !seen.is_from(agents) {
+    } else if !agents.includes(seen) {
         Some("agents: the alert comes from another agent, or one without these labels")
-    } else if agents
-        .not
-        .as_ref()
-        .is_some_and(|not| (!not.ids.is_empty() || !not.labels.is_empty()) && seen.is_from(not))
-    {
+    } else if agents.excludes(seen) {
         Some("agents.not: the alert comes from one of these")
     } else {
         None

@@ -1,4 +1,4 @@
-//! Principals, roles and rights. A role is a set of rights; an endpoint requires a right, never a
+//! Principals and roles. A role is a set of rights; an endpoint requires a right, never a
 //! role.
 
 use std::fmt;
@@ -8,55 +8,8 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::actor::Actor;
-
-/// A right.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Right {
-    /// Read everything except secrets.
-    Read,
-    /// Ingest alerts.
-    Ingest,
-    /// Create and lift manual responses, cancel commands.
-    Respond,
-    /// Change policies.
-    WritePolicies,
-    /// Enrol, label and revoke agents.
-    ManageAgents,
-    /// Manage users and all API keys.
-    Administer,
-    /// Manage one's own personal keys.
-    OwnKeys,
-    /// Ask which principal one is, and end one's own session.
-    Identify,
-}
-
-impl Right {
-    /// All rights.
-    pub const ALL: [Self; 8] = [
-        Self::Read,
-        Self::Ingest,
-        Self::Respond,
-        Self::WritePolicies,
-        Self::ManageAgents,
-        Self::Administer,
-        Self::OwnKeys,
-        Self::Identify,
-    ];
-
-    /// Name in the API and in the scope of an access token.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Read => "read",
-            Self::Ingest => "ingest",
-            Self::Respond => "respond",
-            Self::WritePolicies => "write_policies",
-            Self::ManageAgents => "manage_agents",
-            Self::Administer => "administer",
-            Self::OwnKeys => "own_keys",
-            Self::Identify => "identify",
-        }
-    }
-}
+use super::right::Right;
+use super::scope::Scopes;
 
 /// A role: a fixed set of rights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
@@ -100,21 +53,22 @@ impl Role {
             Right::Identify => true,
             Right::Read | Right::OwnKeys => !matches!(self, Self::Ingest),
             Right::Ingest => matches!(self, Self::Ingest | Self::Engineer | Self::Admin),
-            Right::Respond => matches!(self, Self::Analyst | Self::Engineer | Self::Admin),
+            Right::Respond | Right::Approve => matches!(self, Self::Analyst | Self::Engineer | Self::Admin),
             Right::WritePolicies | Right::ManageAgents => matches!(self, Self::Engineer | Self::Admin),
             Right::Administer => matches!(self, Self::Admin),
         }
-    }
-
-    /// The names of the role's rights.
-    pub fn rights(self) -> Vec<String> {
-        Right::ALL.into_iter().filter(|right| self.may(*right)).map(|right| right.as_str().to_owned()).collect()
     }
 
     /// Whether this role has no right that `other` lacks.
     pub fn is_at_most(self, other: Self) -> bool {
         Right::ALL.into_iter().all(|right| !self.may(right) || other.may(right))
     }
+}
+
+/// The names of the rights of `role` that `scopes` leave.
+pub fn rights(role: Role, scopes: &Scopes) -> Vec<String> {
+    let left = Right::ALL.into_iter().filter(|right| role.may(*right) && scopes.leave(*right));
+    left.map(|right| right.as_str().to_owned()).collect()
 }
 
 /// The credentials of a request.
@@ -142,6 +96,8 @@ pub struct Principal {
     pub actor: Actor,
     /// Role, which decides the rights.
     pub role: Role,
+    /// What the person and the key may do at most.
+    pub scopes: Scopes,
     /// Pipeline that the key is bound to, if any.
     pub pipeline: Option<String>,
     /// The credentials that it was authenticated by.
@@ -151,6 +107,16 @@ pub struct Principal {
 }
 
 impl Principal {
+    /// Whether the role has `right`, and no scope takes it away.
+    pub fn may(&self, right: Right) -> bool {
+        self.role.may(right) && self.scopes.leave(right)
+    }
+
+    /// The names of its rights.
+    pub fn rights(&self) -> Vec<String> {
+        rights(self.role, &self.scopes)
+    }
+
     /// The name of the person; `None` for a service key.
     pub fn person(&self) -> Option<&str> {
         match &self.actor {
@@ -172,7 +138,7 @@ mod tests {
             assert!(!Role::Ingest.may(right), "{right:?}");
         }
         assert!(Role::Analyst.is_at_most(Role::Engineer) && !Role::Ingest.is_at_most(Role::Analyst));
-        assert_eq!(Role::Ingest.rights(), ["ingest", "identify"]);
+        assert_eq!(rights(Role::Ingest, &Scopes::default()), ["ingest", "identify"]);
         assert!(Role::Ingest.may(Right::Ingest) && !Role::Analyst.may(Right::Ingest));
     }
 }

@@ -334,6 +334,8 @@ pub struct NewResponse {
     pub fleet: usize,
     /// What a guardrail changed.
     pub remark: String,
+    /// The principal who lets it act without a second person, if so.
+    pub break_glass: Option<Actor>,
 }
 
 impl Default for NewResponse {
@@ -360,6 +362,7 @@ impl Default for NewResponse {
             waves: None,
             fleet: 0,
             remark: String::new(),
+            break_glass: None,
         }
     }
 }

@@ -14,7 +14,6 @@ use uuid::Uuid;
 use super::refusal::{Refusal, UseCase};
 use crate::domain::access_token::{AccessClaims, AccessKeys, AccessTokenError, ISSUER, LIFETIME};
 use crate::domain::id::new_id;
-use crate::domain::principal::Role;
 
 /// Maximum number of remembered tokens. Beyond it, the expired ones are forgotten, and if that is
 /// not enough, all.
@@ -108,7 +107,7 @@ impl AccessTokens {
     pub fn issue(
         &self,
         user: &str,
-        role: Role,
+        rights: &str,
         session: Uuid,
         until: Timestamp,
         now: Timestamp,
@@ -122,7 +121,7 @@ impl AccessTokens {
             sid: session,
             iat: now.as_secs(),
             exp,
-            scope: role.rights().join(" "),
+            scope: rights.to_owned(),
         };
         let token = self.keys(now).sign(&claims).map_err(|error| Refusal::System(error.to_string()))?;
         Ok((token, u64::try_from(exp - now.as_secs()).unwrap_or_default()))

@@ -13,6 +13,7 @@ use super::Engine;
 use super::idempotency::IdempotentRequest;
 use super::keys::{hash_secret, new_secret};
 use super::refusal::{Refusal, UseCase};
+use super::scopes::check_labels;
 use crate::domain::actor::Actor;
 use crate::domain::agent::Agent;
 use crate::domain::fault::Fault;
@@ -20,6 +21,7 @@ use crate::domain::host_name::is_same_host;
 use crate::domain::id::new_id;
 use crate::domain::labels::{WAZUH_NAME, parse_labels};
 use crate::domain::presence::Presence;
+use crate::domain::principal::Principal;
 use crate::store::StoreError;
 use crate::store::configured::agents::{self, Enrollment, NewToken};
 use crate::store::configured::enrolment::{self, EnrolmentOutcome};
@@ -117,7 +119,7 @@ impl Engine {
     ///
     /// # Errors
     /// Faults of the labels, with pointers relative to them, or another agent that has the number or the name.
-    pub async fn label_agent(self: &Arc<Self>, id: Uuid, changes: Map<String, Value>, by: &Actor) -> UseCase<()> {
+    pub async fn label_agent(self: &Arc<Self>, id: Uuid, changes: Map<String, Value>, by: &Principal) -> UseCase<()> {
         let mut ledger = LedgerTx::begin(&self.db).await?;
         let current = agents::find_in(&mut ledger, id).await?;
         let current = current.ok_or_else(|| Refusal::NotFound("the agent does not exist".to_owned()))?;
@@ -132,6 +134,8 @@ impl Engine {
         let labels = parse_labels(&labels).map_err(Refusal::Invalid)?;
         // A duplicate that is there already may stay while something else is changed.
         let agent = Agent::try_from(current)?;
+        Self::check_scope_of_agent(&agent, by)?;
+        check_labels(&Agent { labels: labels.clone(), ..agent.clone() }, "", by)?;
         if agent.revoked_at.is_none() && !(agent.wazuh_id().is_some() && agent.shares_wazuh_id(&labels)) {
             let holders = enrolment::of_number(&mut ledger, &labels).await?;
             if let Some(holder) = holders.iter().find(|holder| holder.id != id) {
@@ -148,7 +152,7 @@ impl Engine {
                 return Err(Refusal::Conflict(format!("{}; {hint}", enrolment::name_taken(holder))));
             }
         }
-        agents::set_labels(&mut ledger, id, &labels, by, self.clock.now()).await?;
+        agents::set_labels(&mut ledger, id, &labels, &by.actor, self.clock.now()).await?;
         Ok(self.commit_and_refresh(ledger).await?)
     }
 
@@ -156,9 +160,14 @@ impl Engine {
     ///
     /// # Errors
     /// If no such agent is enrolled.
-    pub async fn revoke_agent(self: &Arc<Self>, id: Uuid, by: &Actor) -> UseCase<()> {
+    pub async fn revoke_agent(self: &Arc<Self>, id: Uuid, by: &Principal) -> UseCase<()> {
+        if let Some(agent) = self.fleet.load().get(id) {
+            Self::check_scope_of_agent(agent, by)?;
+        } else if by.scopes.limit_agents() {
+            return Err(Refusal::NotFound("the agent does not exist".to_owned()));
+        }
         let mut ledger = LedgerTx::begin(&self.db).await?;
-        let wake = agents::revoke(&mut ledger, id, by, self.clock.now()).await?;
+        let wake = agents::revoke(&mut ledger, id, &by.actor, self.clock.now()).await?;
         let then = |engine: Arc<Self>| async move {
             engine.hub.wake(&wake);
             Ok(())
@@ -170,7 +179,7 @@ impl Engine {
     ///
     /// # Errors
     /// Faults of what is asked.
-    pub async fn create_token(&self, asked: AskedToken, once: Option<Once>, by: &Actor) -> UseCase<MadeToken> {
+    pub async fn create_token(&self, asked: AskedToken, once: Option<Once>, by: &Principal) -> UseCase<MadeToken> {
         let request = IdempotentRequest::find(&self.db, once).await?;
         if let Some(before) = request.answered() {
             let (id, expires_at) = read_kept(before)?;
@@ -183,6 +192,7 @@ impl Engine {
             )
         };
         let labels = parse_labels(&labels).map_err(placed)?;
+        check_labels(&labels, "/labels", by)?;
         if !(1..=MAX_USES).contains(&uses) {
             return Err(Refusal::fault("/uses", format!("must be from 1 to {MAX_USES}")));
         }
@@ -190,7 +200,7 @@ impl Engine {
         let (id, secret, expires_at) = (new_id(now), format!("rit_{}", new_secret()?), now.plus(lifetime));
         let token = NewToken { id, hash: hash_secret(&secret), labels, uses, expires_at };
         let mut ledger = LedgerTx::begin(&self.db).await?;
-        agents::create_token(&mut ledger, &token, by, now).await?;
+        agents::create_token(&mut ledger, &token, &by.actor, now).await?;
         request.keep(&mut ledger, 201, &format!("{id} {expires_at}"), now).await?;
         ledger.commit().await?;
         Ok(MadeToken { id, token: Some(secret), expires_at })

@@ -14,7 +14,9 @@ use crate::domain::fault::Fault;
 use crate::domain::formats::{self, ObservableMappings};
 use crate::domain::id::new_id;
 use crate::domain::pipeline::{self, Bound, Recurring};
+use crate::domain::principal::Principal;
 use crate::domain::response::{NewResponse, Verdict};
+use crate::domain::scope::Scopes;
 use crate::store::database::Result;
 use crate::store::database::codec::Encoder;
 use crate::store::ledger::alerts::NewAlert;
@@ -47,18 +49,20 @@ struct Reading<'a> {
     mappings: &'a ObservableMappings,
     recurring: &'a Recurring,
     bound: Option<Bound<'a>>,
+    /// For which alerts the sender may speak.
+    scopes: &'a Scopes,
 }
 
 impl Engine {
     /// Stores `raws`, the bytes of one alert each. Their memory `permit` is held until the
-    /// commit. `pipeline` is the one that the sender's key is bound to.
+    /// commit. An alert that is outside the sender's scope is rejected.
     ///
     /// # Errors
     /// If the ledger cannot be written; then nothing is stored.
     pub async fn accept(
         &self,
         raws: Vec<&[u8]>,
-        pipeline: Option<&str>,
+        sender: &Principal,
         once: Option<Once>,
         trace: Option<&str>,
         permit: OwnedSemaphorePermit,
@@ -76,8 +80,10 @@ impl Engine {
             trace,
         };
         let since = self.pipelines.load();
-        let bound = pipeline.map(|name| Bound { name, since: since.get(name).copied().unwrap_or(now) });
-        let reading = Reading { mappings: &self.mappings, recurring: &self.rules.recurring, bound };
+        let bound =
+            sender.pipeline.as_deref().map(|name| Bound { name, since: since.get(name).copied().unwrap_or(now) });
+        let reading =
+            Reading { mappings: &self.mappings, recurring: &self.rules.recurring, bound, scopes: &sender.scopes };
         let mut receipt = Receipt::default();
         let mut alerts = Vec::with_capacity(raws.len());
         for (index, raw) in raws.into_iter().enumerate() {
@@ -131,6 +137,7 @@ fn read<'a>(
     circumstances: Circumstances<'a>,
 ) -> std::result::Result<(NewAlert, Decided<'a>), Vec<Fault>> {
     let (text, alert) = formats::read(raw, reading.mappings)?;
+    reading.scopes.check_alert(&alert, circumstances.fleet)?;
     let alert = alert.received(circumstances.now);
     let key = pipeline::key(&alert, reading.bound, reading.recurring);
     let id = new_id(circumstances.now);

@@ -86,16 +86,17 @@ impl Engine {
     /// Revokes all signing keys of before by a statement that the recovery key has signed.
     ///
     /// # Errors
-    /// [`Refusal::Invalid`] if the recovery key has not signed it, [`Refusal::Conflict`] if it is not
-    /// the one that was prepared last.
+    /// [`Refusal::Conflict`] if the recovery key has not signed it, or it is not the one that was
+    /// prepared last.
     pub async fn revoke_signing_key(self: &Arc<Self>, token: &str, by: &Actor) -> UseCase<()> {
         let changing = self.signer.changing.lock().await;
         let mut ring = Ring::clone(&self.signer.ring());
         let recovery = ring.recovery().and_then(|key| VerifyingKey::parse(key).ok());
         let trust = KeyTrust { keys: &[], number: ring.last_number(), recovery, revocations: ring.revocations() };
-        let opened = KeyStatement::open(token, &trust).map_err(|why| Refusal::fault("/statement", why.to_string()))?;
+        let opened = KeyStatement::open(token, &trust)
+            .map_err(|why| Refusal::Conflict(format!("the recovery key has not signed this revocation: {why}")))?;
         let [named] = opened.keys.as_slice() else {
-            return Err(Refusal::fault("/statement", "names more than one key"));
+            return Err(Refusal::Conflict("the statement names more than one key".into()));
         };
         let prepared = self.signer.prepared.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let next = prepared.filter(|prepared| prepared.public() == *named);

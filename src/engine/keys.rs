@@ -6,6 +6,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use riposte_protocol::time::Timestamp;
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::Engine;
@@ -14,7 +15,9 @@ use super::refusal::{Refusal, UseCase};
 use crate::domain::actor::Actor;
 use crate::domain::api_key;
 use crate::domain::pipeline::is_name;
-use crate::domain::principal::{Credentials, Principal, Right, Role};
+use crate::domain::principal::{Credentials, Principal, Role};
+use crate::domain::right::Right;
+use crate::domain::scope::Scope;
 use crate::store::configured::caches::Cache;
 use crate::store::configured::keys::{self, NewKey, StoredKey};
 use crate::store::ledger::audit::LedgerTx;
@@ -31,6 +34,8 @@ pub struct AskedKey {
     pub pipeline: Option<String>,
     /// For how long it is valid; until it is revoked if absent, 90 days for a personal key.
     pub lifetime: Option<Duration>,
+    /// What it may do at most, as the request has it.
+    pub scope: Option<Value>,
     /// The person whose key it will be, with the role of the request; `None` for a service key.
     pub owner: Option<(String, Role)>,
 }
@@ -60,7 +65,7 @@ impl Engine {
     /// Faults of what is asked.
     pub async fn create_key(self: &Arc<Self>, asked: AskedKey, once: Option<Once>, by: &Actor) -> UseCase<MadeKey> {
         let request = IdempotentRequest::find(&self.db, once).await?;
-        let AskedKey { name, role, pipeline, lifetime, owner } = asked;
+        let AskedKey { name, role, pipeline, lifetime, scope, owner } = asked;
         if name.is_empty() || name.chars().count() > 128 || name.chars().any(char::is_control) {
             return Err(Refusal::fault("/name", "must be 1 to 128 characters without control characters"));
         }
@@ -70,6 +75,7 @@ impl Engine {
         if let Some((_, own)) = &owner {
             check_personal(role, *own, pipeline.as_deref(), lifetime)?;
         }
+        let scope = self.read_scope(scope.as_ref(), role)?.unwrap_or_default();
         let lifetime = lifetime.or_else(|| owner.is_some().then_some(PERSONAL_LIFETIME));
         if let Some(id) = request.answered() {
             self.refresh(Cache::Keys).await?;
@@ -79,7 +85,7 @@ impl Engine {
         let now = self.clock.now();
         let expires_at = lifetime.map(|lifetime| now.plus(lifetime));
         let (new, key) = make(name, role, expires_at)?;
-        let new = NewKey { pipeline, user: owner.map(|(user, _)| user), ..new };
+        let new = NewKey { pipeline, user: owner.map(|(user, _)| user), scope, ..new };
         let mut ledger = LedgerTx::begin(&self.db).await?;
         if let Some(user) = &new.user
             && keys::live_of_name(&mut ledger, user, &new.name, now).await? >= PERSONAL_OF_NAME
@@ -105,7 +111,7 @@ impl Engine {
             return Err(Refusal::Conflict(why.to_owned()));
         }
         let mut ledger = LedgerTx::begin(&self.db).await?;
-        let user = if by.role.may(Right::Administer) { None } else { by.person() };
+        let user = if by.may(Right::Administer) { None } else { by.person() };
         keys::revoke(&mut ledger, id, user, &by.actor, self.clock.now()).await?;
         Ok(self.commit_and_refresh(ledger).await?)
     }
@@ -158,7 +164,19 @@ fn make(name: String, role: Role, expires_at: Option<Timestamp>) -> UseCase<(New
     let id = format!("{:016x}", u64::from_be_bytes(bytes));
     let secret = new_secret()?;
     let key = format!("{}{id}_{secret}", api_key::PREFIX);
-    Ok((NewKey { id, name, hash: hash_secret(&secret), role, pipeline: None, user: None, expires_at }, key))
+    Ok((
+        NewKey {
+            id,
+            name,
+            hash: hash_secret(&secret),
+            role,
+            pipeline: None,
+            user: None,
+            expires_at,
+            scope: Scope::default(),
+        },
+        key,
+    ))
 }
 
 /// Checks a personal key of `role` that is asked for with the role `own`.

@@ -13,8 +13,9 @@ use super::keys::{hash_secret, new_secret};
 use super::lockouts::Attempt;
 use super::refusal::{Refusal, UseCase};
 use crate::domain::id::new_id;
-use crate::domain::principal::Role;
+use crate::domain::principal::rights;
 use crate::domain::refresh_token::{IDLE, format_refresh, parse_refresh};
+use crate::domain::scope::Scopes;
 use crate::domain::totp::matching_step;
 use crate::domain::user::{is_user_name, password_fault};
 use crate::store::configured::sessions::{self, Refreshed};
@@ -53,8 +54,8 @@ pub struct Tokens {
     pub refresh: String,
     /// Until when the refresh token is valid.
     pub refresh_expires_at: Timestamp,
-    /// The user's role.
-    pub role: Role,
+    /// The user's rights, separated by spaces.
+    pub rights: String,
 }
 
 /// A verified attempt.
@@ -213,11 +214,13 @@ impl Engine {
     }
 
     fn tokens(&self, user: &str, session: Uuid, secret: &str, until: Timestamp, now: Timestamp) -> UseCase<Tokens> {
-        let role = self.users.load().get(user).map(|user| user.user.role);
-        let role = role.ok_or_else(|| Refusal::System(format!("user {user} is not in memory")))?;
-        let (access, expires_in) = self.access_tokens.issue(user, role, session, until, now)?;
+        let users = self.users.load();
+        let own = users.get(user).map(|user| &user.user);
+        let own = own.ok_or_else(|| Refusal::System(format!("user {user} is not in memory")))?;
+        let rights = rights(own.role, &Scopes::of([own.scope.clone()])).join(" ");
+        let (access, expires_in) = self.access_tokens.issue(user, &rights, session, until, now)?;
         let refresh_expires_at = now.plus(IDLE).min(until);
-        Ok(Tokens { access, expires_in, refresh: format_refresh(session, secret), refresh_expires_at, role })
+        Ok(Tokens { access, expires_in, refresh: format_refresh(session, secret), refresh_expires_at, rights })
     }
 }
 

@@ -45,6 +45,7 @@ pub mod readiness;
 pub mod refusal;
 pub mod respond;
 pub mod rules;
+mod scopes;
 pub mod signer;
 mod start;
 mod state;

@@ -8,11 +8,14 @@ use super::Engine;
 use super::idempotency::IdempotentRequest;
 use super::policy_tests::run_tests;
 use super::refusal::{Refusal, UseCase};
-use crate::domain::actor::Actor;
 use crate::domain::fault::Fault;
-use crate::domain::policy::Policy;
+use crate::domain::policy::{Mode, Policy};
+use crate::domain::principal::Principal;
+use crate::domain::right::Right;
+use crate::domain::scope::Scopes;
 use crate::store::StoreError;
 use crate::store::configured::caches::Cache;
+use crate::store::configured::users::StoredUser;
 use crate::store::configured::{actions, breakers, policies};
 use crate::store::ledger::audit::LedgerTx;
 use crate::store::ledger::idempotency::Once;
@@ -32,7 +35,12 @@ impl Engine {
     ///
     /// # Errors
     /// Faults of the document, or a policy of that name.
-    pub async fn create_policy(self: &Arc<Self>, document: &Value, once: Option<Once>, by: &Actor) -> UseCase<String> {
+    pub async fn create_policy(
+        self: &Arc<Self>,
+        document: &Value,
+        once: Option<Once>,
+        by: &Principal,
+    ) -> UseCase<String> {
         let request = IdempotentRequest::find(&self.db, once).await?;
         // A repetition is not judged anew: what stands against it now did not then.
         if request.answered().is_some() {
@@ -40,8 +48,9 @@ impl Engine {
             return Ok(document["name"].as_str().unwrap_or_default().to_owned());
         }
         let policy = self.check_policy(document)?;
+        by.scopes.check_policy(&policy, &self.fleet.load()).map_err(Refusal::Invalid)?;
         let (mut ledger, now) = (LedgerTx::begin(&self.db).await?, self.clock.now());
-        policies::create(&mut ledger, &policy, by, now).await.map_err(|error| taken(error, &policy.name))?;
+        policies::create(&mut ledger, &policy, &by.actor, now).await.map_err(|error| taken(error, &policy.name))?;
         require_right(&mut ledger, &policy).await?;
         request.keep(&mut ledger, 201, "", now).await?;
         self.commit_and_refresh(ledger).await?;
@@ -57,14 +66,16 @@ impl Engine {
         name: &str,
         version: i64,
         document: &Value,
-        by: &Actor,
+        by: &Principal,
     ) -> UseCase<()> {
         let policy = self.check_policy(document)?;
+        self.check_scope_of(name, by)?;
+        by.scopes.check_policy(&policy, &self.fleet.load()).map_err(Refusal::Invalid)?;
         if policy.name != name {
             return Err(Refusal::fault("/name", "must equal the name in the path; a policy keeps its name"));
         }
         let (mut ledger, now) = (LedgerTx::begin(&self.db).await?, self.clock.now());
-        policies::update(&mut ledger, &policy, version, by, now).await.map_err(|error| stale(error, name))?;
+        policies::update(&mut ledger, &policy, version, &by.actor, now).await.map_err(|error| stale(error, name))?;
         require_right(&mut ledger, &policy).await?;
         Ok(self.commit_and_refresh(ledger).await?)
     }
@@ -79,7 +90,7 @@ impl Engine {
         name: &str,
         expected: i64,
         version: i64,
-        by: &Actor,
+        by: &Principal,
     ) -> UseCase<()> {
         let row = policies::version(&self.db, name, version).await?;
         let document = row.and_then(|row| row.document).ok_or_else(|| {
@@ -93,23 +104,62 @@ impl Engine {
     ///
     /// # Errors
     /// No such policy, or another version.
-    pub async fn delete_policy(self: &Arc<Self>, name: &str, version: i64, by: &Actor) -> UseCase<()> {
+    pub async fn delete_policy(self: &Arc<Self>, name: &str, version: i64, by: &Principal) -> UseCase<()> {
+        self.check_scope_of(name, by)?;
         let (mut ledger, now) = (LedgerTx::begin(&self.db).await?, self.clock.now());
-        policies::delete(&mut ledger, name, version, by, now).await.map_err(|error| stale(error, name))?;
+        policies::delete(&mut ledger, name, version, &by.actor, now).await.map_err(|error| stale(error, name))?;
         Ok(self.commit_and_refresh(ledger).await?)
+    }
+
+    /// A warning if too few people could approve the responses of `policy`: its author does not, and each person counts
+    /// once.
+    pub fn approval_warning(&self, policy: &Policy) -> Option<Fault> {
+        let asks = policy.mode == Mode::Approve || policy.guardrails.approval.is_some();
+        let quorum = policy.guardrails.approval.as_ref().map_or(1, |approval| approval.quorum);
+        let users = self.users.load();
+        let may_approve = |user: &&StoredUser| {
+            let user = &user.user;
+            let scopes = Scopes::of([user.scope.clone()]);
+            user.disabled_at.is_none() && user.role.may(Right::Approve) && scopes.leave(Right::Approve)
+        };
+        let people = users.values().filter(may_approve).count();
+        (asks && people <= quorum as usize).then(|| {
+            let detail = format!(
+                "needs {quorum} people who may approve beside its author, and {people} are enabled: without them only \
+                 break-glass lets a response act"
+            );
+            Fault::at("/approval", detail)
+        })
+    }
+
+    /// Refuses a caller to whom the policy `name`, as it is, is hidden or could do more than the caller.
+    fn check_scope_of(&self, name: &str, by: &Principal) -> UseCase<()> {
+        if !by.scopes.take_policy(name) {
+            return Err(Refusal::NotFound(format!("no policy named {name:?} exists")));
+        }
+        let policies = self.policies.load();
+        let Some(current) = policies.policies().iter().find(|versioned| versioned.policy.name == name) else {
+            return Ok(());
+        };
+        by.scopes.check_policy(&current.policy, &self.fleet.load()).map_err(|faults| {
+            let faults: Vec<String> =
+                faults.iter().map(|fault| format!("{} {}", fault.pointer, fault.detail)).collect();
+            Refusal::Forbidden(format!("the policy is not within your scope: {}", faults.join("; ")))
+        })
     }
 
     /// Closes the breaker of the policy `name`: on one agent, by id or name, or everywhere.
     ///
     /// # Errors
     /// If the agent is unknown, or the breaker has not stopped the policy there.
-    pub async fn reset_breaker(&self, name: &str, agent: Option<&str>, why: &str, by: &Actor) -> UseCase<()> {
+    pub async fn reset_breaker(&self, name: &str, agent: Option<&str>, why: &str, by: &Principal) -> UseCase<()> {
+        self.check_scope_of(name, by)?;
         let fleet = self.fleet.load();
         let agent =
             agent.map(|word| fleet.called(word).ok_or_else(|| Refusal::fault("/agent", "the agent is not enrolled")));
         let agent = agent.transpose()?.map(|agent| (agent.id, agent.name.as_str()));
         let (mut ledger, now) = (LedgerTx::begin(&self.db).await?, self.clock.now());
-        let closed = breakers::reset(&mut ledger, name, agent, by, why, now).await;
+        let closed = breakers::reset(&mut ledger, name, agent, &by.actor, why, now).await;
         closed.map_err(|error| match error {
             StoreError::Conflict => Refusal::Conflict(format!("policy {name} has no open breaker there")),
             other => other.into(),

@@ -1,6 +1,7 @@
 //! Why a use case is not carried out. The API turns each kind into an HTTP status; nothing was changed.
 
 use crate::domain::fault::Fault;
+use crate::domain::scope::OutOfScope;
 use crate::store::StoreError;
 
 /// Why a use case is not carried out.
@@ -15,6 +16,9 @@ pub enum Refusal {
     /// It cannot be done as things stand; the text says why.
     #[error("{0}")]
     Conflict(String),
+    /// The principal may not do it; the text says why.
+    #[error("{0}")]
+    Forbidden(String),
     /// It has changed since the caller read it.
     #[error("{0}")]
     Changed(String),
@@ -46,6 +50,12 @@ pub enum Refusal {
 
 /// Result of a use case.
 pub type UseCase<T> = Result<T, Refusal>;
+
+impl From<OutOfScope> for Refusal {
+    fn from(error: OutOfScope) -> Self {
+        Self::Forbidden(error.to_string())
+    }
+}
 
 impl Refusal {
     /// One fault, at `pointer`.

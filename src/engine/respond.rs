@@ -1,9 +1,12 @@
 //! Responses that a person orders. They are judged like a policy's: protection holds, agents that cannot carry them out are left
 //! out, and a repetition of the same request changes nothing.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use riposte_protocol::target::{Target, TargetKind};
+use riposte_protocol::time::Timestamp;
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::Engine;
@@ -11,13 +14,19 @@ use super::decide::{Protection, able};
 use super::idempotency::IdempotentRequest;
 use super::refusal::{Refusal, UseCase};
 use crate::domain::action::Action;
-use crate::domain::actor::Actor;
+use crate::domain::agent::Agent;
 use crate::domain::audit::reason_fault;
 use crate::domain::effect::Until;
 use crate::domain::fault::Fault;
+use crate::domain::field_reader::FieldReader;
+use crate::domain::fleet::{Fleet, Origin};
 use crate::domain::id::new_id;
-use crate::domain::response::{NewResponse, Spared, Verdict};
+use crate::domain::policy::{On, OnSilence};
+use crate::domain::principal::Principal;
+use crate::domain::response::{Await, NewResponse, Spared, Verdict};
+use crate::domain::right::Right;
 use crate::store::StoreError;
+use crate::store::ledger::approvals::{ApprovalDecision, ApprovalOutcome};
 use crate::store::ledger::audit::LedgerTx;
 use crate::store::ledger::commands;
 use crate::store::ledger::idempotency::Once;
@@ -36,6 +45,8 @@ pub struct Order {
     pub target: Option<WrittenTarget>,
     /// The agents, by name or id.
     pub agents: Vec<String>,
+    /// The agents as a policy names them, instead.
+    pub on: Option<Value>,
     /// For how long; until it is lifted if absent.
     pub duration: Option<Duration>,
     /// Why; kept in the audit log.
@@ -44,14 +55,19 @@ pub struct Order {
     pub arguments: Vec<String>,
     /// The W3C trace context of the request.
     pub trace: Option<String>,
+    /// Whether it acts where a second person would have to approve.
+    pub break_glass: bool,
 }
+
+/// Seconds in the answer to an order over the limit of a scope, at least.
+const MIN_WAIT_SECS: u64 = 1;
 
 impl Engine {
     /// Makes a response by hand, once for each idempotency key. Returns its id.
     ///
     /// # Errors
     /// Faults of the order.
-    pub async fn respond(&self, order: Order, once: Option<Once>, by: &Actor) -> UseCase<Uuid> {
+    pub async fn respond(&self, order: Order, once: Option<Once>, by: &Principal) -> UseCase<Uuid> {
         let request = IdempotentRequest::find(&self.db, once.clone()).await?;
         // A repetition is not judged anew: what stands against it now did not then.
         if let Some(kept) = request.answered() {
@@ -61,26 +77,73 @@ impl Engine {
             return Ok(id);
         }
         let response = decide(self, order, by)?;
-        let until = response.until.instant();
-        let id = match self.writer.respond(response, once).await? {
-            IdempotentOutcome::Done(id) => id,
-            IdempotentOutcome::KeyReused => return Err(Refusal::KeyReused),
+        let (until, is_forced) = (response.until.instant(), response.break_glass.is_some());
+        let id = match self.writer.respond(response, by.scopes.responses_per_hour(), once).await? {
+            Ok(IdempotentOutcome::Done(id)) => id,
+            Ok(IdempotentOutcome::KeyReused) => return Err(Refusal::KeyReused),
+            Err(until) => return Err(self.over_scope(until)),
         };
+        if is_forced {
+            announce(id, by);
+        }
         if let Some(until) = until {
             self.undo.expect(until);
         }
         Ok(id)
     }
 
+    /// What a response by hand would do; nothing is changed.
+    ///
+    /// # Errors
+    /// Faults of the order.
+    pub fn preview(&self, order: Order, by: &Principal) -> UseCase<NewResponse> {
+        decide(self, order, by)
+    }
+
+    /// Records a person's decision on a response.
+    ///
+    /// # Errors
+    /// If the scope allows no further approval now.
+    pub async fn decide_response(
+        &self,
+        response: Uuid,
+        said: ApprovalDecision,
+        by: &Principal,
+    ) -> UseCase<ApprovalOutcome> {
+        let is_forced = said.break_glass;
+        let outcome = self.writer.decide(response, by.actor.clone(), said).await?;
+        match outcome {
+            ApprovalOutcome::Full(until) => return Err(self.over_scope(until)),
+            ApprovalOutcome::Carried => self.undo.look_again(),
+            _ => {}
+        }
+        if is_forced && outcome == ApprovalOutcome::Carried {
+            announce(response, by);
+        }
+        Ok(outcome)
+    }
+
+    fn over_scope(&self, until: Timestamp) -> Refusal {
+        let wait = until.since(self.clock.now()).as_secs().max(MIN_WAIT_SECS);
+        Refusal::TooMany("your scope allows no more responses within this hour", wait)
+    }
+
     /// Cancels an apply that is still queued.
     ///
     /// # Errors
     /// If there is no such command, or it is a revert, delivered or over: what is applied is always reverted.
-    pub async fn cancel(&self, command: Uuid, why: &str, by: &Actor) -> UseCase<()> {
+    pub async fn cancel(&self, command: Uuid, why: &str, by: &Principal) -> UseCase<()> {
         let row = commands::find(&self.db, command).await?;
-        let row = row.ok_or_else(|| Refusal::NotFound("the command does not exist".to_owned()))?;
+        let not_found = || Refusal::NotFound("the command does not exist".to_owned());
+        let row = row.ok_or_else(not_found)?;
+        let fleet = self.fleet.load();
+        let agent = row.agent_id.parse().ok().and_then(|id| fleet.get(id)).map(AsRef::as_ref);
+        if by.scopes.limit_agents() && !agent.is_some_and(|agent: &Agent| by.scopes.take_agent(agent)) {
+            return Err(not_found());
+        }
+        by.scopes.check_response(&row.action, None, [agent])?;
         let mut ledger = LedgerTx::begin(&self.db).await?;
-        let cancelled = settle::cancel(&mut ledger, command, by, why, self.clock.now()).await;
+        let cancelled = settle::cancel(&mut ledger, command, &by.actor, why, self.clock.now()).await;
         let wake = cancelled.map_err(|error| match error {
             StoreError::Conflict => {
                 let (op, state) = (row.op.as_str(), row.state.as_str());
@@ -96,8 +159,8 @@ impl Engine {
 }
 
 /// A person is told what is wrong at once; only what depends on the fleet's state becomes a spared response.
-fn decide(engine: &Engine, order: Order, by: &Actor) -> UseCase<NewResponse> {
-    let Order { action: name, target, agents: words, duration, reason, arguments, trace } = order;
+fn decide(engine: &Engine, order: Order, by: &Principal) -> UseCase<NewResponse> {
+    let Order { action: name, target, agents: words, on, duration, reason, arguments, trace, break_glass } = order;
     let mut faults = Vec::new();
     let actions = engine.actions.load();
     let action = actions.find(&name);
@@ -123,11 +186,14 @@ fn decide(engine: &Engine, order: Order, by: &Actor) -> UseCase<NewResponse> {
     let mut agents = Vec::with_capacity(words.len());
     for (index, word) in words.iter().enumerate() {
         match fleet.called(word) {
-            Some(agent) => agents.push(agent.clone()),
-            None => faults.push(Fault::at(format!("/agents/{index}"), "the agent is not enrolled")),
+            // A hidden agent is as one that is not there.
+            Some(agent) if by.scopes.take_agent(&**agent) => agents.push(agent.clone()),
+            _ => faults.push(Fault::at(format!("/agents/{index}"), "the agent is not enrolled")),
         }
     }
-    if words.is_empty() {
+    if let Some(on) = on {
+        agents.extend(selected(&on, &fleet, by, &mut faults)?);
+    } else if words.is_empty() {
         faults.push(Fault::at("/agents", "must name at least one agent"));
     }
     let now = engine.clock.now();
@@ -141,7 +207,24 @@ fn decide(engine: &Engine, order: Order, by: &Actor) -> UseCase<NewResponse> {
     };
     agents.sort_by_key(|agent| agent.id);
     agents.dedup_by_key(|agent| agent.id);
+    by.scopes.check_response(&name, None, agents.iter().map(|agent| Some(&**agent)))?;
     let (agents, spared): (_, Option<Spared>) = able(agents, action, target.kind(), protection);
+    let second = engine.rules.by_hand.why_second_person(&name, agents.len());
+    let (verdict, remark, break_glass) = match (spared, second) {
+        (Some(spared), _) => (Verdict::Spare(spared), String::new(), None),
+        (None, None) => (Verdict::Act, String::new(), None),
+        (None, Some(why)) if break_glass => {
+            may_break_glass(by)?;
+            (Verdict::Act, format!("by break-glass: {why}"), Some(by.actor.clone()))
+        }
+        (None, Some(why)) => {
+            // A service key is no person, so two of them must agree.
+            let quorum = if by.person().is_some() { 1 } else { 2 };
+            let answer_by = now.plus(engine.rules.by_hand.decide_within);
+            let verdict = Verdict::Await(Await { quorum, answer_by, on_silence: OnSilence::Reject });
+            (verdict, format!("waits for a second person: {why}"), None)
+        }
+    };
     Ok(NewResponse {
         id: new_id(now),
         one_shot: !action.undoable,
@@ -151,13 +234,60 @@ fn decide(engine: &Engine, order: Order, by: &Actor) -> UseCase<NewResponse> {
         arguments,
         agents: agents.iter().map(|agent| agent.id).collect(),
         until: duration.map_or(Until::Never, |span| Until::At(now.plus(span))),
-        verdict: spared.map_or(Verdict::Act, Verdict::Spare),
+        verdict,
+        remark,
+        break_glass,
         note: reason,
         duration,
-        requested_by: by.clone(),
+        requested_by: by.actor.clone(),
         trace,
         ..NewResponse::default()
     })
+}
+
+/// The agents that `on` selects, among those that the principal may see.
+fn selected(on: &Value, fleet: &Fleet, by: &Principal, faults: &mut Vec<Fault>) -> UseCase<Vec<Arc<Agent>>> {
+    let mut read = FieldReader::default();
+    let on = On::read(&mut read, on, "/on");
+    let found = read.into_faults();
+    if !found.is_empty() {
+        faults.extend(found);
+        return Ok(Vec::new());
+    }
+    if on == On::Origin {
+        faults.push(Fault::at("/on", "must not be origin: a response by hand has no alert"));
+        return Ok(Vec::new());
+    }
+    if let On::Agents(words) = &on {
+        let unknown = words.iter().enumerate().filter(|(_, word)| fleet.called(word).is_none());
+        faults.extend(unknown.map(|(index, _)| Fault::at(format!("/on/agents/{index}"), "the agent is not enrolled")));
+    }
+    let mut agents = fleet.select(&on, &Origin::Unknown, None).map_err(Refusal::Conflict)?;
+    agents.retain(|agent| by.scopes.take_agent(&**agent));
+    if agents.is_empty() && faults.is_empty() {
+        return Err(Refusal::Conflict("on selects no enrolled agent".to_owned()));
+    }
+    Ok(agents)
+}
+
+/// Refuses a principal that cannot stand in for the missing people: a program, or a person without the right to
+/// approve.
+///
+/// # Errors
+/// If it may not.
+pub fn may_break_glass(by: &Principal) -> UseCase<()> {
+    let is_person_or_admin = by.person().is_some() || by.may(Right::Administer);
+    if is_person_or_admin && by.may(Right::Approve) {
+        return Ok(());
+    }
+    let why = "break-glass is for people with the right to approve, and for the admin key";
+    Err(Refusal::Forbidden(why.to_owned()))
+}
+
+/// The log's line for people who watch: it is at the level of errors that need a look.
+fn announce(response: Uuid, by: &Principal) {
+    let principal = by.actor.to_string();
+    tracing::warn!(%response, principal, "{principal} used break-glass: response {response} acts without a second person");
 }
 
 fn manual_target(action: &Action, target: Option<WrittenTarget>, faults: &mut Vec<Fault>) -> Option<Target> {

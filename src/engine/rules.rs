@@ -1,10 +1,11 @@
-//! What an operator configures about the intake, by the start of the manager.
+//! What an operator configures about alerts and responses, by the start of the manager.
 
+use crate::domain::by_hand::ByHand;
 use crate::domain::formats::ObservableMappings;
 use crate::domain::pipeline::Recurring;
 use crate::domain::policy::MaxAge;
 
-/// Configuration of the intake.
+/// Configuration of the intake and of responses by hand.
 #[derive(Clone, Debug)]
 pub struct Rules {
     /// Site-specific fields that hold observables.
@@ -13,4 +14,6 @@ pub struct Rules {
     pub max_age: MaxAge,
     /// Pipelines whose alert ids recur.
     pub recurring: Recurring,
+    /// Guardrails of responses by hand.
+    pub by_hand: ByHand,
 }

@@ -7,11 +7,13 @@ use super::Engine;
 use super::idempotency::IdempotentRequest;
 use super::keys::new_secret;
 use super::refusal::{Refusal, UseCase};
+use super::scopes::check_admin;
 use crate::domain::actor::Actor;
 use crate::domain::principal::Role;
 use crate::domain::user::{is_user_name, password_fault};
 use crate::store::StoreError;
 use crate::store::configured::caches::Cache;
+use crate::store::configured::users::UserChange;
 use crate::store::configured::{sessions, users};
 use crate::store::ledger::audit::LedgerTx;
 use crate::store::ledger::idempotency::Once;
@@ -32,10 +34,13 @@ impl Engine {
         once: Option<Once>,
         by: &Actor,
     ) -> UseCase<Option<String>> {
-        let CreateUser { name, role, password } = asked;
+        let CreateUser { name, role, password, scope } = asked;
         // The store must not hold a plain hash of a password, which could be guessed.
         let once = once.map(|once| match password {
-            Some(_) => Once { fingerprint: format!("user {name} {}", role.as_str()).into_bytes(), ..once },
+            Some(_) => {
+                let scope = scope.as_ref().map(ToString::to_string).unwrap_or_default();
+                Once { fingerprint: format!("user {name} {} {scope}", role.as_str()).into_bytes(), ..once }
+            }
             None => once,
         });
         let request = IdempotentRequest::find(&self.db, once).await?;
@@ -48,6 +53,7 @@ impl Engine {
             return Err(Refusal::fault("/name", why));
         }
         check_role(Some(role))?;
+        let scope = self.read_scope(scope.as_ref(), role)?.unwrap_or_default();
         if let Some(fault) = password.as_deref().and_then(|password| password_fault("/password", password, &name)) {
             return Err(Refusal::Invalid(vec![fault]));
         }
@@ -55,7 +61,7 @@ impl Engine {
         let password = password.or_else(|| temporary.clone()).unwrap_or_default();
         let hash = self.passwords.hash(password).await?;
         let (mut ledger, now) = (LedgerTx::begin(&self.db).await?, self.clock.now());
-        let created = users::create(&mut ledger, &name, role, (&hash, temporary.is_some()), by, now).await;
+        let created = users::create(&mut ledger, &name, (role, &scope), (&hash, temporary.is_some()), by, now).await;
         created.map_err(|error| match error {
             StoreError::Duplicate => Refusal::Conflict(format!(
                 "the name {name} was given before; a name is never given to another person, also after its deletion"
@@ -78,13 +84,25 @@ impl Engine {
         change: ChangeUser,
         by: &Actor,
     ) -> UseCase<()> {
-        let ChangeUser { role, is_disabled } = change;
+        let ChangeUser { role, is_disabled, scope } = change;
         check_role(role)?;
+        let users = self.users.load();
+        let own = users.get(name).map(|stored| &stored.user);
+        let scope = match own {
+            // Without such a user, the change below says so.
+            None => None,
+            Some(own) => {
+                let role = role.unwrap_or(own.role);
+                let scope = self.read_scope(scope.as_ref(), role)?;
+                check_admin(role, scope.as_ref().unwrap_or(&own.scope))?;
+                scope
+            }
+        };
         if is_disabled == Some(true) {
             check_other(name, by)?;
         }
         let (mut ledger, now) = (LedgerTx::begin(&self.db).await?, self.clock.now());
-        let changed = users::change(&mut ledger, name, version, (role, is_disabled), by, now).await;
+        let changed = users::change(&mut ledger, name, version, UserChange { role, is_disabled, scope }, by, now).await;
         changed.map_err(|error| match error {
             StoreError::Conflict => {
                 Refusal::Changed(format!("user {name} has another version than If-Match states; read it again"))

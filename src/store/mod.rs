@@ -36,6 +36,7 @@ pub fn statements() -> impl Iterator<Item = (&'static str, &'static str)> {
         ledger::alerts::STATEMENTS,
         ledger::approvals::STATEMENTS,
         ledger::audit::STATEMENTS,
+        ledger::by_hand::STATEMENTS,
         ledger::commands::STATEMENTS,
         ledger::converge::STATEMENTS,
         ledger::effects::STATEMENTS,

@@ -5,6 +5,7 @@ use riposte_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::principal::Role;
+use crate::domain::scope::Scope;
 
 /// A login, or the refresh of a session: `username` and `password`, or `refresh_token`.
 #[derive(Default, Serialize, Deserialize, utoipa::ToSchema)]
@@ -115,6 +116,9 @@ pub struct WhoAmI {
     pub role: Role,
     /// Current rights.
     pub rights: Vec<String>,
+    /// What the principal may do at most, beside the role; all of these apply.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scopes: Vec<Scope>,
     /// Kind of the credentials.
     pub via: CredentialKind,
     /// Public part of the API key, with `via` = `key`.

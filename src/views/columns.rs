@@ -64,6 +64,14 @@ impl JsonText {
         serde_json::from_str(&self.0)
     }
 
+    /// The text of `value`.
+    ///
+    /// # Errors
+    /// If it cannot be written as JSON.
+    pub fn of<T: Serialize + ?Sized>(value: &T) -> serde_json::Result<Self> {
+        serde_json::to_string(value).map(Self)
+    }
+
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0

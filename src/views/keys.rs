@@ -2,11 +2,13 @@
 
 use riposte_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::columns::Millis;
 use super::field_errors;
 use crate::domain::duration::Span;
 use crate::domain::principal::Role;
+use crate::domain::scope::Scope;
 
 /// An API key, without its secret.
 #[derive(Clone, Debug, sqlx::FromRow, Serialize, Deserialize, utoipa::ToSchema)]
@@ -34,6 +36,10 @@ pub struct KeyRow {
     pub last_used_at: Option<Millis>,
     /// Client address of that request.
     pub last_used_from: Option<String>,
+    /// What it may do at most, beside the role; a personal key is limited by its user's scope too.
+    #[sqlx(try_from = "Option<String>")]
+    #[serde(default, skip_serializing_if = "Scope::is_unlimited")]
+    pub scope: Scope,
 }
 
 /// Kind of an API key.
@@ -80,6 +86,10 @@ pub struct CreateKey {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = "duration-text", example = "90d")]
     pub expires_in: Option<Span>,
+    /// What it may do at most, beside the role.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Scope>)]
+    pub scope: Option<Value>,
 }
 
 /// A new API key; its secret is shown once.

@@ -3,6 +3,7 @@
 use riposte_protocol::target::{Target, TargetKind};
 use riposte_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::columns::{JsonText, Millis};
@@ -12,6 +13,7 @@ use super::field_errors;
 use crate::domain::duration::Span;
 use crate::domain::fault::Fault;
 use crate::domain::outcome::{AgentOutcome, OutcomeCounts, ResponseOutcome};
+use crate::domain::policy::On;
 use crate::domain::response::{Decision, ResponseState};
 
 /// One response.
@@ -64,6 +66,9 @@ pub struct ResponseRow {
     pub confirm_by: Option<Millis>,
     /// Whether its commands are one-shot: they leave nothing in force.
     pub one_shot: bool,
+    /// The principal who let it act without the people whose approval it needs; absent: none did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub break_glass: Option<String>,
 }
 
 /// A response's outcome on one agent, and its reason.
@@ -149,7 +154,13 @@ pub struct NewManualResponse {
     #[schema(value_type = Option<Target>)]
     pub target: Option<ManualTarget>,
     /// Agents, by id or name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub agents: Vec<String>,
+    /// The agents as a policy names them, instead of `agents`: `all`, `server`, `{"agents": […]}` or a
+    /// selector such as `{"labels": {"env": "prod"}}`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<On>)]
+    pub on: Option<Value>,
     /// Duration; absent: until lifted by hand.
     #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = "duration-text", example = "10m")]
@@ -160,6 +171,51 @@ pub struct NewManualResponse {
     /// Arguments of the action.
     #[serde(default)]
     pub arguments: Vec<String>,
+    /// Act at once where a second person would have to approve. Needs the right `approve`; it is
+    /// audited and announced.
+    #[serde(default)]
+    pub break_glass: bool,
+    /// Only return what it would do.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// What a manual response would do.
+#[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ManualPreview {
+    /// `active`, `awaiting_approval` or `spared`.
+    #[schema(value_type = String)]
+    pub state: ResponseState,
+    /// Why it would wait or be spared; empty if it would act.
+    pub detail: String,
+    /// Target in canonical form.
+    pub target: Option<String>,
+    /// The agents on which it would act.
+    pub agents: Vec<PreviewAgent>,
+    /// Number of required approvals; absent: none.
+    pub quorum: Option<u32>,
+}
+
+/// An agent on which a manual response would act.
+#[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct PreviewAgent {
+    /// Id of the agent.
+    pub id: Uuid,
+    /// Name of the agent.
+    pub name: String,
+}
+
+/// The body of an approval.
+#[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ApproveResponse {
+    /// Reason; recorded in the audit log.
+    #[schema(format = "reason")]
+    pub reason: String,
+    /// Act at once, without the further people whose approval it needs, and also on one's own request
+    /// or policy; it is audited and announced.
+    #[serde(default)]
+    pub break_glass: bool,
 }
 
 /// A target as a person writes it.
@@ -187,7 +243,7 @@ pub struct Lift {
     pub reason: String,
 }
 
-/// The body of an approval, rejection or confirmation.
+/// The body of a rejection or confirmation.
 #[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Say {
@@ -222,9 +278,13 @@ pub struct LiftMany {
     /// Latest decision time, exclusive.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
-    /// Lift all active responses.
+    /// Lift all active responses; `count` must say how many they are.
     #[serde(default)]
     pub everything: bool,
+    /// The number of responses that is expected, of a dry run. Required with `everything`: if another
+    /// number would be lifted, none is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub count: Option<usize>,
     /// Only return what would be lifted.
     #[serde(default)]
     pub dry_run: bool,

@@ -41,7 +41,7 @@ pub struct PreparedRevocation {
 #[serde(deny_unknown_fields)]
 pub struct SignedRevocation {
     /// The claims that were prepared, as a compact JWS.
-    #[schema(max_length = 16384)]
+    #[schema(max_length = 16384, format = "one-line")]
     pub statement: String,
 }
 

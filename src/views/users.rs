@@ -2,10 +2,12 @@
 //! one in the response to the request that made it.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::columns::Millis;
 use super::field_errors;
 use crate::domain::principal::Role;
+use crate::domain::scope::Scope;
 
 /// A person.
 #[derive(Clone, Debug, sqlx::FromRow, Serialize, Deserialize, utoipa::ToSchema)]
@@ -34,6 +36,10 @@ pub struct UserRow {
     pub last_login_at: Option<Millis>,
     /// Address of the last login.
     pub last_login_from: Option<String>,
+    /// What the person may do at most, beside the role.
+    #[sqlx(try_from = "Option<String>")]
+    #[serde(default, skip_serializing_if = "Scope::is_unlimited")]
+    pub scope: Scope,
 }
 
 /// A person to create.
@@ -49,6 +55,10 @@ pub struct CreateUser {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(min_length = 12, max_length = 1024, format = "one-line")]
     pub password: Option<String>,
+    /// What the person may do at most, beside the role.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Scope>)]
+    pub scope: Option<Value>,
 }
 
 /// A new person.
@@ -64,7 +74,7 @@ pub struct CreatedUser {
 }
 
 /// A change of a person.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ChangeUser {
     /// New role.
@@ -73,6 +83,10 @@ pub struct ChangeUser {
     /// Whether the person can log in. Disabling ends all sessions and stops personal keys.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub is_disabled: Option<bool>,
+    /// What the person may do at most; `{}` takes all limits away.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Scope>)]
+    pub scope: Option<Value>,
 }
 
 /// A request for a new temporary password.

@@ -130,7 +130,7 @@ async fn many_responses_are_lifted_at_once_by_a_filter() {
         "the response by hand is still active"
     );
     assert_eq!(lift(json!({"policy": "drop", "reason": "mistake"})).await, Vec::<String>::new());
-    assert_eq!(lift(json!({"everything": true, "reason": "mistake"})).await, [by_hand]);
+    assert_eq!(lift(json!({"everything": true, "count": 1, "reason": "mistake"})).await, [by_hand]);
     assert_eq!(agent.owed_one().await.op, Op::Revert);
 }
 

@@ -46,13 +46,10 @@ pub(super) fn set(contract: &mut Value) -> Vec<String> {
             None => lost.push(place.to_owned()),
         }
     }
-    let on = contract.pointer_mut("/components/schemas/OnDocument/oneOf").and_then(Value::as_array_mut);
+    let on = contract.pointer_mut("/components/schemas/OnDocument/anyOf").and_then(Value::as_array_mut);
     for kind in on.into_iter().flatten() {
-        let some_labels = merged(labels(false), &json!({"minProperties": 1}));
-        for (key, bound) in [("agents", merged(words(), &json!({"minItems": 1}))), ("labels", some_labels)] {
-            if let Some(property) = kind.pointer_mut(&format!("/properties/{key}")) {
-                merge(property, &bound);
-            }
+        if let Some(property) = kind.pointer_mut("/properties/agents") {
+            merge(property, &merged(words(), &json!({"minItems": 1})));
         }
     }
     for operation in operations(contract) {
@@ -165,6 +162,18 @@ fn labels(may_be_null: bool) -> Value {
         },
         "additionalProperties": {"type": any, "maxLength": 256, "pattern": ONE_LINE},
     })
+}
+
+/// Labels of a selector: each has one value, or a list of accepted ones.
+fn label_values() -> Value {
+    let one_or_several =
+        |value: &Value| json!({"anyOf": [value, {"type": "array", "minItems": 1, "maxItems": 64, "items": value}]});
+    let mut bounds = labels(false);
+    if let Some(own) = bounds.get_mut("properties").and_then(Value::as_object_mut) {
+        own.values_mut().for_each(|value| *value = one_or_several(value));
+    }
+    bounds["additionalProperties"] = one_or_several(&bounds["additionalProperties"]);
+    bounds
 }
 
 /// A target of each kind; a submitted target must match one.
@@ -283,9 +292,16 @@ fn fields() -> Vec<(&'static str, Value)> {
         ("SelectorDocument.when", merged(text(2048), &json!({"format": "cel"}))),
         ("SelectorDocument.wazuh_rules_group", merged(text(1024), &json!({"format": "group-expression"}))),
         ("AgentSelectorDocument.ids", words()),
-        ("AgentSelectorDocument.labels", labels(false)),
-        ("ExcludedAgentsDocument.ids", words()),
-        ("ExcludedAgentsDocument.labels", labels(false)),
+        ("AgentSelectorDocument.labels", label_values()),
+        ("AgentSelectorDocument.any", json!({"minItems": 1, "maxItems": 64})),
+        ("AgentSelectorDocument.all", json!({"minItems": 1, "maxItems": 64})),
+        ("ScopeDocument.rights", json!({"minItems": 1})),
+        ("ScopeDocument.actions", merged(words(), &json!({"minItems": 1, "items": {"format": "action-name"}}))),
+        ("ScopeDocument.policies", merged(words(), &json!({"minItems": 1, "items": {"pattern": "^[a-z0-9*-]+$"}}))),
+        ("ScopeDocument.pipelines", merged(words(), &json!({"minItems": 1}))),
+        ("ScopeDocument.wazuh_managers", merged(words(), &json!({"minItems": 1}))),
+        ("ScopeDocument.agents_per_response", count(1, 1_000_000)),
+        ("ScopeDocument.responses_per_hour", count(1, 1_000_000)),
         ("RespondDocument", json!({"dependentRequired": {"escalate": ["for"], "network": ["target"]}})),
         ("RespondDocument.action", json!({"pattern": ACTION_NAME, "format": "action-name"})),
         ("RespondDocument.for", duration()),

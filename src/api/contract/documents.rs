@@ -1,7 +1,7 @@
 //! Schemas of documents that clients send. A response contains every field, including defaults. A
 //! request may omit fields with a default, and must not contain unknown or null fields. So a policy
 //! has two schemas: `Policy` in responses and `PolicyDocument` in requests, which this file derives
-//! from the first.
+//! from the first; and so has a scope.
 
 use std::collections::BTreeSet;
 
@@ -20,8 +20,10 @@ const REQUIRED: [(&str, &[&str]); 6] = [
 /// Adds the request schemas, and lets requests refer to them.
 pub(super) fn separate(contract: &mut Value) {
     let Some(schemas) = contract.pointer_mut("/components/schemas").and_then(Value::as_object_mut) else { return };
+    unwrap_selector(schemas);
     let mut names = BTreeSet::new();
     reach(schemas, "Policy", &mut names);
+    reach(schemas, "Scope", &mut names);
     for name in &names {
         let mut schema = schemas.get(name).cloned().unwrap_or_default();
         flatten(schemas, &mut schema);
@@ -36,16 +38,7 @@ pub(super) fn separate(contract: &mut Value) {
         }
         schemas.insert(format!("{name}Document"), schema);
     }
-    // An excluded selector cannot exclude again.
-    if let Some(mut excluded) = schemas.get("AgentSelectorDocument").cloned() {
-        if let Some(properties) = excluded.pointer_mut("/properties").and_then(Value::as_object_mut) {
-            properties.remove("not");
-        }
-        schemas.insert("ExcludedAgentsDocument".into(), excluded);
-        let reference = json!({"$ref": "#/components/schemas/ExcludedAgentsDocument"});
-        schemas["AgentSelectorDocument"]["properties"]["not"] = reference;
-    }
-    for name in ["NewBacktest", "CustomAction"] {
+    for name in ["NewBacktest", "CustomAction", "NewManualResponse", "CreateUser", "ChangeUser", "CreateKey"] {
         let Some(schema) = schemas.get_mut(name) else { continue };
         rename(schema, &names);
         if name == "CustomAction" {
@@ -56,6 +49,56 @@ pub(super) fn separate(contract: &mut Value) {
         if let Some(body) = operation.get_mut("requestBody") {
             rename(body, &names);
         }
+    }
+}
+
+/// A selector stands in `on` as it is, and not below a name of its own.
+fn unwrap_selector(schemas: &mut Map<String, Value>) {
+    let Some(on) = schemas.get_mut("On").and_then(Value::as_object_mut) else { return };
+    let Some(Value::Array(mut kinds)) = on.remove("oneOf") else { return };
+    for kind in &mut kinds {
+        if let Some(selector) = kind.pointer("/properties/select").cloned() {
+            *kind = selector;
+        }
+    }
+    // A client that allows for new fields finds the list of agents in both.
+    on.insert("anyOf".into(), Value::Array(kinds));
+}
+
+/// In a request a selector of `on` names something: each form has a part that is not empty. A response by hand
+/// has no origin, and names agents in `agents` or in `on`. It comes after the bounds, which it copies.
+pub(super) fn close_on(contract: &mut Value) {
+    const PARTS: [(&str, &str); 5] = [
+        ("labels", "minProperties"),
+        ("ids", "minItems"),
+        ("any", "minItems"),
+        ("all", "minItems"),
+        ("not", "minProperties"),
+    ];
+    let Some(schemas) = contract.pointer_mut("/components/schemas").and_then(Value::as_object_mut) else { return };
+    let Some(selector) = schemas.get("AgentSelectorDocument").cloned() else { return };
+    let forms = PARTS.iter().map(|(part, least)| {
+        let mut form = selector.clone();
+        form["required"] = json!([part]);
+        form["properties"][part][least] = json!(1);
+        form
+    });
+    let forms: Vec<Value> = forms.collect();
+    let kinds = schemas.get_mut("OnDocument").and_then(|on| on.get_mut("anyOf")).and_then(Value::as_array_mut);
+    let Some(kinds) = kinds else { return };
+    kinds.retain(|kind| kind.get("$ref").is_none());
+    kinds.extend(forms);
+    let by_hand = kinds.iter().filter(|kind| kind["enum"] != json!(["origin"])).cloned().map(|mut kind| {
+        if let Some(agents) = kind.pointer_mut("/properties/agents") {
+            agents["items"] = json!({"type": "string", "format": "agent-word"});
+        }
+        kind
+    });
+    let by_hand: Vec<Value> = by_hand.collect();
+    if let Some(response) = schemas.get_mut("NewManualResponse") {
+        response["properties"]["on"] =
+            json!({"description": response["properties"]["on"]["description"], "anyOf": by_hand});
+        response["anyOf"] = json!([{"required": ["agents"]}, {"required": ["on"]}]);
     }
 }
 

@@ -14,6 +14,8 @@ use axum::extract::FromRequestParts;
 use axum::http::HeaderMap;
 use axum::http::header::{AUTHORIZATION, USER_AGENT};
 use axum::http::request::Parts;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use riposte_protocol::identity::{self, TokenError};
 use riposte_protocol::jws::JwsError;
 use riposte_protocol::time::Timestamp;
@@ -22,11 +24,14 @@ use uuid::Uuid;
 
 use super::error::{ApiError, ApiResult};
 use super::listen::{Newcomer, Transport};
+use super::route::route;
 use crate::api::state::AppState;
 use crate::domain::access_token::AccessTokenError;
 use crate::domain::actor::Actor;
 use crate::domain::api_key;
-use crate::domain::principal::{Credentials, Principal, Right, Role};
+use crate::domain::principal::{Credentials, Principal, Role};
+use crate::domain::right::Right;
+use crate::domain::scope::{Scope, Scopes};
 use crate::engine::Engine;
 use crate::engine::keys::hash_secret;
 use crate::store::configured::keys::StoredKey;
@@ -50,6 +55,8 @@ needed! {
     Ingest => Ingest;
     /// Right to respond.
     Respond => Respond;
+    /// Right to approve, reject and confirm responses.
+    Approve => Approve;
     /// Right to change policies.
     WritePolicies => WritePolicies;
     /// Right to manage agents.
@@ -107,12 +114,13 @@ impl<R: Needed> Caller<R> {
     /// # Errors
     /// 403 without it.
     pub fn may(&self, right: Right) -> ApiResult<()> {
-        if self.principal.role.may(right) { Ok(()) } else { Err(lacks(&self.principal)) }
+        if self.principal.may(right) { Ok(()) } else { Err(lacks(&self.principal)) }
     }
 }
 
 fn lacks(principal: &Principal) -> ApiError {
-    ApiError::forbidden(format!("the role {} does not have the required right", principal.role.as_str()))
+    let what = if principal.scopes.all().is_empty() { "" } else { ", or your scope takes it away" };
+    ApiError::forbidden(format!("the role {} does not have the required right{what}", principal.role.as_str()))
 }
 
 impl<R: Needed> FromRequestParts<AppState> for Caller<R> {
@@ -120,13 +128,40 @@ impl<R: Needed> FromRequestParts<AppState> for Caller<R> {
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> ApiResult<Self> {
         let engine = &state.engine;
-        let address = state.auth_failures.origin(parts);
         let given = bearer(parts)
             .ok_or_else(|| "an API key or an access token is required: Authorization: Bearer …".to_owned());
         let principal = match given.and_then(|given| authenticate(engine, given)) {
             Ok(principal) => principal,
-            Err(why) => return Err(state.auth_failures.refuse(engine, parts, &why)),
+            // A pipeline may send its key as a password.
+            Err(why) => match basic(parts) {
+                Some(key) => return Self::of_pipeline(parts, state, &key),
+                None => return Err(state.auth_failures.refuse(engine, parts, &why)),
+            },
         };
+        Self::admit(parts, state, principal)
+    }
+}
+
+impl<R: Needed> Caller<R> {
+    /// The caller with the key of a pipeline that did not come as a bearer token. Other keys are not accepted
+    /// that way: an address is in the logs of proxies, and a password in the configuration of many programs.
+    ///
+    /// # Errors
+    /// 401 for any other text; 403 without the right.
+    pub fn of_pipeline(parts: &Parts, state: &AppState, key: &str) -> ApiResult<Self> {
+        match of_key(&state.engine, key) {
+            Some(principal) if principal.role == Role::Ingest => Self::admit(parts, state, principal),
+            _ => {
+                let why = "this is no valid API key of the role ingest";
+                Err(state.auth_failures.refuse(&state.engine, parts, why))
+            }
+        }
+    }
+
+    /// The caller, if it may do this.
+    fn admit(parts: &Parts, state: &AppState, principal: Principal) -> ApiResult<Self> {
+        let engine = &state.engine;
+        let address = state.auth_failures.origin(parts);
         if let Credentials::Key(id) = &principal.via {
             engine.key_uses.note(id, engine.clock.now(), address);
         }
@@ -138,9 +173,9 @@ impl<R: Needed> FromRequestParts<AppState> for Caller<R> {
         if R::RIGHT != Right::Ingest {
             state.caller_limits.count_key(parts, &principal.actor)?;
         }
-        if !principal.role.may(R::RIGHT) {
-            let name = principal.actor.to_string();
-            tracing::warn!(principal = name, path = parts.uri.path(), "{name} made a request without the right");
+        if !principal.may(R::RIGHT) {
+            let (name, path) = (principal.actor.to_string(), route(parts));
+            tracing::warn!(principal = name, path, "{name} made a request without the right");
             return Err(lacks(&principal));
         }
         if let Some(user) = principal.person()
@@ -235,6 +270,14 @@ pub fn certified(state: &AppState, parts: &Parts) -> ApiResult<()> {
     Err(state.auth_failures.refuse(&state.engine, parts, why))
 }
 
+/// The password of Basic authentication (RFC 7617).
+fn basic(parts: &Parts) -> Option<String> {
+    let value = parts.headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, text) = value.split_once(' ')?;
+    let decoded = scheme.eq_ignore_ascii_case("basic").then(|| STANDARD.decode(text.trim()).ok())??;
+    String::from_utf8(decoded).ok()?.split_once(':').map(|(_, password)| password.to_owned())
+}
+
 fn bearer(parts: &Parts) -> Option<&str> {
     let value = parts.headers.get(AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;
@@ -261,16 +304,18 @@ fn authenticate(engine: &Engine, given: &str) -> Result<Principal, String> {
     let ended = || "the session has ended: log in again".to_owned();
     let session = engine.sessions.read().unwrap_or_else(PoisonError::into_inner).get(&claims.sid).cloned();
     let session = session.filter(|session| session.user == claims.sub).ok_or_else(ended)?;
-    let role = role_of(engine, &claims.sub).ok_or_else(ended)?;
+    let (role, scope) = role_of(engine, &claims.sub).ok_or_else(ended)?;
     let actor = Actor::User(session.user);
     let via = Credentials::Session(claims.sid);
-    Ok(Principal { actor, role, pipeline: None, via, expires_at: Some(session.expires_at) })
+    let (scopes, expires_at) = (Scopes::of([scope]), Some(session.expires_at));
+    Ok(Principal { actor, role, scopes, pipeline: None, via, expires_at })
 }
 
-/// The role of a user that is enabled.
-fn role_of(engine: &Engine, user: &str) -> Option<Role> {
+/// The role and the scope of a user that is enabled.
+fn role_of(engine: &Engine, user: &str) -> Option<(Role, Scope)> {
     let users = engine.users.load();
-    users.get(user).filter(|user| user.user.disabled_at.is_none()).map(|user| user.user.role)
+    let user = users.get(user).filter(|user| user.user.disabled_at.is_none())?;
+    Some((user.user.role, user.user.scope.clone()))
 }
 
 /// The principal of an API key, if the key is valid now.
@@ -284,13 +329,15 @@ fn of_key(engine: &Engine, key: &str) -> Option<Principal> {
     if !same || expired || row.revoked_at.is_some() {
         return None;
     }
-    let (actor, role) = match &row.user {
-        None => (Actor::Key(id.to_owned()), row.role),
+    let (actor, role, scopes) = match &row.user {
+        None => (Actor::Key(id.to_owned()), row.role, Scopes::of([row.scope.clone()])),
         // A person who has lost rights since has no more of them by an older key.
         Some(user) => {
-            let own = role_of(engine, user)?;
-            (Actor::User(user.clone()), if row.role.is_at_most(own) { row.role } else { own })
+            let (own, scope) = role_of(engine, user)?;
+            let role = if row.role.is_at_most(own) { row.role } else { own };
+            (Actor::User(user.clone()), role, Scopes::of([scope, row.scope.clone()]))
         }
     };
-    Some(Principal { actor, role, pipeline: row.pipeline.clone(), via: Credentials::Key(id.to_owned()), expires_at })
+    let (pipeline, via) = (row.pipeline.clone(), Credentials::Key(id.to_owned()));
+    Some(Principal { actor, role, scopes, pipeline, via, expires_at })
 }

@@ -216,6 +216,7 @@ impl From<Refusal> for ApiError {
             Refusal::Invalid(faults) => Self::invalid(faults),
             Refusal::NotFound(what) => Self::not_found(what),
             Refusal::Conflict(why) => Self::conflict(why),
+            Refusal::Forbidden(why) => Self::forbidden(why),
             Refusal::Changed(why) => Self::changed(why),
             Refusal::KeyReused => Self::key_reused(),
             Refusal::Credentials(why) => Self::unauthenticated(why),

@@ -1,13 +1,12 @@
 //! What a policy is: which alerts get which response, on which agents, for how long. Its guardrails
 //! are in `guardrails.rs`; `reader.rs` parses a policy out of a document.
 
-use std::collections::BTreeMap;
-
 use serde::Serialize;
 use serde_json::Value;
 
 use super::age::MaxAge;
 use super::guardrails::{Escalation, Guardrails, Waves};
+use crate::domain::agent_selector::AgentSelector;
 use crate::domain::alert::TargetField;
 use crate::domain::duration::Span;
 use crate::domain::expression::Expression;
@@ -37,27 +36,6 @@ impl Mode {
             Self::Approve => "approve",
             Self::Observe => "observe",
         }
-    }
-}
-
-/// Selects alerts by their agent.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
-pub struct AgentSelector {
-    /// Ids of the alert's agent: the pipeline's (`"005"`) or Riposte's.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub ids: Vec<String>,
-    /// Labels that the enrolled agent must all have.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub labels: BTreeMap<String, String>,
-    /// Excluded agents: by id, or with all of these labels.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(no_recursion)]
-    pub not: Option<Box<AgentSelector>>,
-}
-
-impl AgentSelector {
-    fn is_empty(&self) -> bool {
-        self.ids.is_empty() && self.labels.is_empty() && self.not.as_ref().is_none_or(|not| not.is_empty())
     }
 }
 
@@ -116,8 +94,9 @@ pub enum On {
     Server,
     /// These agents, by Riposte's id or by name.
     Agents(Vec<String>),
-    /// Every agent that has all of these labels.
-    Labels(BTreeMap<String, String>),
+    /// Every agent that this selects.
+    #[serde(untagged)]
+    Select(AgentSelector),
 }
 
 /// Widens a response from an address to a network.

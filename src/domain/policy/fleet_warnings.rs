@@ -2,11 +2,10 @@
 //! unsupported action, and a lasting block at a noisy level. These are not faults, because the
 //! agents may enrol later: the policy is saved, and the warning shown.
 
-use std::collections::BTreeMap;
-
 use super::definition::{On, Policy, Selector};
 use crate::domain::action::Action;
 use crate::domain::agent::Agent;
+use crate::domain::agent_selector::AgentSelector;
 use crate::domain::fault::Fault;
 use crate::domain::fleet::{Fleet, Origin};
 
@@ -20,18 +19,19 @@ impl Policy {
     pub fn fleet_warnings(&self, action: &Action, fleet: &Fleet) -> Vec<Fault> {
         let mut warnings = Vec::new();
         for (index, selector) in self.selectors.iter().enumerate() {
-            let labels = &selector.agents.labels;
-            if let Some(carried) = carried_by_none(labels, fleet) {
-                let detail = format!("no enrolled agent carries {carried}, so the selector matches no alert yet");
+            // An id may be one of the pipeline, of a host without an agent.
+            let labels = AgentSelector { labels: selector.agents.labels.clone(), ..AgentSelector::default() };
+            if selects_none(&labels, fleet) {
+                let detail = format!("no enrolled agent carries {labels}, so the selector matches no alert yet");
                 warnings.push(Fault::at(format!("/match/{index}/agents/labels"), detail));
             }
         }
         match &self.respond.on {
-            On::Labels(labels) => {
-                if let Some(carried) = carried_by_none(labels, fleet) {
-                    let detail = format!("no enrolled agent carries {carried}, so responses reach no agent yet");
-                    warnings.push(Fault::at("/respond/on/labels", detail));
-                }
+            On::Select(selector) if selects_none(selector, fleet) => {
+                let labels = AgentSelector { labels: selector.labels.clone(), ..AgentSelector::default() };
+                let (pointer, verb) = if labels == *selector { ("/labels", "carries") } else { ("", "is") };
+                let detail = format!("no enrolled agent {verb} {selector}, so responses reach no agent yet");
+                warnings.push(Fault::at(format!("/respond/on{pointer}"), detail));
             }
             On::Agents(words) => {
                 let unknown = words.iter().enumerate().filter(|(_, word)| fleet.called(word).is_none());
@@ -50,7 +50,7 @@ impl Policy {
                     "is server, and no enrolled agent has the label wazuh_id 000, so responses reach no agent yet";
                 warnings.push(Fault::at("/respond/on", detail));
             }
-            On::Origin | On::All | On::Server => {}
+            On::Origin | On::All | On::Server | On::Select(_) => {}
         }
         warnings.extend(unable(self, action, fleet));
         warnings.extend(lasting(self, action));
@@ -58,13 +58,9 @@ impl Policy {
     }
 }
 
-/// The labels as text, if no agent has all of them.
-fn carried_by_none(labels: &BTreeMap<String, String>, fleet: &Fleet) -> Option<String> {
-    if labels.is_empty() || fleet.iter().any(|agent| agent.carries(labels)) {
-        return None;
-    }
-    let pairs: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
-    Some(pairs.join(" and "))
+/// Whether the selector has conditions that no agent meets.
+fn selects_none(selector: &AgentSelector, fleet: &Fleet) -> bool {
+    !selector.is_empty() && fleet.selected(selector).next().is_none()
 }
 
 /// That every agent in question says it cannot run the action, offers no such program, or only observes. An agent that says

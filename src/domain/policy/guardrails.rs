@@ -65,6 +65,12 @@ impl Rate {
         let count = count.parse().ok().filter(|count| digits && *count > 0)?;
         Some(Self { count, within: within.parse().ok()? })
     }
+
+    /// The most that it allows within any hour.
+    pub fn most_per_hour(self) -> u64 {
+        let windows = 3600_u64.div_ceil(self.within.duration().as_secs().max(1)).max(1);
+        u64::from(self.count).saturating_mul(windows)
+    }
 }
 
 /// Responds only at the n-th alert within a window, counted per observable.

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::field_reader::{FieldReader, suggest};
 use super::guardrails::{
     Approval, Breaker, DEFAULT_STOP_AT, Escalation, Guardrails, Limits, OnSilence, OverLimit, Percent, Rate, Threshold,
     Waves,
 };
 use crate::domain::duration::InvalidSpan;
+use crate::domain::field_reader::{FieldReader, suggest};
 
 /// Maximum window of a threshold; sightings are kept for this time.
 const MAX_WINDOW: Duration = Duration::from_hours(24);

@@ -4,18 +4,14 @@
 
 mod age;
 mod definition;
-mod field_reader;
 mod fleet_warnings;
 mod guardrails;
 mod guardrails_reader;
 mod reader;
 mod warnings;
-mod wazuh_words;
 
 pub use age::{FUTURE_SKEW, MaxAge};
-pub use definition::{
-    AgentSelector, MAX_POLICY_BYTES, Mode, Network, On, Policy, PolicyTest, Respond, Selector, is_name,
-};
+pub use definition::{MAX_POLICY_BYTES, Mode, Network, On, Policy, PolicyTest, Respond, Selector, is_name};
 pub use guardrails::{
     Approval, Breaker, Escalation, Guardrails, Limits, OnSilence, OverLimit, Percent, Rate, Threshold, Waves,
 };

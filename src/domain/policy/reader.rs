@@ -7,19 +7,20 @@ use riposte_protocol::target::{TargetKind, WIDEST};
 use serde_json::{Map, Value};
 
 use super::age::MaxAge;
-use super::definition::{AgentSelector, Mode, Network, On, Policy, PolicyTest, Respond, Selector, is_name};
-use super::field_reader::{FieldReader, MAX_ENTRIES, suggest};
+use super::definition::{Mode, Network, On, Policy, PolicyTest, Respond, Selector, is_name};
 use super::guardrails::Guardrails;
 use super::guardrails_reader::{escalation, waves};
-use super::wazuh_words;
 use crate::domain::action::{Action, Catalogue};
+use crate::domain::agent_selector::AgentSelector;
 use crate::domain::alert::TargetField;
 use crate::domain::canonical;
 use crate::domain::duration::InvalidSpan;
 use crate::domain::expression::{Expression, Strictness};
 use crate::domain::fault::Fault;
-use crate::domain::formats::wazuh::{canonical_agent_id, canonical_rule_id};
+use crate::domain::field_reader::{FieldReader, MAX_ENTRIES, suggest};
+use crate::domain::formats::wazuh::canonical_rule_id;
 use crate::domain::group_expression::GroupExpression;
+use crate::domain::wazuh_words;
 
 /// Maximum number of tests.
 const MAX_TESTS: usize = 64;
@@ -135,7 +136,7 @@ fn selector(read: &mut FieldReader, value: &Value, at: &str, strictness: Strictn
     let pipelines = read.terms(object, at, "pipelines");
     let agents = object
         .get("agents")
-        .map_or_else(AgentSelector::default, |value| agents(read, value, &format!("{at}/agents"), true));
+        .map_or_else(AgentSelector::default, |value| AgentSelector::read(read, value, &format!("{at}/agents")));
     let when = read.text(object, at, "when").and_then(|source| match Expression::read(&source, strictness) {
         Ok(expression) => Some(expression),
         Err(fault) => {
@@ -165,16 +166,6 @@ fn level(read: &mut FieldReader, object: &Map<String, Value>, at: &str, key: &st
     level
 }
 
-fn agents(read: &mut FieldReader, value: &Value, at: &str, may_negate: bool) -> AgentSelector {
-    let Some(object) = read.object(value, at) else { return AgentSelector::default() };
-    read.known(object, at, if may_negate { &["ids", "labels", "not"] } else { &["ids", "labels"] });
-    let ids = read.terms(object, at, "ids");
-    let ids = ids.iter().map(|id| canonical_agent_id(id).unwrap_or_else(|| canonical::id(id))).collect();
-    let labels = object.get("labels").map(|value| read.labels(value, &format!("{at}/labels")));
-    let not = object.get("not").filter(|_| may_negate).map(|value| agents(read, value, &format!("{at}/not"), false));
-    AgentSelector { ids, labels: labels.unwrap_or_default(), not: not.map(Box::new) }
-}
-
 fn respond(read: &mut FieldReader, policy: &Map<String, Value>, actions: &Catalogue) -> Option<Respond> {
     let Some(value) = policy.get("respond") else {
         read.fault("/respond", "is missing");
@@ -185,7 +176,7 @@ fn respond(read: &mut FieldReader, policy: &Map<String, Value>, actions: &Catalo
     let action = action(read, object, actions);
     let target = target(read, object, action.as_deref());
     let network = object.get("network").and_then(|value| network(read, value, target));
-    let on = on(read, object);
+    let on = object.get("on").map_or(On::Origin, |value| On::read(read, value, "/respond/on"));
     let waves = object.get("waves").and_then(|value| waves(read, value));
     if waves.is_some() && matches!(on, On::Origin | On::Server) {
         read.fault("/respond/waves", "needs an on that names several agents");
@@ -272,35 +263,38 @@ fn target(read: &mut FieldReader, respond: &Map<String, Value>, action: Option<&
     Some(field)
 }
 
-fn on(read: &mut FieldReader, respond: &Map<String, Value>) -> On {
-    const DETAIL: &str = "must be origin, all, server, {agents: [...]} or {labels: {...}}";
-    match respond.get("on") {
-        None => On::Origin,
-        Some(Value::String(word)) if word == "origin" => On::Origin,
-        Some(Value::String(word)) if word == "all" => On::All,
-        Some(Value::String(word)) if word == "server" => On::Server,
-        Some(Value::Object(object)) if object.len() == 1 && object.contains_key("agents") => {
-            let agents = read.terms(object, "/respond/on", "agents");
-            if agents.is_empty() {
-                read.fault("/respond/on/agents", "must name at least one agent");
+impl On {
+    /// Reads it as part of a document.
+    pub fn read(read: &mut FieldReader, value: &Value, at: &str) -> Self {
+        const DETAIL: &str = "must be origin, all, server, {agents: [...]} or {labels: {...}}";
+        match value {
+            Value::String(word) if word == "origin" => Self::Origin,
+            Value::String(word) if word == "all" => Self::All,
+            Value::String(word) if word == "server" => Self::Server,
+            Value::Object(object) if object.len() == 1 && object.contains_key("agents") => {
+                let agents = read.terms(object, at, "agents");
+                if agents.is_empty() {
+                    read.fault(format!("{at}/agents"), "must name at least one agent");
+                }
+                Self::Agents(agents)
             }
-            On::Agents(agents)
-        }
-        Some(Value::Object(object)) if object.len() == 1 && object.contains_key("labels") => {
-            let labels = read.labels(&object["labels"], "/respond/on/labels");
-            if labels.is_empty() {
-                read.fault("/respond/on/labels", "must name at least one label");
+            Value::Object(object) if !object.contains_key("agents") => {
+                let selector = AgentSelector::read(read, value, at);
+                if selector.is_empty() {
+                    let labels = if object.contains_key("labels") { "/labels" } else { "" };
+                    read.fault(format!("{at}{labels}"), "must name at least one label");
+                }
+                Self::Select(selector)
             }
-            On::Labels(labels)
-        }
-        Some(Value::String(word)) => {
-            let hint = wazuh_words::location(word).map(str::to_owned);
-            read.fault("/respond/on", hint.unwrap_or_else(|| suggest(DETAIL, word, ["origin", "all", "server"])));
-            On::Origin
-        }
-        Some(_) => {
-            read.fault("/respond/on", DETAIL);
-            On::Origin
+            Value::String(word) => {
+                let hint = wazuh_words::location(word).map(str::to_owned);
+                read.fault(at, hint.unwrap_or_else(|| suggest(DETAIL, word, ["origin", "all", "server"])));
+                Self::Origin
+            }
+            _ => {
+                read.fault(at, DETAIL);
+                Self::Origin
+            }
         }
     }
 }

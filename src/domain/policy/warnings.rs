@@ -49,12 +49,7 @@ fn of_selector(selector: &Selector, at: &str, warnings: &mut Vec<Fault>) {
     }
     let agents = &selector.agents;
     if let Some(not) = &agents.not {
-        let ids_out =
-            !agents.ids.is_empty() && not.labels.is_empty() && agents.ids.iter().all(|id| not.ids.contains(id));
-        let labels_out = !not.labels.is_empty()
-            && not.ids.is_empty()
-            && not.labels.iter().all(|(key, value)| agents.labels.get(key) == Some(value));
-        if ids_out || labels_out {
+        if !not.is_empty() && agents.is_within(not) {
             let detail = "leaves out every agent that agents takes, so the selector never matches";
             warnings.push(Fault::at(format!("{at}/agents/not"), detail));
         }

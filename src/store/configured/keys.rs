@@ -3,22 +3,24 @@
 use riposte_protocol::time::Timestamp;
 
 use super::caches::Cache;
+use super::scope;
 use crate::domain::actor::Actor;
 use crate::domain::audit::{AuditEntry, AuditEvent};
 use crate::domain::principal::Role;
+use crate::domain::scope::Scope;
 use crate::store::database::{Db, Result, StoreError, binds, statements};
 use crate::store::ledger::audit::LedgerTx;
 use crate::views::keys::KeyRow;
 
 statements! {
     ALL = "SELECT id, name, hash, role, user_name, pipeline, created_at, created_by, expires_at, revoked_at, last_used_at,
-            last_used_from
+            last_used_from, scope
         FROM api_keys ORDER BY id";
     PAGE = "SELECT id, name, role, user_name, pipeline, created_at, created_by, expires_at, revoked_at, last_used_at,
-            last_used_from
+            last_used_from, scope
         FROM api_keys WHERE id > $1 AND ($2 IS NULL OR user_name = $2) ORDER BY id LIMIT $3";
-    INSERT = "INSERT INTO api_keys (id, name, hash, role, created_at, created_by, expires_at, pipeline, user_name)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+    INSERT = "INSERT INTO api_keys (id, name, hash, role, created_at, created_by, expires_at, pipeline, user_name, scope)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
     REVOKE = "UPDATE api_keys SET revoked_at = $2
         WHERE id = $1 AND revoked_at IS NULL AND ($3 IS NULL OR user_name = $3)";
     LIVE_OF_NAME = "SELECT COUNT(*) AS count FROM api_keys
@@ -54,6 +56,8 @@ pub struct NewKey {
     pub user: Option<String>,
     /// Expiry time; `None`: valid until revoked.
     pub expires_at: Option<Timestamp>,
+    /// What it may do at most.
+    pub scope: Scope,
 }
 
 #[derive(sqlx::FromRow)]
@@ -91,13 +95,15 @@ pub(in crate::store) async fn used(ledger: &mut LedgerTx, uses: Vec<KeyUse>) -> 
 /// Creates a key.
 pub async fn create(ledger: &mut LedgerTx, key: &NewKey, by: &Actor, now: Timestamp) -> Result<()> {
     ledger.makes_stale(Cache::Keys);
-    let NewKey { id, name, hash, role, pipeline, user, expires_at } = key;
+    let NewKey { id, name, hash, role, pipeline, user, expires_at, scope } = key;
     let (pipeline, user) = (pipeline.as_deref(), user.as_deref());
-    let binds = binds![id.as_str(), name.as_str(), hash.clone(), *role, now, by, *expires_at, pipeline, user];
+    let scope = scope::stored(scope)?;
+    let limited = scope.as_ref().map_or_else(String::new, |scope| format!(", scope {scope}"));
+    let binds = binds![id.as_str(), name.as_str(), hash.clone(), *role, now, by, *expires_at, pipeline, user, scope];
     ledger.tx.execute(INSERT, binds).await?;
     let kind = user.map_or_else(String::new, |user| format!(", personal key of {user}"));
     let bound = pipeline.map_or_else(String::new, |pipeline| format!(", pipeline {pipeline}"));
-    let detail = format!("{name}, role {}{bound}{kind}", role.as_str());
+    let detail = format!("{name}, role {}{bound}{kind}{limited}", role.as_str());
     let (event, noun_id) = (AuditEvent::KeyCreated, id.clone());
     ledger.record(AuditEntry { at: now, actor: by.clone(), event, noun_id, detail });
     Ok(())

@@ -13,6 +13,7 @@ pub mod key_statements;
 pub mod keys;
 pub mod policies;
 pub mod protected;
+mod scope;
 pub mod sessions;
 pub mod signing_keys;
 pub mod users;

@@ -4,9 +4,11 @@
 use riposte_protocol::time::Timestamp;
 
 use super::caches::Cache;
+use super::scope;
 use crate::domain::actor::Actor;
 use crate::domain::audit::{AuditEntry, AuditEvent};
 use crate::domain::principal::Role;
+use crate::domain::scope::Scope;
 use crate::store::database::columns::json;
 use crate::store::database::{Db, Result, StoreError, binds, statements};
 use crate::store::ledger::audit::LedgerTx;
@@ -15,19 +17,19 @@ use crate::views::users::UserRow;
 
 statements! {
     ALL = "SELECT name, role, version, must_change_password, totp_secret IS NOT NULL AS has_totp, created_at, created_by,
-            changed_at, disabled_at, deleted_at, last_login_at, last_login_from, known_networks
+            changed_at, disabled_at, deleted_at, last_login_at, last_login_from, known_networks, scope
         FROM users ORDER BY name";
     PAGE = "SELECT name, role, version, must_change_password, totp_secret IS NOT NULL AS has_totp, created_at, created_by,
-            changed_at, disabled_at, deleted_at, last_login_at, last_login_from
+            changed_at, disabled_at, deleted_at, last_login_at, last_login_from, scope
         FROM users WHERE name > $1 ORDER BY name LIMIT $2";
     ONE = "SELECT name, role, version, must_change_password, totp_secret IS NOT NULL AS has_totp, created_at, created_by,
-            changed_at, disabled_at, deleted_at, last_login_at, last_login_from
+            changed_at, disabled_at, deleted_at, last_login_at, last_login_from, scope
         FROM users WHERE name = $1";
     SECRETS = "SELECT password, must_change_password, totp_secret, totp_offered, disabled_at FROM users WHERE name = $1";
     INSERT = "INSERT INTO users (name, role, version, password, must_change_password, created_at, created_by, changed_at,
-            known_networks)
-        VALUES ($1, $2, 1, $3, $4, $5, $6, $5, '[]')";
-    CHANGE = "UPDATE users SET role = $3, disabled_at = $4, changed_at = $5, version = version + 1
+            known_networks, scope)
+        VALUES ($1, $2, 1, $3, $4, $5, $6, $5, '[]', $7)";
+    CHANGE = "UPDATE users SET role = $3, disabled_at = $4, changed_at = $5, scope = $6, version = version + 1
         WHERE name = $1 AND version = $2 AND deleted_at IS NULL";
     DELETE = "UPDATE users SET disabled_at = COALESCE(disabled_at, $2), deleted_at = $2, changed_at = $2, version = version + 1
         WHERE name = $1 AND deleted_at IS NULL";
@@ -42,6 +44,10 @@ statements! {
     CONFIRM_TOTP = "UPDATE users SET totp_secret = totp_offered, totp_offered = NULL, totp_step = $3
         WHERE name = $1 AND totp_offered = $2 AND totp_secret IS NULL";
     REMOVE_TOTP = "UPDATE users SET totp_secret = NULL, totp_offered = NULL WHERE name = $1 AND totp_secret IS NOT NULL";
+}
+
+fn limited(scope: Option<&str>) -> String {
+    scope.map_or_else(String::new, |scope| format!(", scope {scope}"))
 }
 
 /// A person as the manager keeps it in memory.
@@ -103,18 +109,31 @@ pub async fn secrets(db: &Db, name: &str) -> Result<Option<UserSecrets>> {
 pub async fn create(
     ledger: &mut LedgerTx,
     name: &str,
-    role: Role,
+    (role, scope): (Role, &Scope),
     (password, is_temporary): (&str, bool),
     by: &Actor,
     now: Timestamp,
 ) -> Result<()> {
     ledger.makes_stale(Cache::Users);
-    ledger.tx.execute(INSERT, binds![name, role, password, is_temporary, now, by]).await?;
-    record(ledger, AuditEvent::UserCreated, name, format!("role {}", role.as_str()), by, now);
+    let stored = scope::stored(scope)?;
+    let detail = format!("role {}{}", role.as_str(), limited(stored.as_deref()));
+    ledger.tx.execute(INSERT, binds![name, role, password, is_temporary, now, by, stored]).await?;
+    record(ledger, AuditEvent::UserCreated, name, detail, by, now);
     Ok(())
 }
 
-/// Changes the role of a user at version `expected`, or whether it is disabled.
+/// A change of a user; what is absent stays.
+#[derive(Clone, Debug, Default)]
+pub struct UserChange {
+    /// The role.
+    pub role: Option<Role>,
+    /// Whether the user is disabled.
+    pub is_disabled: Option<bool>,
+    /// What the user may do at most.
+    pub scope: Option<Scope>,
+}
+
+/// Changes the role or the scope of a user at version `expected`, or whether it is disabled.
 ///
 /// # Errors
 /// [`StoreError::Conflict`] at another version, [`StoreError::NotFound`] if the user does not exist
@@ -123,21 +142,28 @@ pub async fn change(
     ledger: &mut LedgerTx,
     name: &str,
     expected: i64,
-    (role, is_disabled): (Option<Role>, Option<bool>),
+    change: UserChange,
     by: &Actor,
     now: Timestamp,
 ) -> Result<()> {
     ledger.makes_stale(Cache::Users);
     let before: Option<UserRow> = ledger.tx.optional(ONE, binds![name]).await?;
     let before = before.filter(|user| user.deleted_at.is_none()).ok_or(StoreError::NotFound)?;
+    let UserChange { role, is_disabled, scope } = change;
     let disabled_at = match is_disabled {
         Some(true) => Some(before.disabled_at.map_or(now, Timestamp::from)),
         Some(false) => None,
         None => before.disabled_at.map(Timestamp::from),
     };
     let after = role.unwrap_or(before.role);
-    if ledger.tx.execute(CHANGE, binds![name, expected, after, disabled_at, now]).await? == 0 {
+    let scope = scope.unwrap_or_else(|| before.scope.clone());
+    let stored = scope::stored(&scope)?;
+    if ledger.tx.execute(CHANGE, binds![name, expected, after, disabled_at, now, stored.clone()]).await? == 0 {
         return Err(StoreError::Conflict);
+    }
+    if scope != before.scope {
+        let detail = format!("scope {}", stored.as_deref().unwrap_or("none"));
+        record(ledger, AuditEvent::UserChanged, name, detail, by, now);
     }
     if after != before.role {
         let detail = format!("role {} instead of {}", after.as_str(), before.role.as_str());

@@ -6,6 +6,7 @@ use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
 
 use super::audit::LedgerTx;
+use super::by_hand;
 use super::holds;
 use super::release::release;
 use crate::domain::actor::Actor;
@@ -35,6 +36,7 @@ statements! {
     CLOSE = "UPDATE responses SET state = $2, reason = $3, detail = $4 WHERE id = $1 AND state = 'awaiting_approval'";
     ACTIVATE = "UPDATE responses SET state = 'active', until = $2, detail = $3
         WHERE id = $1 AND state = 'awaiting_approval'";
+    BREAK_GLASS = "UPDATE responses SET break_glass = $2 WHERE id = $1 AND state = 'awaiting_approval'";
     CONFIRM = "UPDATE responses SET confirm_by = NULL WHERE id = $1 AND state = 'active' AND confirm_by IS NOT NULL";
     SILENT = "SELECT id, policy, policy_version, action, target_kind, target_value, arguments, agents, until, requested_by, quorum,
             on_silence, duration_millis, waves, one_shot
@@ -127,6 +129,21 @@ pub enum ApprovalOutcome {
     NotYours,
     /// The principal wrote the version of the policy that made the response.
     OwnPolicy,
+    /// The principal's scope allows no more responses before this time.
+    Full(Timestamp),
+}
+
+/// What a person decides on a response.
+#[derive(Clone, Debug)]
+pub struct ApprovalDecision {
+    /// The decision.
+    pub decision: Decision,
+    /// Whether it acts without the further people whose approval it needs.
+    pub break_glass: bool,
+    /// The most responses that the principal may order or approve within an hour.
+    pub per_hour: Option<u32>,
+    /// Why.
+    pub reason: String,
 }
 
 /// Records a person's decision. Returns its outcome and the agents with new commands.
@@ -134,27 +151,38 @@ pub(in crate::store) async fn decide(
     ledger: &mut LedgerTx,
     response: Uuid,
     principal: &Actor,
-    decision: Decision,
-    reason: &str,
+    said: &ApprovalDecision,
     now: Timestamp,
 ) -> Result<(ApprovalOutcome, Vec<Uuid>)> {
+    let ApprovalDecision { decision, break_glass, per_hour, ref reason } = *said;
     if decision == Decision::Confirm {
         if ledger.tx.execute(CONFIRM, binds![response]).await? == 0 {
             return Ok((ApprovalOutcome::NotWaiting, Vec::new()));
         }
-        ledger.tx.execute(DECIDE, binds![response, principal, decision, reason, now]).await?;
+        ledger.tx.execute(DECIDE, binds![response, principal, decision, reason.as_str(), now]).await?;
         record(ledger, principal, AuditEvent::ResponseConfirmed, response, reason, now);
         return Ok((ApprovalOutcome::Counted, Vec::new()));
     }
     let waiting: Option<Waiting> = ledger.tx.optional(WAITING, binds![response]).await?;
     let Some(waiting) = waiting else { return Ok((ApprovalOutcome::NotWaiting, Vec::new())) };
+    if decision == Decision::Approve
+        && let Some(until) = by_hand::full_until(ledger, principal, per_hour, now).await?
+    {
+        return Ok((ApprovalOutcome::Full(until), Vec::new()));
+    }
+    if decision == Decision::Approve && break_glass {
+        ledger.tx.execute(DECIDE, binds![response, principal, decision, reason.as_str(), now]).await?;
+        ledger.tx.execute(BREAK_GLASS, binds![response, principal]).await?;
+        holds::break_glass(ledger, principal, response, reason, now);
+        return Ok((ApprovalOutcome::Carried, carry_out(ledger, waiting, "by break-glass", true, now).await?));
+    }
     if waiting.requested_by == *principal {
         return Ok((ApprovalOutcome::NotYours, Vec::new()));
     }
     if decision == Decision::Approve && is_author(ledger, &waiting, principal).await? {
         return Ok((ApprovalOutcome::OwnPolicy, Vec::new()));
     }
-    if ledger.tx.execute(DECIDE, binds![response, principal, decision, reason, now]).await? == 0 {
+    if ledger.tx.execute(DECIDE, binds![response, principal, decision, reason.as_str(), now]).await? == 0 {
         return Ok((ApprovalOutcome::NotYours, Vec::new()));
     }
     if decision == Decision::Reject {

@@ -19,6 +19,7 @@ use super::release::release_holds;
 use super::standing::{Effect, EffectKeyRow, write_effects};
 use super::story::{self, About};
 use super::waves;
+use crate::domain::actor::Actor;
 use crate::domain::audit::{AuditEntry, AuditEvent};
 use crate::domain::effect::{Actual, Desired, Standing, Until, take_hold};
 use crate::domain::id::new_id;
@@ -34,7 +35,7 @@ statements! {
     AND target_kind = v.column3 AND target_value = v.column4";
     INSERT_RESPONSES = "INSERT INTO responses (id, alert_id, policy, policy_version, action, target_kind,
     target_value, arguments, agents, until, state, reason, detail, requested_by, note, trace, created_at, quorum,
-    answer_by, on_silence, duration_millis, confirm_by, waves, one_shot) VALUES {24}";
+    answer_by, on_silence, duration_millis, confirm_by, waves, one_shot, break_glass) VALUES {25}";
     INSERT_HOLDS = "INSERT INTO holds (response_id, effect_id, until) VALUES {3}";
 }
 
@@ -156,7 +157,19 @@ fn response_row(ledger: &mut LedgerTx, response: &NewResponse, now: Timestamp) -
         binds![*id, *alert, policy, version, action, kind, value, arguments, agents, until, state, reason, detail];
     let tail = binds![requested_by, note.as_str(), trace.clone(), now];
     let waves = response.waves.as_ref().map(json).transpose()?;
-    Ok([head, tail, waits, binds![duration, response.confirm_by, waves, response.one_shot]].concat())
+    Ok([
+        head,
+        tail,
+        waits,
+        binds![
+            duration,
+            response.confirm_by,
+            waves,
+            response.one_shot,
+            response.break_glass.as_ref().map(ToString::to_string)
+        ],
+    ]
+    .concat())
 }
 
 fn record_response(ledger: &mut LedgerTx, response: &NewResponse, detail: &str, now: Timestamp) {
@@ -191,4 +204,13 @@ fn record_response(ledger: &mut LedgerTx, response: &NewResponse, detail: &str, 
         detail: why,
     };
     ledger.record_about(entry, about);
+    if let Some(by) = &response.break_glass {
+        break_glass(ledger, by, response.id, &response.note, now);
+    }
+}
+
+/// Records that a response acts without the people whose approval it needs.
+pub(super) fn break_glass(ledger: &mut LedgerTx, by: &Actor, response: Uuid, reason: &str, now: Timestamp) {
+    let (event, noun_id, detail) = (AuditEvent::ResponseBreakGlass, response.to_string(), reason.to_owned());
+    ledger.record(AuditEntry { at: now, actor: by.clone(), event, noun_id, detail });
 }

@@ -7,6 +7,7 @@ pub mod alerts;
 pub mod approvals;
 pub mod audit;
 pub mod audit_head;
+pub(in crate::store) mod by_hand;
 pub mod commands;
 pub mod converge;
 pub mod effects;

@@ -5,6 +5,7 @@ use uuid::Uuid;
 
 use crate::domain::response::ResponseState;
 use crate::store::database::{Db, Result, binds, statements};
+use crate::views::columns::JsonText;
 use crate::views::responses::ResponseRow;
 
 /// Whether a response that has ended came to nothing: the outcome `failed` of [`crate::domain::outcome::of_response`], in SQL.
@@ -26,10 +27,10 @@ pub(in crate::store) use ended_in_vain;
 
 statements! {
     ONE = "SELECT id, alert_id, policy, policy_version, action, target_kind, target_value, arguments, agents, until,
-            state, reason, detail, requested_by, note, trace, created_at, ended_at, quorum, answer_by, confirm_by, one_shot
+            state, reason, detail, requested_by, note, trace, created_at, ended_at, quorum, answer_by, confirm_by, one_shot, break_glass
         FROM responses WHERE id = $1";
     PAGE = "SELECT id, alert_id, policy, policy_version, action, target_kind, target_value, arguments, agents, until,
-            state, reason, detail, requested_by, note, trace, created_at, ended_at, quorum, answer_by, confirm_by, one_shot
+            state, reason, detail, requested_by, note, trace, created_at, ended_at, quorum, answer_by, confirm_by, one_shot, break_glass
         FROM responses
         WHERE id < $1 AND ($2 IS NULL OR state = $2) AND ($3 IS NULL OR policy = $3)
             AND ($4 IS NULL OR alert_id = $4) AND ($5 IS NULL OR target_value = $5) AND ($6 IS NULL OR action = $6)
@@ -46,6 +47,12 @@ statements! {
             FROM responses WHERE policy = $1 AND created_at >= $2) AS judged
         GROUP BY state, reason, in_vain");
     TARGETS = "SELECT COUNT(DISTINCT target_value) AS count FROM responses
+        WHERE policy = $1 AND created_at >= $2 AND state IN ('active', 'ended', 'awaiting_approval', 'observed')";
+    COUNTS_BY_AGENTS = concat!("SELECT state, reason, in_vain, agents, COUNT(*) AS count FROM (
+            SELECT state, COALESCE(reason, '') AS reason, agents, CASE WHEN state <> 'ended' THEN FALSE ELSE ", ended_in_vain!(), " END AS in_vain
+            FROM responses WHERE policy = $1 AND created_at >= $2) AS judged
+        GROUP BY state, reason, in_vain, agents");
+    TARGETS_BY_AGENTS = "SELECT DISTINCT target_value, agents FROM responses
         WHERE policy = $1 AND created_at >= $2 AND state IN ('active', 'ended', 'awaiting_approval', 'observed')";
     OF_RULE = "SELECT responses.id FROM responses JOIN alerts ON alerts.id = responses.alert_id
         WHERE alerts.rule_id = $1 AND responses.id IN (SELECT newest.id FROM responses AS newest ORDER BY newest.id DESC LIMIT $2)
@@ -74,6 +81,35 @@ struct Count {
 /// Counts a policy's responses since an instant, by state and reason.
 pub async fn counts(db: &Db, policy: &str, since: Timestamp) -> Result<Vec<StateCount>> {
     db.all(COUNTS, binds![policy, since]).await
+}
+
+/// As [`StateCount`], of responses with the same agents.
+#[derive(Clone, Debug, sqlx::FromRow)]
+pub struct AgentsCount {
+    /// The number and what it counts.
+    #[sqlx(flatten)]
+    pub count: StateCount,
+    /// Ids of the agents, as JSON.
+    pub agents: JsonText,
+}
+
+/// A target of a response with its agents.
+#[derive(Clone, Debug, sqlx::FromRow)]
+pub struct TargetAgents {
+    /// Target in canonical form.
+    pub target_value: Option<String>,
+    /// Ids of the agents, as JSON.
+    pub agents: JsonText,
+}
+
+/// Counts a policy's responses since an instant, by state, reason and agents.
+pub async fn counts_by_agents(db: &Db, policy: &str, since: Timestamp) -> Result<Vec<AgentsCount>> {
+    db.all(COUNTS_BY_AGENTS, binds![policy, since]).await
+}
+
+/// The distinct targets of a policy since an instant, with the agents.
+pub async fn targets_by_agents(db: &Db, policy: &str, since: Timestamp) -> Result<Vec<TargetAgents>> {
+    db.all(TARGETS_BY_AGENTS, binds![policy, since]).await
 }
 
 /// Number of distinct targets of a policy since an instant, including spared ones.
@@ -110,6 +146,7 @@ impl ResponseRow {
             answer_by: None,
             confirm_by: None,
             one_shot: false,
+            break_glass: None,
         }
     }
 }

@@ -29,12 +29,13 @@ use self::run::{Surroundings, Waiting};
 use crate::clock::Clock;
 use crate::domain::actor::Actor;
 use crate::domain::policy::Policy;
-use crate::domain::response::{Decision, Hold, NewResponse, ResponseEnd};
+use crate::domain::response::{Hold, NewResponse, ResponseEnd};
 use crate::store::configured::keys::KeyUse;
 use crate::store::configured::{breakers, keys};
 use crate::store::database::{Db, Result, StoreError, probe};
-use crate::store::ledger::approvals::{self, ApprovalOutcome};
+use crate::store::ledger::approvals::{self, ApprovalDecision, ApprovalOutcome};
 use crate::store::ledger::audit::LedgerTx;
+use crate::store::ledger::by_hand;
 use crate::store::ledger::converge::{self, AgentNews};
 use crate::store::ledger::holds;
 use crate::store::ledger::idempotency::Once;
@@ -108,17 +109,26 @@ impl Writer {
         self.answered(answer, asked).await
     }
 
-    /// Commits a manual response. Returns its id, or that of an earlier request with the same key.
-    pub async fn respond(&self, response: NewResponse, once: Option<Once>) -> Result<IdempotentOutcome<Uuid>> {
+    /// Commits a manual response, if its principal has ordered and approved fewer than `per_hour`. Returns its id, or
+    /// that of an earlier request with the same key; an error of the inner result is the time of the next one.
+    pub async fn respond(
+        &self,
+        response: NewResponse,
+        per_hour: Option<u32>,
+        once: Option<Once>,
+    ) -> Result<std::result::Result<IdempotentOutcome<Uuid>, Timestamp>> {
         self.run(Kind::Ordinary, move |ledger, now, wake| {
             Box::pin(async move {
                 if let Some(earlier) = idempotent::earlier(ledger, once.as_ref()).await? {
-                    return Ok(earlier);
+                    return Ok(Ok(earlier));
+                }
+                if let Some(until) = by_hand::full_until(ledger, &response.requested_by, per_hour, now).await? {
+                    return Ok(Err(until));
                 }
                 let id = response.id;
                 wake.extend(holds::record(ledger, vec![response], now).await?);
                 idempotent::keep(ledger, once.as_ref(), 201, &id, now).await?;
-                Ok(IdempotentOutcome::Done(id))
+                Ok(Ok(IdempotentOutcome::Done(id)))
             })
         })
         .await
@@ -136,16 +146,10 @@ impl Writer {
     }
 
     /// Records a person's decision on a response.
-    pub async fn decide(
-        &self,
-        response: Uuid,
-        principal: Actor,
-        decision: Decision,
-        reason: String,
-    ) -> Result<ApprovalOutcome> {
+    pub async fn decide(&self, response: Uuid, principal: Actor, said: ApprovalDecision) -> Result<ApprovalOutcome> {
         self.run(Kind::Ordinary, move |ledger, now, wake| {
             Box::pin(async move {
-                let decided = approvals::decide(ledger, response, &principal, decision, &reason, now).await;
+                let decided = approvals::decide(ledger, response, &principal, &said, now).await;
                 let (outcome, agents) = decided?;
                 wake.extend(agents);
                 Ok(outcome)

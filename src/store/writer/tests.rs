@@ -57,7 +57,7 @@ async fn promise_3_agents_are_woken_although_the_commit_has_failed() {
         agents: vec![agent],
         ..NewResponse::default()
     };
-    let others = async move { writer.respond(response, None).await };
+    let others = async move { writer.respond(response, None, None).await };
     let (outcome, ()) = tokio::join!(others, work);
     assert!(outcome.is_err());
     assert_eq!(*woken.lock().unwrap(), [agent]);

@@ -1,7 +1,5 @@
-//! Reads the fields of a policy document, one at a time, and collects the faults: each with its place
+//! Reads the fields of a document such as a policy, one at a time, and collects the faults: each with its place
 //! and, for a probable misspelling, a suggestion. It knows kinds of fields, and no field of a policy.
-
-use std::collections::BTreeMap;
 
 use riposte_protocol::words::nearest;
 use serde_json::{Map, Value};
@@ -10,40 +8,39 @@ use super::wazuh_words;
 use crate::domain::alert::TargetField;
 use crate::domain::duration::{InvalidSpan, Span};
 use crate::domain::fault::Fault;
-use crate::domain::labels;
 
 /// Maximum number of entries of a list.
-pub(super) const MAX_ENTRIES: usize = 4096;
+pub(in crate::domain) const MAX_ENTRIES: usize = 4096;
 
 /// Reads fields and collects faults.
 #[derive(Debug, Default)]
-pub(super) struct FieldReader {
+pub struct FieldReader {
     faults: Vec<Fault>,
 }
 
 impl FieldReader {
     /// All faults found so far.
-    pub(super) fn into_faults(self) -> Vec<Fault> {
+    pub fn into_faults(self) -> Vec<Fault> {
         self.faults
     }
 
     /// Whether `pointer` has a fault already.
-    pub(super) fn has_fault_at(&self, pointer: &str) -> bool {
+    pub(in crate::domain) fn has_fault_at(&self, pointer: &str) -> bool {
         self.faults.iter().any(|fault| fault.pointer == pointer)
     }
 
     /// Adds faults that were found elsewhere.
-    pub(super) fn add(&mut self, faults: impl IntoIterator<Item = Fault>) {
+    pub(in crate::domain) fn add(&mut self, faults: impl IntoIterator<Item = Fault>) {
         self.faults.extend(faults);
     }
 
     /// Adds a fault.
-    pub(super) fn fault(&mut self, pointer: impl Into<String>, detail: impl Into<String>) {
+    pub(in crate::domain) fn fault(&mut self, pointer: impl Into<String>, detail: impl Into<String>) {
         self.faults.push(Fault::at(pointer, detail));
     }
 
     /// Adds a fault for each field that is none of `known`.
-    pub(super) fn known(&mut self, object: &Map<String, Value>, at: &str, known: &[&str]) {
+    pub(in crate::domain) fn known(&mut self, object: &Map<String, Value>, at: &str, known: &[&str]) {
         for key in object.keys().filter(|key| !known.contains(&key.as_str())) {
             let pointer = format!("{at}/{}", key.replace('~', "~0").replace('/', "~1"));
             let hint = wazuh_words::field(key);
@@ -53,7 +50,7 @@ impl FieldReader {
     }
 
     /// An object.
-    pub(super) fn object<'v>(&mut self, value: &'v Value, at: &str) -> Option<&'v Map<String, Value>> {
+    pub(in crate::domain) fn object<'v>(&mut self, value: &'v Value, at: &str) -> Option<&'v Map<String, Value>> {
         if value.is_object() {
             value.as_object()
         } else {
@@ -63,7 +60,7 @@ impl FieldReader {
     }
 
     /// A text of at most 4096 characters.
-    pub(super) fn text(&mut self, object: &Map<String, Value>, at: &str, key: &str) -> Option<String> {
+    pub(in crate::domain) fn text(&mut self, object: &Map<String, Value>, at: &str, key: &str) -> Option<String> {
         match object.get(key)? {
             Value::String(text) if !text.contains('\0') && text.chars().count() <= 4096 => Some(text.clone()),
             Value::String(_) => {
@@ -78,7 +75,7 @@ impl FieldReader {
     }
 
     /// A list of strings; numbers are accepted for unquoted rule ids.
-    pub(super) fn words(&mut self, object: &Map<String, Value>, at: &str, key: &str) -> Vec<String> {
+    pub(in crate::domain) fn words(&mut self, object: &Map<String, Value>, at: &str, key: &str) -> Vec<String> {
         let Some(value) = object.get(key) else { return Vec::new() };
         let at = format!("{at}/{key}");
         if let Some(written) = one_word(value) {
@@ -104,7 +101,7 @@ impl FieldReader {
     }
 
     /// As [`Self::words`], for texts that are compared: spaces around them do not matter.
-    pub(super) fn terms(&mut self, object: &Map<String, Value>, at: &str, key: &str) -> Vec<String> {
+    pub(in crate::domain) fn terms(&mut self, object: &Map<String, Value>, at: &str, key: &str) -> Vec<String> {
         let words = self.words(object, at, key);
         for (index, _) in words.iter().enumerate().filter(|(_, word)| word.trim().is_empty()) {
             self.fault(format!("{at}/{key}/{index}"), "is blank");
@@ -113,7 +110,7 @@ impl FieldReader {
     }
 
     /// A whole number within `range`.
-    pub(super) fn count(
+    pub(in crate::domain) fn count(
         &mut self,
         object: &Map<String, Value>,
         at: &str,
@@ -129,7 +126,7 @@ impl FieldReader {
     }
 
     /// A duration.
-    pub(super) fn span(&mut self, object: &Map<String, Value>, at: &str, key: &str) -> Option<Span> {
+    pub(in crate::domain) fn span(&mut self, object: &Map<String, Value>, at: &str, key: &str) -> Option<Span> {
         if let Some(number) = object.get(key)?.as_u64() {
             self.fault(format!("{at}/{key}"), format!("write a duration: \"{number}s\""));
             return None;
@@ -140,7 +137,7 @@ impl FieldReader {
     }
 
     /// An observable.
-    pub(super) fn observable(&mut self, value: &Value, at: &str) -> Option<TargetField> {
+    pub(in crate::domain) fn observable(&mut self, value: &Value, at: &str) -> Option<TargetField> {
         let field = serde_json::from_value(value.clone()).ok();
         if field.is_none() {
             let message = format!("must be one of {}", TargetField::NAMES.join(", "));
@@ -148,22 +145,9 @@ impl FieldReader {
         }
         field
     }
-
-    /// Labels with their values.
-    pub(super) fn labels(&mut self, value: &Value, at: &str) -> BTreeMap<String, String> {
-        let Some(object) = self.object(value, at) else { return BTreeMap::new() };
-        match labels::parse_labels(object) {
-            Ok(labels) => labels,
-            Err(faults) => {
-                let placed = faults.into_iter().map(|fault| Fault::at(format!("{at}{}", fault.pointer), fault.detail));
-                self.faults.extend(placed);
-                BTreeMap::new()
-            }
-        }
-    }
 }
 
-pub(super) fn suggest<'a>(message: &str, word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+pub(in crate::domain) fn suggest<'a>(message: &str, word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     match nearest(word, known) {
         Some(meant) => format!("{message}; did you mean {meant}?"),
         None => message.to_owned(),
