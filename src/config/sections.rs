@@ -69,6 +69,9 @@ sections! {
         listen "RIPOSTE_LISTEN": SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8480);
         /// Directory of the keys and, without a database URL, the ledger.
         data_dir "RIPOSTE_DATA_DIR": PathBuf = PathBuf::from("data");
+        /// File of the passphrase that encrypts signing.key; empty: the systemd credential
+        /// riposte-key-passphrase, if there is one.
+        key_passphrase_file "RIPOSTE_KEY_PASSPHRASE_FILE": PathBuf = PathBuf::new();
         /// postgres://… or sqlite:PATH; empty: SQLite in the data directory. May contain a password:
         /// prefer the variable or the file.
         #[flag(hide_env_values = true)]

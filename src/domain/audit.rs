@@ -211,6 +211,14 @@ events! {
     "signing_key" {
         /// It became the key that signs commands.
         SigningKeyAdopted = "adopted",
+        /// A new one was made and announced to agents.
+        SigningKeyRotationStarted = "rotation_started",
+        /// The new one was taken back.
+        SigningKeyRotationCancelled = "rotation_cancelled",
+        /// A recovery key was set.
+        SigningKeyRecoverySet = "recovery_key_set",
+        /// It was revoked by the recovery key.
+        SigningKeyRevoked = "revoked",
     }
 }
 
