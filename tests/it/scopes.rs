@@ -328,7 +328,7 @@ on_both_databases! {
         assert_eq!(anonymous.post(&format!("/v1/ingest/{key}"), &alert("2")).await.is(202)["duplicates"], 1);
         // Other keys are not accepted this way, and this one nowhere else.
         let engineer = app.client_with_role(&admin, "engineer").await;
-        for other in [engineer.key(), admin.key(), "rip_0123456789abcdef_x", "x", "%2e%2e"] {
+        for other in [engineer.key(), admin.key(), "rip_0123456789abcdef_x", "x"] {
             anonymous.post(&format!("/v1/ingest/{other}"), &alert("3")).await.is_problem(401);
             with_password(other, "/v1/alerts").await.is_problem(401);
         }
