@@ -62,6 +62,11 @@ impl SigningKey {
         Self::from_seed(&seed)
     }
 
+    /// The seed, for its owner to store.
+    pub const fn seed(&self) -> &[u8; 32] {
+        &self.seed
+    }
+
     /// The public key.
     pub const fn verifying_key(&self) -> VerifyingKey {
         self.public
@@ -99,6 +104,11 @@ impl VerifyingKey {
     /// The SHA-256 of its bytes: what names the key where a text can be copied, but not changed.
     pub fn fingerprint(&self) -> [u8; 32] {
         Sha256::digest(self.0).into()
+    }
+
+    /// An id for it: a prefix of its fingerprint, which needs no registry.
+    pub fn kid(&self) -> String {
+        URL_SAFE_NO_PAD.encode(&self.fingerprint()[..9])
     }
 
     /// The raw bytes.

@@ -15,7 +15,7 @@ use super::front::error::ApiError;
 use super::state::AppState;
 use super::{
     actions, agents, alerts, audit, auth, backtest, commands, counts, docs, effects, explain, freeze, health, import,
-    keys, lift, policies, poll, protected, responses, stream, users, whoami,
+    ingest, keys, lift, oidc, policies, poll, protected, responses, secrets, signing_key, stream, users, whoami,
 };
 use crate::views::problem::Problem;
 
@@ -45,10 +45,14 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
         freeze::routes(),
         health::routes(),
         import::routes(),
+        ingest::routes(),
         keys::routes(),
+        oidc::routes(),
         policies::routes(),
         protected::routes(),
         responses::routes(),
+        secrets::routes(),
+        signing_key::routes(),
         users::routes(),
         whoami::routes(),
     ]);

@@ -171,6 +171,10 @@ events! {
         UserTotpRemoved = "removed one-time codes",
         /// A used refresh token was used again, which ended the session.
         UserTokenReused = "reused a refresh token",
+        /// An identity at an OpenID provider became this person's.
+        UserLinked = "linked",
+        /// An identity at an OpenID provider is this person's no more.
+        UserUnlinked = "unlinked",
     }
     "policy" {
         /// It was created.
@@ -204,9 +208,23 @@ events! {
         /// Deliveries were resumed.
         ManagerThawed = "thawed",
     }
+    "secret" {
+        /// It was set, or its value or its actions were changed.
+        SecretSet = "set",
+        /// It was deleted.
+        SecretDeleted = "deleted",
+    }
     "signing_key" {
         /// It became the key that signs commands.
         SigningKeyAdopted = "adopted",
+        /// A new one was made and announced to agents.
+        SigningKeyRotationStarted = "rotation_started",
+        /// The new one was taken back.
+        SigningKeyRotationCancelled = "rotation_cancelled",
+        /// A recovery key was set.
+        SigningKeyRecoverySet = "recovery_key_set",
+        /// It was revoked by the recovery key.
+        SigningKeyRevoked = "revoked",
     }
 }
 
@@ -318,18 +336,19 @@ mod tests {
         }
         let lines: Vec<String> = verbs.iter().map(|(noun, verbs)| format!("{noun}: {}", verbs.join(", "))).collect();
         insta::assert_snapshot!(lines.join("\n"), @"
-        response: created, submitted, observed, spared, approved, rejected, lapsed, activated, confirmed, continued, stopped, ended
+        response: created, submitted, observed, spared, approved, rejected, break_glass, lapsed, activated, confirmed, continued, stopped, ended
         command: queued, acknowledged, succeeded, failed, timed_out, refused, expired, cancelled
         effect: lifted, failing, repaired, drifted, lost
         agent: enrolled, took over, labelled, announced capabilities, announced its version, revoked, advanced, restored, cloned, rejected orders, accepted orders again, holds strangers, holds what cannot be lifted
         enrollment_token: created, deleted
         api_key: created, revoked
-        user: created, changed, disabled, enabled, deleted, logged in, logged out, failed to log in, locked out, changed the password, got a temporary password, added one-time codes, removed one-time codes, reused a refresh token
+        user: created, changed, disabled, enabled, deleted, logged in, logged out, failed to log in, locked out, changed the password, got a temporary password, added one-time codes, removed one-time codes, reused a refresh token, linked, unlinked
         policy: created, updated, deleted, stopped, reset
         action: created, updated, deleted
         protected: created, deleted
         manager: frozen, thawed
-        signing_key: adopted
+        secret: set, deleted
+        signing_key: adopted, rotation_started, rotation_cancelled, recovery_key_set, revoked
         ");
         for event in AuditEvent::ALL {
             assert_eq!(AuditEvent::parse(event.noun(), event.verb()), Some(*event));

@@ -45,8 +45,8 @@ impl Engine {
         let fleet = self.fleet.load();
         let agents: Vec<Uuid> = row.agents.read().map_err(StoreError::from)?;
         let agents: Vec<Option<&Agent>> = agents.iter().map(|id| fleet.get(*id).map(AsRef::as_ref)).collect();
-        let is_seen = |agent: &Option<&Agent>| agent.is_some_and(|agent| by.scopes.take_agent(agent));
-        let is_hidden = by.scopes.limit_agents() && !agents.iter().any(is_seen);
+        let is_seen = agents.iter().flatten().any(|agent| by.scopes.take_agent(*agent));
+        let is_hidden = by.scopes.limit_agents() && !is_seen;
         if is_hidden || !row.policy.as_deref().is_none_or(|policy| by.scopes.take_policy(policy)) {
             return Err(Refusal::NotFound("the response does not exist".to_owned()));
         }
@@ -75,8 +75,8 @@ pub(super) fn check_labels(agent: &dyn Selectable, at: &str, by: &Principal) -> 
 /// Refuses a scope for the role `admin`, which could give itself another user without one.
 pub(super) fn check_admin(role: Role, scope: &Scope) -> UseCase<()> {
     if role == Role::Admin && !scope.is_unlimited() {
-        let why = "is not allowed for the role admin, which can create users and keys without a scope";
-        return Err(Refusal::fault(AT, why));
+        let why = "the role admin has no scope, because it can create users and keys without one";
+        return Err(Refusal::Conflict(why.to_owned()));
     }
     Ok(())
 }

@@ -2,12 +2,12 @@
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, RwLock};
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::Semaphore;
 
 use super::access_tokens::AccessTokens;
+use super::agent_tokens::AgentTokens;
 use super::announcements::Announcements;
 use super::clocks::Clocks;
 use super::conditions::Conditions;
@@ -19,10 +19,9 @@ use super::last_look::LastLook;
 use super::lockouts::Lockouts;
 use super::owed_batch::OwedReader;
 use super::passwords::Passwords;
-use super::rules::Rules;
-use super::signer::Signer;
+use super::state::ManagerKeys;
 use super::undo_timer::UndoTimer;
-use super::{Engine, readiness, sweep, undo};
+use super::{Engine, EngineSettings, readiness, sweep, undo};
 use crate::clock::Clock;
 use crate::shutdown::Tasks;
 use crate::store::database::nodes::Lease;
@@ -43,15 +42,15 @@ impl Engine {
     pub async fn start(
         db: Db,
         clock: Clock,
-        signer: Signer,
-        rules: Rules,
-        alert_retention: Option<Duration>,
+        keys: ManagerKeys,
+        settings: EngineSettings,
         lease: Arc<Lease>,
         tasks: Tasks,
     ) -> Result<Arc<Self>> {
-        let access_tokens = signer.root().and_then(|root| AccessTokens::new(root, clock.now()).ok());
-        let access_tokens =
-            access_tokens.ok_or_else(|| StoreError::Corrupt("no key follows from the signing key".into()))?;
+        let ManagerKeys { signer, ledger_key } = keys;
+        let EngineSettings { rules, alert_retention, providers } = settings;
+        let access_tokens = AccessTokens::new(signer.root(), signer.next_root(), clock.now())
+            .map_err(|_| StoreError::Corrupt("no key follows from the signing key".into()))?;
         let hub = Arc::new(Hub::default());
         let wake = {
             let hub = Arc::clone(&hub);
@@ -78,11 +77,15 @@ impl Engine {
             fleet: ArcSwap::default(),
             protected: ArcSwap::default(),
             frozen: AtomicBool::new(false),
+            secrets: ArcSwap::default(),
+            ledger_key,
             keys: ArcSwap::default(),
             users: ArcSwap::default(),
             sessions: RwLock::default(),
             access_tokens,
+            agent_tokens: AgentTokens::default(),
             passwords: Passwords::default(),
+            providers,
             lockouts: Lockouts::default(),
             failed_logins: FailedLoginLog::default(),
             key_uses: KeyUses::default(),

@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use super::access_tokens::AccessTokens;
+use super::agent_tokens::AgentTokens;
 use super::announcements::Announcements;
 use super::clocks::Clocks;
 use super::conditions::Conditions;
@@ -22,9 +23,11 @@ use super::hub::Hub;
 use super::key_uses::KeyUses;
 use super::last_look::LastLook;
 use super::lockouts::Lockouts;
+use super::oidc::providers::Providers;
 use super::owed_batch::OwedReader;
 use super::passwords::Passwords;
 use super::rules::Rules;
+use super::secret_values::SecretValues;
 use super::signer::Signer;
 use super::undo_timer::UndoTimer;
 use crate::clock::Clock;
@@ -32,6 +35,7 @@ use crate::domain::action::Catalogue;
 use crate::domain::fleet::Fleet;
 use crate::domain::formats::ObservableMappings;
 use crate::domain::index::PolicyIndex;
+use crate::domain::ledger_key::LedgerKey;
 use crate::domain::protected::ProtectedSet;
 use crate::shutdown::Tasks;
 use crate::store::configured::keys::StoredKey;
@@ -41,6 +45,26 @@ use crate::store::database::Db;
 use crate::store::database::nodes::Lease;
 use crate::store::writer::Writer;
 use crate::telemetry::Metrics;
+
+/// What the configuration says to the engine.
+#[derive(Debug)]
+pub struct EngineSettings {
+    /// Configuration of the intake.
+    pub rules: Rules,
+    /// Retention of alerts; `None`: without limit.
+    pub alert_retention: Option<Duration>,
+    /// OpenID providers.
+    pub providers: Providers,
+}
+
+/// The manager's own keys.
+#[derive(Debug)]
+pub struct ManagerKeys {
+    /// Those that sign commands.
+    pub signer: Signer,
+    /// The one that seals what the ledger holds.
+    pub ledger_key: LedgerKey,
+}
 
 /// The state that stages and handlers share.
 #[derive(Debug)]
@@ -73,6 +97,10 @@ pub struct Engine {
     pub protected: ArcSwap<ProtectedSet>,
     /// Cache: the freeze.
     pub frozen: AtomicBool,
+    /// Cache: values of secrets.
+    pub secrets: ArcSwap<SecretValues>,
+    /// The key of what is sealed in the ledger.
+    pub ledger_key: LedgerKey,
     /// Cache: API keys by id.
     pub keys: ArcSwap<HashMap<String, StoredKey>>,
     /// Cache: people by name.
@@ -81,8 +109,12 @@ pub struct Engine {
     pub sessions: RwLock<HashMap<Uuid, LiveSession>>,
     /// Keys of access tokens, and the tokens that were verified.
     pub access_tokens: AccessTokens,
+    /// Agent tokens that were used.
+    pub agent_tokens: AgentTokens,
     /// Hashing of passwords.
     pub passwords: Passwords,
+    /// OpenID providers, and the logins that are under way at them.
+    pub providers: Providers,
     /// Counters of failed logins.
     pub lockouts: Lockouts,
     /// Failed logins that are not in the audit log yet.

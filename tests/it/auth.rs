@@ -1,5 +1,5 @@
-//! The rights of every role: a table of every operation, the objects that operations act on, and
-//! what each role may do. Callers without valid credentials are in `matrix.rs`.
+//! The rights of every role: the objects that operations act on, and what each role may do
+//! (`operations.rs`). Callers without valid credentials are in `matrix.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,134 +8,12 @@ use riposte_protocol::message::PollRequest;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::operations::{OPERATIONS, On, Operation, ROLES, Who};
 use crate::support::agent::{enrollment, new_key};
 use crate::support::alert::{brute_force, drop_policy};
 use crate::support::app::PASSWORD;
-use crate::support::{Answer, Client, FakeAgent, TestApp};
-
-const VIEWERS: &[&str] = &["viewer", "analyst", "engineer", "admin"];
-const PIPELINES: &[&str] = &["ingest", "engineer", "admin"];
-const ANALYSTS: &[&str] = &["analyst", "engineer", "admin"];
-const ENGINEERS: &[&str] = &["engineer", "admin"];
-const ADMINS: &[&str] = &["admin"];
-const ROLES: &[&str] = &["viewer", "analyst", "engineer", "admin", "ingest"];
-
-/// The callers that may use an operation.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Who {
-    Anybody,
-    /// Every client that has an enrolment token.
-    TokenHolders,
-    Agents,
-    Roles(&'static [&'static str]),
-}
-
-/// The object that an operation acts on.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum On {
-    Nothing,
-    Alert,
-    Policy,
-    /// A policy that its breaker has stopped.
-    Stopped,
-    Action,
-    Response,
-    Effect,
-    Command,
-    Agent,
-    Token,
-    Key,
-    User,
-    Protected,
-    /// A response that waits for approval.
-    Waiting,
-    /// A response that acted first and waits for confirmation.
-    Unconfirmed,
-}
-
-/// One operation: the callers that may, its object, the status that they get, and its audit verb.
-pub(super) type Operation = (&'static str, &'static str, Who, On, u16, Option<&'static str>);
-
-/// Every operation of the API. An operation that is missing here fails the test.
-pub(super) const OPERATIONS: &[Operation] = &[
-    ("POST", "/v1/alerts", Who::Roles(PIPELINES), On::Nothing, 202, Some("created")),
-    ("GET", "/v1/alerts", Who::Roles(VIEWERS), On::Nothing, 200, None),
-    ("GET", "/v1/alerts/{id}", Who::Roles(VIEWERS), On::Alert, 200, None),
-    ("GET", "/v1/alerts/{id}/explain", Who::Roles(VIEWERS), On::Alert, 200, None),
-    ("GET", "/v1/policies", Who::Roles(VIEWERS), On::Nothing, 200, None),
-    ("POST", "/v1/policies", Who::Roles(ENGINEERS), On::Nothing, 201, Some("created")),
-    ("GET", "/v1/policies/{name}", Who::Roles(VIEWERS), On::Policy, 200, None),
-    ("PUT", "/v1/policies/{name}", Who::Roles(ENGINEERS), On::Policy, 200, Some("updated")),
-    ("DELETE", "/v1/policies/{name}", Who::Roles(ENGINEERS), On::Policy, 204, Some("deleted")),
-    ("GET", "/v1/policies/{name}/versions", Who::Roles(VIEWERS), On::Policy, 200, None),
-    ("POST", "/v1/policies/{name}/rollback", Who::Roles(ENGINEERS), On::Policy, 200, Some("updated")),
-    ("POST", "/v1/policies/{name}/reset", Who::Roles(ENGINEERS), On::Stopped, 200, Some("reset")),
-    ("GET", "/v1/policies/{name}/counts", Who::Roles(VIEWERS), On::Policy, 200, None),
-    ("POST", "/v1/policies/import", Who::Roles(ENGINEERS), On::Nothing, 201, Some("created")),
-    ("POST", "/v1/policies/backtest", Who::Roles(VIEWERS), On::Nothing, 200, None),
-    ("GET", "/v1/actions", Who::Roles(VIEWERS), On::Nothing, 200, None),
-    ("POST", "/v1/actions", Who::Roles(ENGINEERS), On::Nothing, 201, Some("created")),
-    ("GET", "/v1/actions/{name}", Who::Roles(VIEWERS), On::Action, 200, None),
-    ("PUT", "/v1/actions/{name}", Who::Roles(ENGINEERS), On::Action, 200, Some("updated")),
-    ("DELETE", "/v1/actions/{name}", Who::Roles(ENGINEERS), On::Action, 204, Some("deleted")),
-    ("GET", "/v1/responses", Who::Roles(VIEWERS), On::Nothing, 200, None),
-    ("POST", "/v1/responses", Who::Roles(ANALYSTS), On::Nothing, 201, Some("created")),
-    ("GET", "/v1/responses/{id}", Who::Roles(VIEWERS), On::Response, 200, None),
-    ("POST", "/v1/responses/{id}/lift", Who::Roles(ANALYSTS), On::Response, 200, Some("ended")),
-    ("POST", "/v1/responses/lift", Who::Roles(ANALYSTS), On::Response, 200, Some("ended")),
-    ("POST", "/v1/responses/{id}/approve", Who::Roles(ANALYSTS), On::Waiting, 200, Some("approved")),
-    ("POST", "/v1/responses/{id}/reject", Who::Roles(ANALYSTS), On::Waiting, 200, Some("rejected")),
-    ("POST", "/v1/responses/{id}/confirm", Who::Roles(ANALYSTS), On::Unconfirmed, 200, Some("confirmed")),
-    ("GET", "/v1/freeze", Who::Roles(VIEWERS), On::Nothing, 200, None),
-    ("PUT", "/v1/freeze", Who::Roles(ANALYSTS), On::Nothing, 200, Some("frozen")),
-    ("GET", "/v1/effects", Who::Roles(VIEWERS), On::Nothing, 200, None),
-    ("GET", "/v1/effects/{id}", Who::Roles(VIEWERS), On::Effect, 200, None),
-    ("GET", "/v1/commands", Who::Roles(VIEWERS), On::Nothing, 200, None),
-    ("GET", "/v1/commands/{id}", Who::Roles(VIEWERS), On::Command, 200, None),
-    ("POST", "/v1/commands/{id}/cancel", Who::Roles(ANALYSTS), On::Command, 200, Some("cancelled")),
-    ("GET", "/v1/agents", Who::Roles(VIEWERS), On::Nothing, 200, None),
-    ("GET", "/v1/agents/{id}", Who::Roles(VIEWERS), On::Agent, 200, None),
-    ("PATCH", "/v1/agents/{id}", Who::Roles(ENGINEERS), On::Agent, 200, Some("labelled")),
-    ("DELETE", "/v1/agents/{id}", Who::Roles(ENGINEERS), On::Agent, 204, Some("revoked")),
-    ("POST", "/v1/agents/enroll", Who::TokenHolders, On::Nothing, 201, Some("enrolled")),
-    ("GET", "/v1/enrollment-tokens", Who::Roles(ENGINEERS), On::Nothing, 200, None),
-    ("POST", "/v1/enrollment-tokens", Who::Roles(ENGINEERS), On::Nothing, 201, Some("created")),
-    ("DELETE", "/v1/enrollment-tokens/{id}", Who::Roles(ENGINEERS), On::Token, 204, Some("deleted")),
-    ("GET", "/v1/api-keys", Who::Roles(ADMINS), On::Nothing, 200, None),
-    ("POST", "/v1/api-keys", Who::Roles(ADMINS), On::Nothing, 201, Some("created")),
-    ("DELETE", "/v1/api-keys/{id}", Who::Roles(ADMINS), On::Key, 204, Some("revoked")),
-    ("GET", "/v1/users", Who::Roles(ADMINS), On::Nothing, 200, None),
-    ("POST", "/v1/users", Who::Roles(ADMINS), On::Nothing, 201, Some("created")),
-    ("GET", "/v1/users/{name}", Who::Roles(ADMINS), On::User, 200, None),
-    ("PATCH", "/v1/users/{name}", Who::Roles(ADMINS), On::User, 200, Some("disabled")),
-    ("DELETE", "/v1/users/{name}", Who::Roles(ADMINS), On::User, 204, Some("deleted")),
-    ("POST", "/v1/users/{name}/reset-password", Who::Roles(ADMINS), On::User, 200, Some("got a temporary password")),
-    ("POST", "/v1/auth/token", Who::Anybody, On::Nothing, 200, None),
-    ("POST", "/v1/auth/password", Who::Anybody, On::Nothing, 204, None),
-    // A service key has no session and no one-time codes; what a person gets is in `people.rs`.
-    ("DELETE", "/v1/auth/token", Who::Roles(ROLES), On::Nothing, 409, None),
-    ("POST", "/v1/auth/totp", Who::Roles(ROLES), On::Nothing, 403, None),
-    ("POST", "/v1/auth/totp/confirm", Who::Roles(ROLES), On::Nothing, 403, None),
-    ("DELETE", "/v1/auth/totp", Who::Roles(ROLES), On::Nothing, 403, None),
-    ("GET", "/v1/whoami", Who::Roles(ROLES), On::Nothing, 200, None),
-    ("GET", "/.well-known/jwks.json", Who::Anybody, On::Nothing, 200, None),
-    ("GET", "/v1/protected", Who::Roles(VIEWERS), On::Nothing, 200, None),
-    ("POST", "/v1/protected", Who::Roles(ENGINEERS), On::Nothing, 201, Some("created")),
-    ("GET", "/v1/protected/{id}", Who::Roles(VIEWERS), On::Protected, 200, None),
-    ("DELETE", "/v1/protected/{id}", Who::Roles(ENGINEERS), On::Protected, 204, Some("deleted")),
-    ("GET", "/v1/audit", Who::Roles(VIEWERS), On::Nothing, 200, None),
-    ("GET", "/v1/audit/verify", Who::Roles(VIEWERS), On::Nothing, 200, None),
-    ("POST", "/v1/agent/poll", Who::Agents, On::Nothing, 200, None),
-    // Not a WebSocket handshake: refused, but not because of the caller.
-    ("GET", "/v1/agent/stream", Who::Agents, On::Nothing, 400, None),
-    ("GET", "/livez", Who::Anybody, On::Nothing, 200, None),
-    ("GET", "/readyz", Who::Anybody, On::Nothing, 200, None),
-    ("GET", "/metrics", Who::Anybody, On::Nothing, 200, None),
-    ("GET", "/openapi.json", Who::Anybody, On::Nothing, 200, None),
-    ("GET", "/docs", Who::Anybody, On::Nothing, 200, None),
-    ("GET", "/docs/docs.js", Who::Anybody, On::Nothing, 200, None),
-    ("GET", "/docs/docs.css", Who::Anybody, On::Nothing, 200, None),
-];
+use crate::support::openid::silent_provider;
+use crate::support::{Answer, Client, Database, FakeAgent, TestApp};
 
 #[test]
 fn the_table_of_this_test_names_every_operation_of_the_contract() {
@@ -173,7 +51,8 @@ pub(super) struct Stage {
 
 impl Stage {
     pub(super) async fn set() -> Self {
-        let (app, admin) = TestApp::start().await;
+        let (app, admin) =
+            TestApp::start_with(Database::sqlite(), |config| config.oidc = vec![silent_provider()]).await;
         let agent = app.enrol(&admin, "web-01", &json!({"wazuh_id": "005"})).await;
         admin.policy(&drop_policy("drop")).await;
         for (name, more) in [("waits", "mode"), ("acts-first", "approval")] {
@@ -201,6 +80,14 @@ impl Stage {
         let id = |value: &Value| value["id"].as_str().unwrap().to_owned();
         match on {
             On::Nothing => String::new(),
+            On::OneKey | On::Rotation => {
+                // There is at most one: the call before may have left it.
+                admin.delete("/v1/signing-key/rotation", None).await;
+                if on == On::Rotation {
+                    admin.post("/v1/signing-key/rotation", &json!({})).await.is(201);
+                }
+                String::new()
+            }
             On::Alert => {
                 self.alert().await;
                 id(&admin.get("/v1/alerts?limit=1").await.is(200)["items"][0])
@@ -258,9 +145,22 @@ impl Stage {
                 let answer = admin.post("/v1/alerts", &alert).await.is(202);
                 answer["responses"][0].as_str().unwrap().to_owned()
             }
+            On::Secret => {
+                let name = format!("s-{}", self.target());
+                let set = json!({"value": "x", "actions": ["log-only"]});
+                admin.put(&format!("/v1/secrets/{name}"), &set, None).await.is(204);
+                name
+            }
             On::User => {
                 let name = format!("u-{}", self.target());
                 admin.post("/v1/users", &json!({"name": name, "role": "viewer"})).await.is(201);
+                name
+            }
+            On::Linked => {
+                let name = format!("u-{}", self.target());
+                admin.post("/v1/users", &json!({"name": name, "role": "viewer"})).await.is(201);
+                let path = format!("/v1/users/{name}/identities/corp");
+                admin.put(&path, &json!({"subject": name}), None).await.is(200);
                 name
             }
             On::Key => id(&admin.post("/v1/api-keys", &json!({"name": "k", "role": "viewer"})).await.is(201)),
@@ -308,15 +208,20 @@ impl Stage {
                 serde_json::to_value(asked).unwrap()
             }
             ("POST", "/v1/enrollment-tokens") => json!({}),
+            ("POST", "/v1/signing-key/recovery-key") => json!({"public_key": new_key().verifying_key().text()}),
+            ("PUT", "/v1/signing-key/revocation") => json!({"statement": "a.b.c"}),
+            ("POST", "/v1/signing-key/rotation/finish") => json!({"force": true}),
             ("POST", "/v1/responses/lift") => {
                 let all = json!({"everything": true, "dry_run": true, "reason": "over"});
                 let count = self.admin.post(path, &all).await.is(200)["count"].clone();
                 json!({"everything": true, "count": count, "reason": "over"})
             }
+            ("PUT", "/v1/secrets/{name}") => json!({"value": "x", "actions": ["log-only"]}),
             ("PUT", "/v1/freeze") => json!({"frozen": true, "reason": "night"}),
             ("POST", "/v1/protected") => json!({"kind": "ip", "value": target, "reason": "why"}),
             ("POST", "/v1/users") => json!({"name": format!("u-{target}"), "role": "viewer"}),
             ("PATCH", "/v1/users/{name}") => json!({"is_disabled": true}),
+            ("PUT", "/v1/users/{name}/identities/{provider}") => json!({"subject": format!("subject of {thing}")}),
             ("POST", "/v1/users/{name}/reset-password") => json!({"remove_totp": true}),
             ("POST" | "DELETE", "/v1/auth/totp/confirm" | "/v1/auth/totp") => json!({"code": "000000"}),
             ("POST", "/v1/auth/token" | "/v1/auth/password") => {
@@ -357,7 +262,7 @@ impl Stage {
 /// Calls an operation on `thing`.
 pub(super) async fn call(client: &Client, operation: Operation, thing: &str, body: Option<&Value>) -> Answer {
     let (method, path, _, on, ..) = operation;
-    let address = path.replace("{id}", thing).replace("{name}", thing);
+    let address = path.replace("{id}", thing).replace("{name}", thing).replace("{provider}", "corp");
     let mut request = client.request(method.parse().unwrap(), &address);
     if matches!(on, On::Policy | On::Action | On::User) && method != "GET" {
         request = request.header("if-match", "\"1\"");
@@ -439,7 +344,8 @@ async fn a_forbidden_caller_is_refused_before_the_request_is_read() {
     {
         let (method, path, ..) = *operation;
         // An unknown object and an invalid body: still 403, not 404 or 422.
-        let address = path.replace("{id}", &Uuid::nil().to_string()).replace("{name}", "gone");
+        let address =
+            path.replace("{id}", &Uuid::nil().to_string()).replace("{name}", "gone").replace("{provider}", "corp");
         let request = ingest.request(method.parse().unwrap(), &address).header("content-type", "text/xml");
         Answer::to(request.body("<no/>")).await.is_problem(403);
     }

@@ -14,6 +14,8 @@ use axum::extract::FromRequestParts;
 use axum::http::HeaderMap;
 use axum::http::header::{AUTHORIZATION, USER_AGENT};
 use axum::http::request::Parts;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use riposte_protocol::identity::{self, TokenError};
 use riposte_protocol::jws::JwsError;
 use riposte_protocol::time::Timestamp;
@@ -22,6 +24,7 @@ use uuid::Uuid;
 
 use super::error::{ApiError, ApiResult};
 use super::listen::{Newcomer, Transport};
+use super::route::route;
 use crate::api::state::AppState;
 use crate::domain::access_token::AccessTokenError;
 use crate::domain::actor::Actor;
@@ -30,7 +33,7 @@ use crate::domain::principal::{Credentials, Principal, Role};
 use crate::domain::right::Right;
 use crate::domain::scope::{Scope, Scopes};
 use crate::engine::Engine;
-use crate::engine::keys::hash_secret;
+use crate::engine::secrets::hash_secret;
 use crate::store::configured::keys::StoredKey;
 
 /// A right, as a type.
@@ -125,13 +128,56 @@ impl<R: Needed> FromRequestParts<AppState> for Caller<R> {
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> ApiResult<Self> {
         let engine = &state.engine;
-        let address = state.auth_failures.origin(parts);
         let given = bearer(parts)
             .ok_or_else(|| "an API key or an access token is required: Authorization: Bearer …".to_owned());
         let principal = match given.and_then(|given| authenticate(engine, given)) {
             Ok(principal) => principal,
-            Err(why) => return Err(state.auth_failures.refuse(engine, parts, &why)),
+            // A pipeline may send its key as a password.
+            Err(why) => match basic(parts) {
+                Some(key) => return Self::of_pipeline(parts, state, &key),
+                None => return Err(state.auth_failures.refuse(engine, parts, &why)),
+            },
         };
+        Self::admit(parts, state, principal)
+    }
+}
+
+impl<R: Needed> Caller<R> {
+    /// The caller with the key of a pipeline that did not come as a bearer token. Other keys are not accepted
+    /// that way: an address is in the logs of proxies, and a password in the configuration of many programs.
+    ///
+    /// # Errors
+    /// 401 for any other text; 403 without the right.
+    pub fn of_pipeline(parts: &Parts, state: &AppState, key: &str) -> ApiResult<Self> {
+        match of_key(&state.engine, key) {
+            Some(principal) if principal.role == Role::Ingest => Self::admit(parts, state, principal),
+            _ => {
+                let why = "this is no valid API key of the role ingest";
+                Err(state.auth_failures.refuse(&state.engine, parts, why))
+            }
+        }
+    }
+
+    /// The caller with the key `id` of a pipeline that signs its requests. The signature is not checked yet.
+    ///
+    /// # Errors
+    /// 401 for any other text; 403 without the right.
+    pub fn of_webhook(parts: &Parts, state: &AppState, id: &str) -> ApiResult<Self> {
+        let keys = state.engine.keys.load();
+        let now = state.engine.clock.now();
+        let key = keys.get(id).filter(|stored| stored.key.is_webhook && stored.is_valid(now));
+        match key.and_then(|stored| principal_of(&state.engine, id, stored)) {
+            Some(principal) => Self::admit(parts, state, principal),
+            None => {
+                Err(state.auth_failures.refuse(&state.engine, parts, "this is no valid key of a sender that signs"))
+            }
+        }
+    }
+
+    /// The caller, if it may do this.
+    fn admit(parts: &Parts, state: &AppState, principal: Principal) -> ApiResult<Self> {
+        let engine = &state.engine;
+        let address = state.auth_failures.origin(parts);
         if let Credentials::Key(id) = &principal.via {
             engine.key_uses.note(id, engine.clock.now(), address);
         }
@@ -144,8 +190,8 @@ impl<R: Needed> FromRequestParts<AppState> for Caller<R> {
             state.caller_limits.count_key(parts, &principal.actor)?;
         }
         if !principal.may(R::RIGHT) {
-            let name = principal.actor.to_string();
-            tracing::warn!(principal = name, path = parts.uri.path(), "{name} made a request without the right");
+            let (name, path) = (principal.actor.to_string(), route(parts));
+            tracing::warn!(principal = name, path, "{name} made a request without the right");
             return Err(lacks(&principal));
         }
         if let Some(user) = principal.person()
@@ -191,7 +237,7 @@ impl FromRequestParts<AppState> for AgentCaller {
             return Err(refuse("the agent is not enrolled"));
         };
         let now = engine.clock.now();
-        identity::check(token, &agent.public_key, agent.id, now).map_err(|error| match error {
+        let claims = identity::check(token, &agent.public_key, agent.id, now).map_err(|error| match error {
             // The agent itself, or an old token of its: it is told the time, and comes again with a token that is right.
             TokenError::Time(_) => state.auth_failures.dated(engine, agent, ApiError::wrong_time(error.to_string())),
             other => refuse(&other.to_string()),
@@ -199,6 +245,13 @@ impl FromRequestParts<AppState> for AgentCaller {
         certified(state, parts)?;
         known(parts);
         state.caller_limits.count_agent(parts, agent.id)?;
+        // After the limit, which bounds how many are remembered.
+        if !engine.agent_tokens.take(&claims, now) {
+            let agent = agent.id;
+            tracing::warn!(%agent, path = parts.uri.path(), "a token of agent {agent} was used a second time");
+            let used = "this agent token was used before: each is good for one request, so make a new one";
+            return Err(state.auth_failures.count(engine, parts, ApiError::conflict(used)));
+        }
         engine.hub.heard(agent.id, now);
         Ok(Self { id: agent.id, version: agent_version(&parts.headers) })
     }
@@ -231,6 +284,14 @@ pub fn certified(state: &AppState, parts: &Parts) -> ApiResult<()> {
     }
     let why = "agents and pipelines of this manager must show a client certificate of its tls_client_ca";
     Err(state.auth_failures.refuse(&state.engine, parts, why))
+}
+
+/// The password of Basic authentication (RFC 7617).
+fn basic(parts: &Parts) -> Option<String> {
+    let value = parts.headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, text) = value.split_once(' ')?;
+    let decoded = scheme.eq_ignore_ascii_case("basic").then(|| STANDARD.decode(text.trim()).ok())??;
+    String::from_utf8(decoded).ok()?.split_once(':').map(|(_, password)| password.to_owned())
 }
 
 fn bearer(parts: &Parts) -> Option<&str> {
@@ -273,17 +334,19 @@ fn role_of(engine: &Engine, user: &str) -> Option<(Role, Scope)> {
     Some((user.user.role, user.user.scope.clone()))
 }
 
-/// The principal of an API key, if the key is valid now.
+/// The principal of an API key, if the key is valid now. A key of a sender that signs is no bearer token.
 fn of_key(engine: &Engine, key: &str) -> Option<Principal> {
     let (id, secret) = key.strip_prefix(api_key::PREFIX)?.split_once('_')?;
     let keys = engine.keys.load();
-    let StoredKey { key: row, hash } = keys.get(id)?;
-    let same: bool = hash_secret(secret).as_slice().ct_eq(hash).into();
-    let expires_at = row.expires_at.map(Timestamp::from);
-    let expired = expires_at.is_some_and(|at| at <= engine.clock.now());
-    if !same || expired || row.revoked_at.is_some() {
-        return None;
-    }
+    let stored = keys.get(id)?;
+    let same: bool = hash_secret(secret).as_slice().ct_eq(&stored.hash).into();
+    let is_valid = same && !stored.key.is_webhook && stored.is_valid(engine.clock.now());
+    is_valid.then(|| principal_of(engine, id, stored)).flatten()
+}
+
+/// The principal of a valid key.
+fn principal_of(engine: &Engine, id: &str, stored: &StoredKey) -> Option<Principal> {
+    let row = &stored.key;
     let (actor, role, scopes) = match &row.user {
         None => (Actor::Key(id.to_owned()), row.role, Scopes::of([row.scope.clone()])),
         // A person who has lost rights since has no more of them by an older key.
@@ -294,5 +357,6 @@ fn of_key(engine: &Engine, key: &str) -> Option<Principal> {
         }
     };
     let (pipeline, via) = (row.pipeline.clone(), Credentials::Key(id.to_owned()));
+    let expires_at = row.expires_at.map(Timestamp::from);
     Some(Principal { actor, role, scopes, pipeline, via, expires_at })
 }

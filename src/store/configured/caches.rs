@@ -19,6 +19,10 @@ pub enum Cache {
     Protected,
     /// Whether commands are held back.
     Freeze,
+    /// The signing key, and the statements about it.
+    SigningKeys,
+    /// Secrets.
+    Secrets,
     /// API keys.
     Keys,
     /// People.
