@@ -30,7 +30,10 @@ for target in "${targets[@]}"; do
     mkdir -p "$found"
     echo "== $target, $seconds s =="
     run "$target" "$found" "$kept" "-max_total_time=$seconds" -max_len=8192 -print_final_stats=1 || failed+=("$target")
-    if [ -n "${KEEP:-}" ]; then run "$target" "$kept" "$found" -merge=1 -max_len=2048; fi
+    if [ -n "${KEEP:-}" ]; then
+        # Only what reaches new code: what takes a loop more often would be thousands of files.
+        run "$target" "$kept" "$found" -set_cover_merge=1 -use_counters=0 -use_cmp=0 -max_len=1024
+    fi
 done
 if [ ${#failed[@]} -gt 0 ]; then
     echo "failed: ${failed[*]}. Mend the fault, and keep its input: mv target/fuzz/failed/TARGET/INPUT fuzz/corpus/TARGET/" >&2
