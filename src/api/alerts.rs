@@ -41,6 +41,8 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
 /// Ingests alerts
 ///
 /// Accepts one JSON object, a JSON array, or NDJSON (`application/x-ndjson`), plain, gzip or zstd.
+/// Senders that know no bearer tokens may send a key of the role `ingest` as the password of Basic
+/// authentication, or in the address (`/v1/ingest/{secret}`).
 /// The response is sent once alerts, responses and commands are durable. A batch rejects only its
 /// faulty alerts; if every alert is faulty, the response is 422.
 #[utoipa::path(post, path = "/v1/alerts", tag = "alerts", params(("Idempotency-Key" = Option<String>, Header)),
@@ -51,10 +53,22 @@ pub async fn create(
     State(state): State<AppState>,
     request: Request,
 ) -> ApiResult<(StatusCode, axum::Json<Intake>)> {
+    ingest(&caller, &state, request).await
+}
+
+/// Takes in the alerts of `sender`, by whichever route.
+///
+/// # Errors
+/// As [`create`].
+pub(super) async fn ingest(
+    sender: &Caller<Ingest>,
+    state: &AppState,
+    request: Request,
+) -> ApiResult<(StatusCode, axum::Json<Intake>)> {
     let headers = request.headers().clone();
     let payload = Payload::read(request, state.limits.max_body_bytes, &state.memory.alerts).await?;
     let once = idempotency_key(&headers)?.map(|key| Once {
-        principal: caller.principal.actor.clone(),
+        principal: sender.principal.actor.clone(),
         key,
         fingerprint: fingerprint("POST /v1/alerts\n", &payload.bytes),
     });
@@ -64,7 +78,7 @@ pub async fn create(
         return Err(ApiError::too_large(format!("a request may contain at most {most} alerts")));
     }
     let trace = traceparent(&headers);
-    let outcome = state.engine.accept(raws, &caller.principal, once, trace, payload.permit).await?;
+    let outcome = state.engine.accept(raws, &sender.principal, once, trace, payload.permit).await?;
     match outcome {
         IdempotentOutcome::KeyReused => Err(ApiError::key_reused()),
         IdempotentOutcome::Done(receipt) => Ok((StatusCode::ACCEPTED, axum::Json(answer(receipt, is_batch)?))),

@@ -150,8 +150,8 @@ pub async fn lift_many(
     let found = responses.len();
     match count {
         None if everything && !dry_run => {
-            let detail = format!("is missing: this lifts {found} responses; send count {found} to lift them");
-            return Err(ApiError::invalid(vec![Fault::at("/count", detail)]));
+            let detail = format!("count is missing: this lifts {found} responses; send count {found} to lift them");
+            return Err(ApiError::conflict(detail));
         }
         Some(count) if count != found => {
             let detail = format!("says {count}, and {found} responses would be lifted now; nothing was lifted");

@@ -20,6 +20,7 @@ pub mod freeze;
 pub mod front;
 pub mod health;
 pub mod import;
+pub mod ingest;
 pub mod keys;
 pub mod lift;
 pub mod oidc;

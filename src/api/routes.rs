@@ -15,7 +15,7 @@ use super::front::error::ApiError;
 use super::state::AppState;
 use super::{
     actions, agents, alerts, audit, auth, backtest, commands, counts, docs, effects, explain, freeze, health, import,
-    keys, lift, oidc, policies, poll, protected, responses, stream, users, whoami,
+    ingest, keys, lift, oidc, policies, poll, protected, responses, stream, users, whoami,
 };
 use crate::views::problem::Problem;
 
@@ -45,6 +45,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
         freeze::routes(),
         health::routes(),
         import::routes(),
+        ingest::routes(),
         keys::routes(),
         oidc::routes(),
         policies::routes(),

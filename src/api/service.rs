@@ -51,7 +51,8 @@ async fn observe(State(state): State<AppState>, mut request: Request, next: Next
         request.extensions().get::<MatchedPath>().map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
     let is_agents = request.uri().path().starts_with("/v1/agent/");
     // Ingest has no rate limit, and many requests.
-    let is_counted = request.uri().path() != "/v1/alerts" || request.method() != Method::POST;
+    let is_ingest = route == "/v1/alerts" || route == "/v1/ingest/{secret}";
+    let is_counted = !is_ingest || request.method() != Method::POST;
     let standing = is_counted.then(AllowanceCell::default);
     if let Some(standing) = &standing {
         request.extensions_mut().insert(standing.clone());

@@ -211,7 +211,7 @@ mod tests {
         for (key, section) in sections::KEYS {
             assert!(table[*section].get(*key).is_some(), "{key} is missing in [{section}] of config.default.toml");
         }
-        let sections = ["server", "alerts", "limits", "pipelines", "observables"];
+        let sections = ["server", "alerts", "responses", "limits", "pipelines", "observables"];
         assert_eq!(
             table.keys().map(String::as_str).collect::<Vec<_>>(),
             sections.into_iter().collect::<std::collections::BTreeSet<_>>().into_iter().collect::<Vec<_>>()

@@ -322,7 +322,7 @@ mod tests {
         }
         let lines: Vec<String> = verbs.iter().map(|(noun, verbs)| format!("{noun}: {}", verbs.join(", "))).collect();
         insta::assert_snapshot!(lines.join("\n"), @"
-        response: created, submitted, observed, spared, approved, rejected, lapsed, activated, confirmed, continued, stopped, ended
+        response: created, submitted, observed, spared, approved, rejected, break_glass, lapsed, activated, confirmed, continued, stopped, ended
         command: queued, acknowledged, succeeded, failed, timed_out, refused, expired, cancelled
         effect: lifted, failing, repaired, drifted, lost
         agent: enrolled, took over, labelled, announced capabilities, announced its version, revoked, advanced, restored, cloned, rejected orders, accepted orders again, holds strangers, holds what cannot be lifted

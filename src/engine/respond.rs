@@ -191,11 +191,10 @@ fn decide(engine: &Engine, order: Order, by: &Principal) -> UseCase<NewResponse>
             _ => faults.push(Fault::at(format!("/agents/{index}"), "the agent is not enrolled")),
         }
     }
-    match on {
-        Some(_) if !words.is_empty() => faults.push(Fault::at("/on", "must not be there together with agents")),
-        Some(on) => agents.extend(selected(&on, &fleet, by, &mut faults)),
-        None if words.is_empty() => faults.push(Fault::at("/agents", "must name at least one agent")),
-        None => {}
+    if let Some(on) = on {
+        agents.extend(selected(&on, &fleet, by, &mut faults)?);
+    } else if words.is_empty() {
+        faults.push(Fault::at("/agents", "must name at least one agent"));
     }
     let now = engine.clock.now();
     let set = engine.protected.load();
@@ -247,30 +246,28 @@ fn decide(engine: &Engine, order: Order, by: &Principal) -> UseCase<NewResponse>
 }
 
 /// The agents that `on` selects, among those that the principal may see.
-fn selected(on: &Value, fleet: &Fleet, by: &Principal, faults: &mut Vec<Fault>) -> Vec<Arc<Agent>> {
+fn selected(on: &Value, fleet: &Fleet, by: &Principal, faults: &mut Vec<Fault>) -> UseCase<Vec<Arc<Agent>>> {
     let mut read = FieldReader::default();
     let on = On::read(&mut read, on, "/on");
     let found = read.into_faults();
     if !found.is_empty() {
         faults.extend(found);
-        return Vec::new();
+        return Ok(Vec::new());
+    }
+    if on == On::Origin {
+        faults.push(Fault::at("/on", "must not be origin: a response by hand has no alert"));
+        return Ok(Vec::new());
     }
     if let On::Agents(words) = &on {
         let unknown = words.iter().enumerate().filter(|(_, word)| fleet.called(word).is_none());
         faults.extend(unknown.map(|(index, _)| Fault::at(format!("/on/agents/{index}"), "the agent is not enrolled")));
     }
-    let agents = match fleet.select(&on, &Origin::Unknown, None) {
-        _ if on == On::Origin => Err("must not be origin: a response by hand has no alert".to_owned()),
-        Ok(mut agents) => {
-            agents.retain(|agent| by.scopes.take_agent(&**agent));
-            if agents.is_empty() { Err("selects no enrolled agent".to_owned()) } else { Ok(agents) }
-        }
-        Err(why) => Err(why),
-    };
-    agents.unwrap_or_else(|why| {
-        faults.push(Fault::at("/on", why));
-        Vec::new()
-    })
+    let mut agents = fleet.select(&on, &Origin::Unknown, None).map_err(Refusal::Conflict)?;
+    agents.retain(|agent| by.scopes.take_agent(&**agent));
+    if agents.is_empty() && faults.is_empty() {
+        return Err(Refusal::Conflict("on selects no enrolled agent".to_owned()));
+    }
+    Ok(agents)
 }
 
 /// Refuses a principal that cannot stand in for the missing people: a program, or a person without the right to

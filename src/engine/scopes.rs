@@ -75,8 +75,8 @@ pub(super) fn check_labels(agent: &dyn Selectable, at: &str, by: &Principal) -> 
 /// Refuses a scope for the role `admin`, which could give itself another user without one.
 pub(super) fn check_admin(role: Role, scope: &Scope) -> UseCase<()> {
     if role == Role::Admin && !scope.is_unlimited() {
-        let why = "is not allowed for the role admin, which can create users and keys without a scope";
-        return Err(Refusal::fault(AT, why));
+        let why = "the role admin has no scope, because it can create users and keys without one";
+        return Err(Refusal::Conflict(why.to_owned()));
     }
     Ok(())
 }

@@ -50,7 +50,7 @@ pub(super) fn set(contract: &mut Value) -> Vec<String> {
             None => lost.push(place.to_owned()),
         }
     }
-    let on = contract.pointer_mut("/components/schemas/OnDocument/oneOf").and_then(Value::as_array_mut);
+    let on = contract.pointer_mut("/components/schemas/OnDocument/anyOf").and_then(Value::as_array_mut);
     for kind in on.into_iter().flatten() {
         if let Some(property) = kind.pointer_mut("/properties/agents") {
             merge(property, &merged(words(), &json!({"minItems": 1})));
@@ -305,7 +305,7 @@ fn fields() -> Vec<(&'static str, Value)> {
         ("AgentSelectorDocument.any", json!({"minItems": 1, "maxItems": 64})),
         ("AgentSelectorDocument.all", json!({"minItems": 1, "maxItems": 64})),
         ("ScopeDocument.rights", json!({"minItems": 1})),
-        ("ScopeDocument.actions", merged(words(), &json!({"minItems": 1}))),
+        ("ScopeDocument.actions", merged(words(), &json!({"minItems": 1, "items": {"format": "action-name"}}))),
         ("ScopeDocument.policies", merged(words(), &json!({"minItems": 1, "items": {"pattern": "^[a-z0-9*-]+$"}}))),
         ("ScopeDocument.pipelines", merged(words(), &json!({"minItems": 1}))),
         ("ScopeDocument.wazuh_managers", merged(words(), &json!({"minItems": 1}))),

@@ -54,11 +54,51 @@ pub(super) fn separate(contract: &mut Value) {
 
 /// A selector stands in `on` as it is, and not below a name of its own.
 fn unwrap_selector(schemas: &mut Map<String, Value>) {
-    let kinds = schemas.get_mut("On").and_then(|on| on.get_mut("oneOf")).and_then(Value::as_array_mut);
-    for kind in kinds.into_iter().flatten() {
+    let Some(on) = schemas.get_mut("On").and_then(Value::as_object_mut) else { return };
+    let Some(Value::Array(mut kinds)) = on.remove("oneOf") else { return };
+    for kind in &mut kinds {
         if let Some(selector) = kind.pointer("/properties/select").cloned() {
             *kind = selector;
         }
+    }
+    // A client that allows for new fields finds the list of agents in both.
+    on.insert("anyOf".into(), Value::Array(kinds));
+}
+
+/// In a request a selector of `on` names something: each form has a part that is not empty. A response by hand
+/// has no origin, and names agents in `agents` or in `on`. It comes after the bounds, which it copies.
+pub(super) fn close_on(contract: &mut Value) {
+    const PARTS: [(&str, &str); 5] = [
+        ("labels", "minProperties"),
+        ("ids", "minItems"),
+        ("any", "minItems"),
+        ("all", "minItems"),
+        ("not", "minProperties"),
+    ];
+    let Some(schemas) = contract.pointer_mut("/components/schemas").and_then(Value::as_object_mut) else { return };
+    let Some(selector) = schemas.get("AgentSelectorDocument").cloned() else { return };
+    let forms = PARTS.iter().map(|(part, least)| {
+        let mut form = selector.clone();
+        form["required"] = json!([part]);
+        form["properties"][part][least] = json!(1);
+        form
+    });
+    let forms: Vec<Value> = forms.collect();
+    let kinds = schemas.get_mut("OnDocument").and_then(|on| on.get_mut("anyOf")).and_then(Value::as_array_mut);
+    let Some(kinds) = kinds else { return };
+    kinds.retain(|kind| kind.get("$ref").is_none());
+    kinds.extend(forms);
+    let by_hand = kinds.iter().filter(|kind| kind["enum"] != json!(["origin"])).cloned().map(|mut kind| {
+        if let Some(agents) = kind.pointer_mut("/properties/agents") {
+            agents["items"] = json!({"type": "string", "format": "agent-word"});
+        }
+        kind
+    });
+    let by_hand: Vec<Value> = by_hand.collect();
+    if let Some(response) = schemas.get_mut("NewManualResponse") {
+        response["properties"]["on"] =
+            json!({"description": response["properties"]["on"]["description"], "anyOf": by_hand});
+        response["anyOf"] = json!([{"required": ["agents"]}, {"required": ["on"]}]);
     }
 }
 

@@ -18,6 +18,7 @@ pub fn contract() -> Value {
     documents::separate(&mut contract);
     alerts::describe(&mut contract, crate::config::Config::default().limits.max_batch);
     bounds::set(&mut contract);
+    documents::close_on(&mut contract);
     errors::list(&mut contract);
     contract
 }

@@ -14,6 +14,8 @@ use axum::extract::FromRequestParts;
 use axum::http::HeaderMap;
 use axum::http::header::{AUTHORIZATION, USER_AGENT};
 use axum::http::request::Parts;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use riposte_protocol::identity::{self, TokenError};
 use riposte_protocol::jws::JwsError;
 use riposte_protocol::time::Timestamp;
@@ -22,6 +24,7 @@ use uuid::Uuid;
 
 use super::error::{ApiError, ApiResult};
 use super::listen::{Newcomer, Transport};
+use super::route::route;
 use crate::api::state::AppState;
 use crate::domain::access_token::AccessTokenError;
 use crate::domain::actor::Actor;
@@ -125,13 +128,40 @@ impl<R: Needed> FromRequestParts<AppState> for Caller<R> {
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> ApiResult<Self> {
         let engine = &state.engine;
-        let address = state.auth_failures.origin(parts);
         let given = bearer(parts)
             .ok_or_else(|| "an API key or an access token is required: Authorization: Bearer …".to_owned());
         let principal = match given.and_then(|given| authenticate(engine, given)) {
             Ok(principal) => principal,
-            Err(why) => return Err(state.auth_failures.refuse(engine, parts, &why)),
+            // A pipeline may send its key as a password.
+            Err(why) => match basic(parts) {
+                Some(key) => return Self::of_pipeline(parts, state, &key),
+                None => return Err(state.auth_failures.refuse(engine, parts, &why)),
+            },
         };
+        Self::admit(parts, state, principal)
+    }
+}
+
+impl<R: Needed> Caller<R> {
+    /// The caller with the key of a pipeline that did not come as a bearer token. Other keys are not accepted
+    /// that way: an address is in the logs of proxies, and a password in the configuration of many programs.
+    ///
+    /// # Errors
+    /// 401 for any other text; 403 without the right.
+    pub fn of_pipeline(parts: &Parts, state: &AppState, key: &str) -> ApiResult<Self> {
+        match of_key(&state.engine, key) {
+            Some(principal) if principal.role == Role::Ingest => Self::admit(parts, state, principal),
+            _ => {
+                let why = "this is no valid API key of the role ingest";
+                Err(state.auth_failures.refuse(&state.engine, parts, why))
+            }
+        }
+    }
+
+    /// The caller, if it may do this.
+    fn admit(parts: &Parts, state: &AppState, principal: Principal) -> ApiResult<Self> {
+        let engine = &state.engine;
+        let address = state.auth_failures.origin(parts);
         if let Credentials::Key(id) = &principal.via {
             engine.key_uses.note(id, engine.clock.now(), address);
         }
@@ -144,8 +174,8 @@ impl<R: Needed> FromRequestParts<AppState> for Caller<R> {
             state.caller_limits.count_key(parts, &principal.actor)?;
         }
         if !principal.may(R::RIGHT) {
-            let name = principal.actor.to_string();
-            tracing::warn!(principal = name, path = parts.uri.path(), "{name} made a request without the right");
+            let (name, path) = (principal.actor.to_string(), route(parts));
+            tracing::warn!(principal = name, path, "{name} made a request without the right");
             return Err(lacks(&principal));
         }
         if let Some(user) = principal.person()
@@ -231,6 +261,14 @@ pub fn certified(state: &AppState, parts: &Parts) -> ApiResult<()> {
     }
     let why = "agents and pipelines of this manager must show a client certificate of its tls_client_ca";
     Err(state.auth_failures.refuse(&state.engine, parts, why))
+}
+
+/// The password of Basic authentication (RFC 7617).
+fn basic(parts: &Parts) -> Option<String> {
+    let value = parts.headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, text) = value.split_once(' ')?;
+    let decoded = scheme.eq_ignore_ascii_case("basic").then(|| STANDARD.decode(text.trim()).ok())??;
+    String::from_utf8(decoded).ok()?.split_once(':').map(|(_, password)| password.to_owned())
 }
 
 fn bearer(parts: &Parts) -> Option<&str> {

@@ -13,6 +13,7 @@ use uuid::Uuid;
 use super::address::TrustedProxies;
 use super::error::ApiError;
 use super::limits::network;
+use super::route::route;
 use crate::domain::agent::Agent;
 use crate::engine::Engine;
 
@@ -75,7 +76,7 @@ impl AuthFailures {
 
     /// Counts a failed attempt; gives `answer`, or 429 after too many.
     pub fn count(&self, engine: &Engine, parts: &Parts, answer: ApiError) -> ApiError {
-        self.count_from(engine, self.origin(parts), parts.uri.path(), answer)
+        self.count_from(engine, self.origin(parts), route(parts), answer)
     }
 
     /// The same without request parts.

@@ -22,5 +22,6 @@ pub mod page;
 pub mod poll_slots;
 pub mod rate_limit;
 pub mod request_id;
+pub mod route;
 pub mod tls;
 pub mod visible;
