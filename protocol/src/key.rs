@@ -101,6 +101,11 @@ impl VerifyingKey {
         Sha256::digest(self.0).into()
     }
 
+    /// An id for it: a prefix of its fingerprint, which needs no registry.
+    pub fn kid(&self) -> String {
+        URL_SAFE_NO_PAD.encode(&self.fingerprint()[..9])
+    }
+
     /// The raw bytes.
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0

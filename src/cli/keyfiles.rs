@@ -204,7 +204,7 @@ fn read_keys(dir: &Path) -> anyhow::Result<Option<Vec<(String, SigningKey)>>> {
 
 /// A key's id: a prefix of its public key's hash, which needs no registry.
 fn key_id(key: &SigningKey) -> String {
-    URL_SAFE_NO_PAD.encode(&key.verifying_key().fingerprint()[..9])
+    key.verifying_key().kid()
 }
 
 #[cfg(test)]

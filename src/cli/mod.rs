@@ -3,6 +3,7 @@
 
 pub mod agent;
 pub mod alert;
+pub mod audit;
 pub mod backup;
 pub mod client;
 pub mod context;
@@ -78,9 +79,9 @@ enum Command {
     /// Manage the contexts of this account: managers, and sessions there.
     #[command(subcommand)]
     Context(context::ContextCommand),
-    /// Verify the audit log.
+    /// Verify the audit log, also offline and against checkpoints that were kept elsewhere.
     #[command(subcommand)]
-    Audit(AuditCommand),
+    Audit(audit::AuditCommand),
     /// Back up a manager on SQLite while it runs.
     Backup {
         #[command(flatten)]
@@ -124,18 +125,6 @@ enum Command {
     },
 }
 
-#[derive(Debug, Subcommand)]
-enum AuditCommand {
-    /// Recompute the hash chain; exit code 1 if it is broken.
-    Verify {
-        #[command(flatten)]
-        remote: Remote,
-        /// Print JSON.
-        #[arg(long)]
-        json: bool,
-    },
-}
-
 /// The clap definition of the command line.
 pub fn command() -> clap::Command {
     Cli::command()
@@ -157,7 +146,7 @@ pub fn run() -> ExitCode {
         Command::User(command) => block_on(user::run(command)),
         Command::Key(command) => block_on(key::run(command)),
         Command::Context(command) => block_on(context::run(command)),
-        Command::Audit(AuditCommand::Verify { remote, json }) => block_on(client::verify(remote, json)),
+        Command::Audit(command) => block_on(audit::run(command)),
         Command::Backup { store, to } => block_on(backup::backup(store, to)),
         Command::Restore { from, data_dir } => block_on(backup::restore(from, data_dir)),
         Command::Doctor { store, json } => block_on(backup::doctor(store, json)),

@@ -19,6 +19,8 @@ pub mod batch;
 pub mod breaker;
 pub mod by_hand;
 pub mod canonical;
+pub mod checkpoint;
+pub mod checkpoint_trail;
 pub mod command;
 pub mod credential;
 pub mod decode;

@@ -14,6 +14,8 @@ pub mod announcements;
 pub mod backtest;
 mod cache;
 pub mod capabilities;
+mod checkpoint_copies;
+pub mod checkpoints;
 pub mod clocks;
 pub mod conditions;
 pub mod decide;

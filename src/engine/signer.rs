@@ -3,6 +3,7 @@
 use riposte_protocol::command::{Command, ManagerKey};
 use riposte_protocol::key::SigningKey;
 
+use crate::domain::checkpoint::{Checkpoint, CheckpointKeys};
 use crate::store::database::{Result, StoreError};
 
 /// The manager's signing keys: the first one signs, agents pin all.
@@ -27,6 +28,21 @@ impl Signer {
     /// The key that signs, for keys of other purposes that follow from it.
     pub(super) fn root(&self) -> Option<SigningKey> {
         self.keys.first().map(|(_, key)| key.clone())
+    }
+
+    /// The public keys under whose signatures checkpoints of the audit log count.
+    pub fn checkpoint_keys(&self) -> CheckpointKeys {
+        CheckpointKeys::new(self.keys.iter().map(|(_, key)| key.verifying_key()))
+    }
+
+    /// Signs a checkpoint with the first key.
+    ///
+    /// # Errors
+    /// If there is no key, or the library cannot sign.
+    pub(super) fn sign_checkpoint(&self, checkpoint: &Checkpoint) -> Result<String> {
+        let signed = self.keys.first().and_then(|(_, key)| checkpoint.sign(key).ok());
+        signed
+            .ok_or_else(|| StoreError::Corrupt(format!("the checkpoint of entry {} cannot be signed", checkpoint.seq)))
     }
 
     /// Fingerprint of the key that signs.

@@ -20,7 +20,7 @@ use super::owed_batch::OwedReader;
 use super::passwords::Passwords;
 use super::signer::Signer;
 use super::undo_timer::UndoTimer;
-use super::{Engine, EngineSettings, readiness, sweep, undo};
+use super::{Engine, EngineSettings, checkpoints, readiness, sweep, undo};
 use crate::clock::Clock;
 use crate::shutdown::Tasks;
 use crate::store::database::nodes::Lease;
@@ -46,7 +46,7 @@ impl Engine {
         lease: Arc<Lease>,
         tasks: Tasks,
     ) -> Result<Arc<Self>> {
-        let EngineSettings { rules, alert_retention, providers } = settings;
+        let EngineSettings { rules, alert_retention, providers, checkpoints: places } = settings;
         let access_tokens = signer.root().and_then(|root| AccessTokens::new(root, clock.now()).ok());
         let access_tokens =
             access_tokens.ok_or_else(|| StoreError::Corrupt("no key follows from the signing key".into()))?;
@@ -112,6 +112,8 @@ impl Engine {
         tasks.spawn("tidy", async move { sweep::tidy(&stage).await });
         let stage = Arc::clone(&engine);
         tasks.spawn("readiness", async move { readiness::watch(&stage).await });
+        let stage = Arc::clone(&engine);
+        tasks.spawn("checkpoint", async move { checkpoints::run(&stage, places).await });
         let stage = Arc::clone(&engine);
         tasks.spawn("sweep", async move { sweep::run(&stage).await });
         Ok(engine)

@@ -29,6 +29,7 @@ use super::rules::Rules;
 use super::signer::Signer;
 use super::undo_timer::UndoTimer;
 use crate::clock::Clock;
+use crate::config::CheckpointPlaces;
 use crate::domain::action::Catalogue;
 use crate::domain::fleet::Fleet;
 use crate::domain::formats::ObservableMappings;
@@ -52,6 +53,8 @@ pub struct EngineSettings {
     pub alert_retention: Option<Duration>,
     /// OpenID providers.
     pub providers: Providers,
+    /// Where checkpoints of the audit log are sent.
+    pub checkpoints: CheckpointPlaces,
 }
 
 /// The state that stages and handlers share.

@@ -36,6 +36,31 @@ pub struct AuditProof {
     pub intact: bool,
     /// The first entry that is not, if any.
     pub broken_at: Option<i64>,
+    /// How many stored checkpoints were compared with the log.
+    #[serde(default)]
+    pub checkpoints: i64,
+    /// Why the log is not intact, where a checkpoint says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// The public keys under whose signatures checkpoints count.
+    #[serde(default)]
+    pub keys: Vec<CheckpointKey>,
+}
+
+impl AuditProof {
+    /// The proof of a chain alone.
+    pub const fn of(entries: i64, broken_at: Option<i64>) -> Self {
+        Self { entries, intact: broken_at.is_none(), broken_at, checkpoints: 0, why: None, keys: Vec::new() }
+    }
+}
+
+/// A public key under whose signature a checkpoint counts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct CheckpointKey {
+    /// Its id, as in the header of a checkpoint.
+    pub kid: String,
+    /// Ed25519, in base64url.
+    pub public_key: String,
 }
 
 /// Bytes as hexadecimal digits.

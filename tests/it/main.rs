@@ -14,6 +14,7 @@ mod auth;
 mod backtest;
 mod bounds;
 mod by_hand;
+mod checkpoints;
 mod commands;
 mod conformance;
 mod contract;

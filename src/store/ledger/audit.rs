@@ -80,6 +80,11 @@ impl LedgerTx {
         Ok(Self { tx, seq: head.seq, hash, entries, story, stale, ended, counter, kept })
     }
 
+    /// The head of the chain: position and hash of the last entry before this transaction's own.
+    pub const fn head(&self) -> (i64, [u8; 32]) {
+        (self.seq, self.hash)
+    }
+
     /// Adds an entry.
     pub fn record(&mut self, entry: AuditEntry) {
         self.record_about(entry, About::default());
@@ -167,12 +172,22 @@ pub async fn list(db: &Db, filter: AuditFilter, before: Option<i64>, limit: i64)
     db.all(PAGE, binds![before.unwrap_or(i64::MAX), filter.noun, filter.noun_id, limit]).await
 }
 
+/// Number of the last entry, as the head says.
+pub async fn last_seq(db: &Db) -> Result<i64> {
+    Ok(db.optional::<HeadRow>(HEAD, vec![]).await?.map_or(0, |head| head.seq))
+}
+
 /// Recomputes the chain from its beginning to its head, in bounded memory.
 pub async fn verify(db: &Db) -> Result<AuditProof> {
+    walk(db, |_, _| ()).await
+}
+
+/// As [`verify`], and passes on the position and the hash of every entry that is in the chain.
+pub async fn walk(db: &Db, mut each: impl FnMut(i64, [u8; 32])) -> Result<AuditProof> {
     const PAGE_ROWS: i64 = 1000;
     let head: Option<HeadRow> = db.optional(HEAD, vec![]).await?;
     let (mut previous, mut seq) = (GENESIS, 0);
-    let broken = |seq| Ok(AuditProof { entries: seq - 1, intact: false, broken_at: Some(seq) });
+    let broken = |seq| Ok(AuditProof::of(seq - 1, Some(seq)));
     loop {
         let rows: Vec<AuditRow> = db.all(FORWARD, binds![seq, PAGE_ROWS]).await?;
         for row in &rows {
@@ -189,6 +204,7 @@ pub async fn verify(db: &Db) -> Result<AuditProof> {
             if row.seq != seq || row.hash != previous {
                 return broken(seq);
             }
+            each(seq, previous);
         }
         if rows.is_empty() {
             break;
@@ -198,6 +214,6 @@ pub async fn verify(db: &Db) -> Result<AuditProof> {
     // them.
     match head {
         Some(head) if head.seq > seq => broken(seq + 1),
-        _ => Ok(AuditProof { entries: seq, intact: true, broken_at: None }),
+        _ => Ok(AuditProof::of(seq, None)),
     }
 }
