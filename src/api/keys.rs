@@ -48,7 +48,7 @@ pub async fn create(
     };
     let lifetime = expires_in.map(Span::duration);
     let asked = AskedKey { name, role, pipeline: pipeline.clone(), lifetime, scope, owner };
-    let MadeKey { id, key, expires_at } = state.engine.create_key(asked, once, &caller.principal.actor).await?;
+    let MadeKey { id, key, expires_at } = state.engine.create_key(asked, once, &caller.principal.at()).await?;
     Ok((StatusCode::CREATED, axum::Json(CreatedKey { id, key, kind, role, pipeline, expires_at })))
 }
 

@@ -11,6 +11,7 @@ use reqwest::Method;
 use riposte_protocol::key::VerifyingKey;
 use serde_json::{Value, json};
 
+use super::bundle::{self, BundleArgs};
 use super::client::{LONG_TIMEOUT, Remote};
 use super::keyfiles;
 use super::output::say;
@@ -30,6 +31,8 @@ use crate::views::page::Page;
 pub enum AuditCommand {
     /// Recompute the hash chain, and compare it with checkpoints; exit code 1 if something is wrong.
     Verify(Box<VerifyArgs>),
+    /// Write one incident to a file that can be verified without the manager.
+    Bundle(Box<BundleArgs>),
 }
 
 /// Arguments of `riposte audit verify`.
@@ -41,6 +44,9 @@ pub struct VerifyArgs {
     /// of a syslog file, or a single one.
     #[arg(long, value_name = "FILE")]
     checkpoint: Option<PathBuf>,
+    /// Incident bundle to verify (`riposte audit bundle`). Needs no manager and no ledger.
+    #[arg(long, value_name = "FILE", conflicts_with = "checkpoint")]
+    bundle: Option<PathBuf>,
     /// Public signing key whose checkpoints count too (base64url): that of before a new key was
     /// adopted, or the one that you noted yourself.
     #[arg(long = "public-key", value_name = "KEY")]
@@ -68,7 +74,7 @@ struct OfflineArgs {
 }
 
 /// What was found.
-struct Verdict {
+struct AuditVerdict {
     proof: AuditProof,
     /// How many checkpoints of the file fit.
     compared: Option<usize>,
@@ -81,11 +87,17 @@ struct Verdict {
 /// # Errors
 /// If the log cannot be read.
 pub async fn run(command: AuditCommand) -> anyhow::Result<ExitCode> {
-    let AuditCommand::Verify(args) = command;
-    let VerifyArgs { remote, checkpoint, public_keys, offline, json } = *args;
+    let args = match command {
+        AuditCommand::Verify(args) => args,
+        AuditCommand::Bundle(args) => return bundle::export(*args).await,
+    };
+    let VerifyArgs { remote, checkpoint, bundle, public_keys, offline, json } = *args;
     // Read first: the manager may sign further ones meanwhile.
     let copies = checkpoint.as_deref().map(read).transpose()?;
     let public_keys = public_keys.iter().map(|key| public_key(key)).collect::<anyhow::Result<Vec<_>>>()?;
+    if let Some(path) = bundle {
+        return bundle::verify(&path, &public_keys, json);
+    }
     let OfflineArgs { data_dir, database_url, config } = &offline;
     let is_offline = data_dir.is_some() || database_url.is_some() || config.is_some();
     let verdict = if is_offline {
@@ -105,10 +117,14 @@ fn public_key(text: &str) -> anyhow::Result<VerifyingKey> {
 }
 
 /// Asks the manager, and compares its entries with the checkpoints here.
-async fn of_manager(remote: &Remote, copies: Option<&str>, mut keys: Vec<VerifyingKey>) -> anyhow::Result<Verdict> {
+async fn of_manager(
+    remote: &Remote,
+    copies: Option<&str>,
+    mut keys: Vec<VerifyingKey>,
+) -> anyhow::Result<AuditVerdict> {
     let request = remote.request_within(LONG_TIMEOUT, Method::GET, "/v1/audit/verify").await?;
     let proof: AuditProof = Reply::read(remote.start(request).await?).await?.done()?;
-    let Some(copies) = copies else { return Ok(Verdict { proof, compared: None, fault: None }) };
+    let Some(copies) = copies else { return Ok(AuditVerdict { proof, compared: None, fault: None }) };
     let who: WhoAmI = remote.get("/v1/whoami").await?;
     ensure!(
         who.scopes.is_empty(),
@@ -119,7 +135,7 @@ async fn of_manager(remote: &Remote, copies: Option<&str>, mut keys: Vec<Verifyi
     }
     let trail = match CheckpointTrail::read(copies, &CheckpointKeys::new(keys)) {
         Ok(trail) => trail,
-        Err(fault) => return Ok(Verdict { proof, compared: None, fault: Some(fault) }),
+        Err(fault) => return Ok(AuditVerdict { proof, compared: None, fault: Some(fault) }),
     };
     let (mut fault, mut entries, mut cursor) = (None, None, String::new());
     loop {
@@ -135,7 +151,7 @@ async fn of_manager(remote: &Remote, copies: Option<&str>, mut keys: Vec<Verifyi
         }
     }
     let cut = trail.check_end(entries.unwrap_or_default()).err();
-    Ok(Verdict { proof, compared: Some(trail.len()), fault: fault.or(cut) })
+    Ok(AuditVerdict { proof, compared: Some(trail.len()), fault: fault.or(cut) })
 }
 
 fn compare(trail: &CheckpointTrail, seq: i64, hash: Vec<u8>) -> anyhow::Result<Option<TrailFault>> {
@@ -144,7 +160,11 @@ fn compare(trail: &CheckpointTrail, seq: i64, hash: Vec<u8>) -> anyhow::Result<O
 }
 
 /// Reads a ledger without its manager.
-async fn of_ledger(offline: OfflineArgs, copies: Option<&str>, mut keys: Vec<VerifyingKey>) -> anyhow::Result<Verdict> {
+async fn of_ledger(
+    offline: OfflineArgs,
+    copies: Option<&str>,
+    mut keys: Vec<VerifyingKey>,
+) -> anyhow::Result<AuditVerdict> {
     let OfflineArgs { data_dir, database_url, config: file } = offline;
     let mut config = file.as_deref().map_or_else(|| Ok(Config::default()), Config::read)?;
     let has_dir = data_dir.is_some() || file.is_some();
@@ -179,10 +199,10 @@ async fn of_ledger(offline: OfflineArgs, copies: Option<&str>, mut keys: Vec<Ver
     db.close().await;
     let proof = proof.context("the ledger cannot be read")?;
     let cut = trail.as_ref().and_then(|trail| trail.check_end(entries).err());
-    Ok(Verdict { proof, compared: trail.map(|trail| trail.len()), fault: fault.or(cut) })
+    Ok(AuditVerdict { proof, compared: trail.map(|trail| trail.len()), fault: fault.or(cut) })
 }
 
-impl Verdict {
+impl AuditVerdict {
     /// Prints it, and returns the exit code.
     fn tell(&self, file: Option<&Path>, json: bool) -> ExitCode {
         let Self { proof, compared, fault } = self;

@@ -5,6 +5,7 @@ pub mod agent;
 pub mod alert;
 pub mod audit;
 pub mod backup;
+pub mod bundle;
 pub mod client;
 pub mod context;
 pub mod contexts;

@@ -20,9 +20,9 @@ pub const TYP: &str = "riposte-checkpoint+jwt";
 pub struct ChainHash(pub [u8; 32]);
 
 impl ChainHash {
-    /// The hash of a checkpoint.
-    pub fn of_token(token: &str) -> Self {
-        Self(Sha256::digest(token.as_bytes()).into())
+    /// The hash of a text, such as a checkpoint.
+    pub fn of_text(text: &str) -> Self {
+        Self(Sha256::digest(text.as_bytes()).into())
     }
 
     /// Parses 64 hexadecimal digits.
@@ -74,6 +74,13 @@ pub struct Checkpoint {
     pub seq: i64,
     /// The hash of that entry, and so of all before it.
     pub hash: ChainHash,
+    /// The entry after which `root` begins: the last one of the checkpoint before.
+    #[serde(default)]
+    pub from: i64,
+    /// The Merkle tree hash over the entries from there to `seq` (`domain/merkle.rs`): so one entry can be
+    /// proven without the others. Absent if they do not fit the chain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root: Option<ChainHash>,
     /// When it was issued, in seconds since the epoch.
     pub iat: i64,
     /// The hash of the checkpoint before it: so one of a new signing key vouches for those of the old.
@@ -159,7 +166,7 @@ impl<'k> CheckpointOpener<'k> {
     pub fn open(&mut self, token: &str) -> Result<Checkpoint, CheckpointError> {
         let unverified = Unverified::parse(token, TYP, false).map_err(|_| CheckpointError::Malformed)?;
         let kid = unverified.header.kid.clone().unwrap_or_default();
-        let is_vouched = self.vouched.remove(&ChainHash::of_token(token));
+        let is_vouched = self.vouched.remove(&ChainHash::of_text(token));
         let opened = match self.keys.find(&kid) {
             Some(key) => unverified.verify(key),
             None if is_vouched => unverified.peek(),
@@ -169,7 +176,7 @@ impl<'k> CheckpointOpener<'k> {
             JwsError::Signature => CheckpointError::Signature(kid),
             _ => CheckpointError::Malformed,
         })?;
-        if checkpoint.iss != MANAGER || checkpoint.seq < 1 {
+        if checkpoint.iss != MANAGER || !(0..checkpoint.seq).contains(&checkpoint.from) {
             return Err(CheckpointError::Malformed);
         }
         self.vouched.extend(checkpoint.prev);
@@ -191,16 +198,20 @@ mod tests {
             ledger: ChainHash([1; 32]),
             seq,
             hash: ChainHash([2; 32]),
+            from: 0,
+            root: Some(ChainHash([3; 32])),
             iat: 1_795_514_400,
-            prev: prev.map(ChainHash::of_token),
+            prev: prev.map(ChainHash::of_text),
         }
     }
 
     #[test]
     fn the_claims_are_the_documented_ones() {
         let text = serde_json::to_string(&checkpoint(7, None)).unwrap();
-        let (one, two) = ("01".repeat(32), "02".repeat(32));
-        let expected = format!(r#"{{"iss":"riposte","ledger":"{one}","seq":7,"hash":"{two}","iat":1795514400}}"#);
+        let (one, two, three) = ("01".repeat(32), "02".repeat(32), "03".repeat(32));
+        let expected = format!(
+            r#"{{"iss":"riposte","ledger":"{one}","seq":7,"hash":"{two}","from":0,"root":"{three}","iat":1795514400}}"#
+        );
         assert_eq!(text, expected);
         assert_eq!(serde_json::from_str::<Checkpoint>(&text).unwrap(), checkpoint(7, None));
         assert_eq!(ChainHash::parse(&"0g".repeat(32)), None);

@@ -155,7 +155,9 @@ mod tests {
 
     fn at(seq: i64, hash: u8, ledger: u8) -> String {
         let (ledger, hash) = (ChainHash([ledger; 32]), ChainHash([hash; 32]));
-        Checkpoint { iss: MANAGER.into(), ledger, seq, hash, iat: 60 * seq, prev: None }.sign(&key()).unwrap()
+        Checkpoint { iss: MANAGER.into(), ledger, seq, hash, from: 0, root: None, iat: 60 * seq, prev: None }
+            .sign(&key())
+            .unwrap()
     }
 
     fn read(text: &str) -> Result<CheckpointTrail, TrailFault> {

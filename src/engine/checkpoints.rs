@@ -11,12 +11,16 @@ use super::Engine;
 use super::checkpoint_copies::CheckpointCopies;
 use crate::config::CheckpointPlaces;
 use crate::domain::checkpoint::{ChainHash, Checkpoint, CheckpointOpener};
+use crate::domain::merkle;
 use crate::store::StoreError;
 use crate::store::ledger::audit::{self, LedgerTx};
-use crate::store::ledger::checkpoints;
+use crate::store::ledger::checkpoints::{self, Leaves};
 
 /// Least time between two checkpoints.
 const EVERY: Duration = Duration::from_mins(1);
+/// Entries that one checkpoint can prove one by one: after an upgrade the first one has the whole log
+/// before it.
+const MAX_LEAVES: i64 = 1_000_000;
 /// Name of the stage.
 const STAGE: &str = "checkpoint";
 
@@ -62,41 +66,53 @@ async fn compare(engine: &Engine, known: Known) -> Result<(), StoreError> {
     if checkpoints::hash(&engine.db, seq).await? == Some(hash) {
         return Ok(());
     }
-    let warning = format!(
-        "the audit log is not what it was: its entry {seq} was changed or deleted. Compare it with the checkpoints that were kept \
-         elsewhere: riposte audit verify --checkpoint FILE"
-    );
-    if engine.health.warn("audit log", Some(warning.clone())) {
-        tracing::error!("{warning}");
-    }
+    warn(engine, format!("the audit log is not what it was: its entry {seq} was changed or deleted"));
     Ok(())
 }
 
 /// Signs and stores where the log stands, if it has grown.
 async fn make(engine: &Engine) -> Result<Known, StoreError> {
-    let stored = checkpoints::last(&engine.db).await?.map_or(0, |last| last.seq);
-    // Without a lock first: most minutes of a quiet night have nothing new.
-    if audit::last_seq(&engine.db).await? <= stored {
-        return Ok(None);
-    }
-    let now = engine.clock.now();
-    let mut ledger = LedgerTx::begin(&engine.db).await?;
-    let (seq, hash) = ledger.head();
     let last = checkpoints::last(&engine.db).await?;
+    let stored = last.as_ref().map_or(0, |last| last.seq);
+    // Without a lock: what is in the log stays as it is, and a quiet night has nothing new.
+    let head = audit::head(&engine.db).await?.filter(|(seq, _)| *seq > stored);
+    let Some((seq, hash)) = head.map(|(seq, hash)| (seq, ChainHash(hash))) else { return Ok(None) };
+    let from = stored.max(seq - MAX_LEAVES);
+    let Leaves { leaves, chain } = checkpoints::leaves(&engine.db, from, seq).await?;
+    if chain != Some(hash) {
+        warn(
+            engine,
+            format!("entries {} to {seq} of the audit log do not fit its head: they were changed or deleted", from + 1),
+        );
+    }
     let first = checkpoints::hash(&engine.db, 1).await?;
     let first = first.ok_or_else(|| StoreError::Corrupt("the audit log has no first entry".into()))?;
+    let now = engine.clock.now();
     let checkpoint = Checkpoint {
         iss: MANAGER.into(),
         ledger: first,
         seq,
-        hash: ChainHash(hash),
+        hash,
+        from,
+        root: (chain == Some(hash)).then(|| ChainHash(merkle::root(&leaves))),
         iat: now.as_secs(),
-        prev: last.map(|last| ChainHash::of_token(&last.token)),
+        prev: last.map(|last| ChainHash::of_text(&last.token)),
     };
     let token = engine.signer.sign_checkpoint(&checkpoint)?;
+    let mut ledger = LedgerTx::begin(&engine.db).await?;
     checkpoints::add(&mut ledger, seq, &token, now).await?;
     ledger.commit().await?;
-    Ok(Some((seq, ChainHash(hash))))
+    Ok(Some((seq, hash)))
+}
+
+/// Says that the log was changed, once in the log and until a restart in `/readyz?verbose`.
+fn warn(engine: &Engine, what: String) {
+    let warning = format!(
+        "{what}. Compare the log with the checkpoints that were kept elsewhere: riposte audit verify --checkpoint FILE"
+    );
+    if engine.health.warn("audit log", Some(warning.clone())) {
+        tracing::error!("{warning}");
+    }
 }
 
 /// What the last checkpoint in the file says, so that a log that was changed while no manager ran is noticed.

@@ -2,8 +2,11 @@
 
 use riposte_protocol::command::{Command, ManagerKey};
 use riposte_protocol::key::SigningKey;
+use riposte_protocol::time::Timestamp;
+use uuid::Uuid;
 
 use crate::domain::checkpoint::{Checkpoint, CheckpointKeys};
+use crate::domain::incident_seal::IncidentSeal;
 use crate::store::database::{Result, StoreError};
 
 /// The manager's signing keys: the first one signs, agents pin all.
@@ -43,6 +46,16 @@ impl Signer {
         let signed = self.keys.first().and_then(|(_, key)| checkpoint.sign(key).ok());
         signed
             .ok_or_else(|| StoreError::Corrupt(format!("the checkpoint of entry {} cannot be signed", checkpoint.seq)))
+    }
+
+    /// Seals the contents of an incident bundle with the first key.
+    ///
+    /// # Errors
+    /// As [`Signer::sign_checkpoint`].
+    pub fn seal(&self, response: Uuid, contents: &str, now: Timestamp) -> Result<String> {
+        let seal = IncidentSeal::of(response, contents, now);
+        let signed = self.keys.first().and_then(|(_, key)| seal.sign(key).ok());
+        signed.ok_or_else(|| StoreError::Corrupt(format!("the bundle of {response} cannot be sealed")))
     }
 
     /// Fingerprint of the key that signs.

@@ -10,6 +10,7 @@ use super::access_tokens::AccessTokens;
 use super::announcements::Announcements;
 use super::clocks::Clocks;
 use super::conditions::Conditions;
+use super::denials::DenialLog;
 use super::failed_logins::FailedLoginLog;
 use super::health::Health;
 use super::hub::Hub;
@@ -84,6 +85,7 @@ impl Engine {
             providers,
             lockouts: Lockouts::default(),
             failed_logins: FailedLoginLog::default(),
+            denials: DenialLog::default(),
             key_uses: KeyUses::default(),
             signer,
             undo: UndoTimer::default(),

@@ -16,6 +16,7 @@ use super::access_tokens::AccessTokens;
 use super::announcements::Announcements;
 use super::clocks::Clocks;
 use super::conditions::Conditions;
+use super::denials::DenialLog;
 use super::failed_logins::FailedLoginLog;
 use super::health::Health;
 use super::hub::Hub;
@@ -104,6 +105,8 @@ pub struct Engine {
     pub lockouts: Lockouts,
     /// Failed logins that are not in the audit log yet.
     pub failed_logins: FailedLoginLog,
+    /// Denied requests that are not in the audit log yet.
+    pub denials: DenialLog,
     /// Last uses of API keys.
     pub key_uses: KeyUses,
     /// The manager's signing keys.

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::columns::Millis;
+use crate::domain::audit::EntryRef;
+use crate::domain::checkpoint::CheckpointKeys;
 
 /// An entry of the audit log.
 #[derive(Clone, Debug, sqlx::FromRow, Serialize, Deserialize, utoipa::ToSchema)]
@@ -19,12 +21,20 @@ pub struct AuditRow {
     pub noun: String,
     /// Id of the object.
     pub noun_id: String,
-    /// Reason or further detail.
+    /// Reason or further detail; for changes of who or what has power, with the address of the request.
     pub detail: String,
     /// Hash over the previous entry's hash and this entry, in hexadecimal.
     #[serde(with = "hex")]
     #[schema(value_type = String)]
     pub hash: Vec<u8>,
+}
+
+impl AuditRow {
+    /// What its hash covers.
+    pub fn entry(&self) -> EntryRef<'_> {
+        let Self { at, actor, verb, noun, noun_id, detail, .. } = self;
+        EntryRef { at: (*at).into(), actor, verb, noun, noun_id, detail }
+    }
 }
 
 /// What a check of the whole chain found.
@@ -61,6 +71,13 @@ pub struct CheckpointKey {
     pub kid: String,
     /// Ed25519, in base64url.
     pub public_key: String,
+}
+
+impl CheckpointKey {
+    /// All of these keys.
+    pub fn all(keys: &CheckpointKeys) -> Vec<Self> {
+        keys.all().iter().map(|key| Self { kid: key.kid(), public_key: key.text() }).collect()
+    }
 }
 
 /// Bytes as hexadecimal digits.

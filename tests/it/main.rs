@@ -13,6 +13,7 @@ mod audit;
 mod auth;
 mod backtest;
 mod bounds;
+mod bundles;
 mod by_hand;
 mod checkpoints;
 mod commands;

@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError};
 
 use super::audit_head::CachedAuditHead;
 use super::story::{About, Ended, Story};
-use crate::domain::audit::{AuditEntry, EntryRef, GENESIS, hash};
+use crate::domain::audit::{AuditEntry, GENESIS, hash};
 use crate::domain::outcome::ResponseOutcome;
 use crate::store::configured::caches::Cache;
 use crate::store::database::{Bind, Db, Result, StoreError, Tx, binds, statements};
@@ -80,11 +80,6 @@ impl LedgerTx {
         Ok(Self { tx, seq: head.seq, hash, entries, story, stale, ended, counter, kept })
     }
 
-    /// The head of the chain: position and hash of the last entry before this transaction's own.
-    pub const fn head(&self) -> (i64, [u8; 32]) {
-        (self.seq, self.hash)
-    }
-
     /// Adds an entry.
     pub fn record(&mut self, entry: AuditEntry) {
         self.record_about(entry, About::default());
@@ -101,7 +96,12 @@ impl LedgerTx {
     }
 
     /// Adds an entry, and says in the log what it is about.
-    pub(super) fn record_about(&mut self, entry: AuditEntry, about: About) {
+    pub(super) fn record_about(&mut self, mut entry: AuditEntry, about: About) {
+        if let Some(address) = entry.actor.address() {
+            let detail = std::mem::take(&mut entry.detail);
+            entry.detail =
+                if detail.is_empty() { format!("from {address}") } else { format!("{detail} (from {address})") };
+        }
         self.story.add(&entry, about);
         self.entries.push(entry);
     }
@@ -172,9 +172,16 @@ pub async fn list(db: &Db, filter: AuditFilter, before: Option<i64>, limit: i64)
     db.all(PAGE, binds![before.unwrap_or(i64::MAX), filter.noun, filter.noun_id, limit]).await
 }
 
-/// Number of the last entry, as the head says.
-pub async fn last_seq(db: &Db) -> Result<i64> {
-    Ok(db.optional::<HeadRow>(HEAD, vec![]).await?.map_or(0, |head| head.seq))
+/// Position and hash of the last entry, as the stored head says; `None` before the first.
+pub async fn head(db: &Db) -> Result<Option<(i64, [u8; 32])>> {
+    let Some(head) = db.optional::<HeadRow>(HEAD, vec![]).await?.filter(|head| head.seq > 0) else { return Ok(None) };
+    let hash = head.hash.try_into().map_err(|_| StoreError::Corrupt("the audit head's hash".into()))?;
+    Ok(Some((head.seq, hash)))
+}
+
+/// The entries after `seq`, oldest first.
+pub async fn after(db: &Db, seq: i64, limit: i64) -> Result<Vec<AuditRow>> {
+    db.all(FORWARD, binds![seq, limit]).await
 }
 
 /// Recomputes the chain from its beginning to its head, in bounded memory.
@@ -191,16 +198,8 @@ pub async fn walk(db: &Db, mut each: impl FnMut(i64, [u8; 32])) -> Result<AuditP
     loop {
         let rows: Vec<AuditRow> = db.all(FORWARD, binds![seq, PAGE_ROWS]).await?;
         for row in &rows {
-            let entry = EntryRef {
-                at: row.at.into(),
-                actor: &row.actor,
-                verb: &row.verb,
-                noun: &row.noun,
-                noun_id: &row.noun_id,
-                detail: &row.detail,
-            };
             seq += 1;
-            previous = hash(&previous, seq, &entry);
+            previous = hash(&previous, seq, &row.entry());
             if row.seq != seq || row.hash != previous {
                 return broken(seq);
             }

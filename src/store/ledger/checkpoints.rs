@@ -3,11 +3,12 @@
 
 use std::fmt::Display;
 
-use riposte_protocol::key::VerifyingKey;
 use riposte_protocol::time::Timestamp;
 
 use super::audit::{self, LedgerTx};
+use crate::domain::audit::{GENESIS, hash as audit_hash, leaf};
 use crate::domain::checkpoint::{ChainHash, Checkpoint, CheckpointKeys, CheckpointOpener};
+use crate::domain::merkle::TreeHash;
 use crate::store::database::{Db, Result, StoreError, binds, statements};
 use crate::views::audit::{AuditProof, CheckpointKey};
 
@@ -74,10 +75,42 @@ fn of_bytes(bytes: Vec<u8>) -> Result<ChainHash> {
     bytes.try_into().map(ChainHash).map_err(|_| StoreError::Corrupt("a hash of the audit log".into()))
 }
 
-/// Stores the checkpoint of this transaction's head.
+/// Stores a checkpoint, unless there is one of that entry or a later one.
 pub async fn add(ledger: &mut LedgerTx, seq: i64, token: &str, now: Timestamp) -> Result<()> {
-    ledger.tx.execute(ADD, binds![seq, now, token]).await?;
+    let last: Option<StoredCheckpoint> = ledger.tx.optional(LAST, vec![]).await?;
+    if last.is_none_or(|last| last.seq < seq) {
+        ledger.tx.execute(ADD, binds![seq, now, token]).await?;
+    }
     Ok(())
+}
+
+/// A part of the audit log, as the leaves of a tree.
+#[derive(Debug)]
+pub struct Leaves {
+    /// The hash of each entry by itself.
+    pub leaves: Vec<TreeHash>,
+    /// The hash of the chain at the last one; `None` if an entry is missing or does not fit the chain.
+    pub chain: Option<ChainHash>,
+}
+
+/// The entries after `from`, up to `to`.
+pub async fn leaves(db: &Db, from: i64, to: i64) -> Result<Leaves> {
+    const PAGE_ROWS: i64 = 1000;
+    let mut chain = if from == 0 { Some(ChainHash(GENESIS)) } else { hash(db, from).await? };
+    let (mut leaves, mut seq) = (Vec::new(), from);
+    while seq < to {
+        let rows = audit::after(db, seq, PAGE_ROWS.min(to - seq)).await?;
+        if rows.is_empty() {
+            return Ok(Leaves { leaves, chain: None });
+        }
+        for row in rows {
+            seq += 1;
+            leaves.push(leaf(seq, &row.entry()));
+            chain = chain.map(|before| ChainHash(audit_hash(&before.0, seq, &row.entry())));
+            chain = chain.filter(|chain| row.seq == seq && row.hash == chain.0);
+        }
+    }
+    Ok(Leaves { leaves, chain })
 }
 
 /// Recomputes the hash chain, and compares it with the stored checkpoints. Passes on each entry of the
@@ -85,8 +118,7 @@ pub async fn add(ledger: &mut LedgerTx, seq: i64, token: &str, now: Timestamp) -
 pub async fn prove(db: &Db, keys: &CheckpointKeys, each: impl FnMut(i64, [u8; 32])) -> Result<AuditProof> {
     const PAGE_ROWS: i64 = 1000;
     let mut proof = audit::walk(db, each).await?;
-    let name = |key: &VerifyingKey| CheckpointKey { kid: key.kid(), public_key: key.text() };
-    proof.keys = keys.all().iter().map(name).collect();
+    proof.keys = CheckpointKey::all(keys);
     let (mut opener, mut before) = (CheckpointOpener::new(keys), i64::MAX);
     let ledger = hash(db, 1).await?;
     while proof.intact {
