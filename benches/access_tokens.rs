@@ -21,13 +21,13 @@ fn main() -> anyhow::Result<()> {
     begin("access_tokens")?;
     let rounds: usize = knob("ROUNDS", 15)?;
     let (root, now) = (SigningKey::from_seed(&[7; 32])?, Timestamp::from_millis(1_795_514_400_000));
-    let issuer = AccessTokens::new(root.clone(), now)?;
+    let issuer = AccessTokens::new(root.clone(), None, now)?;
     let until = now.plus(Duration::from_hours(1));
     let issue = |_| issuer.issue("alice", "read respond", Uuid::from_u128(7), until, now).map(|(token, _)| token);
     let tokens: Vec<String> = (0..SESSIONS).map(issue).collect::<Result<_, _>>()?;
     let (mut first, mut again) = (Samples::default(), Samples::default());
     for _ in 0..rounds {
-        let checker = AccessTokens::new(root.clone(), now)?;
+        let checker = AccessTokens::new(root.clone(), None, now)?;
         for samples in [&mut first, &mut again] {
             let begun = Instant::now();
             for token in &tokens {

@@ -268,6 +268,9 @@ impl Bench {
             stream_url: "ws://127.0.0.1:1/".into(),
             poll_url: "http://127.0.0.1:1/".into(),
             insecure_http: false,
+            key_number: 0,
+            recovery_key: None,
+            revocations: 0,
         };
         identity::save(dir, &enrolment, &Trust::default())?;
         let journal = Journal::open(&dir.join("journal"))?;

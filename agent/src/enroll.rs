@@ -171,6 +171,10 @@ pub async fn enroll(
         stream_url: answer.stream_url,
         poll_url: answer.poll_url,
         insecure_http: options.insecure_http && !manager_url::is_protected(manager),
+        key_number: answer.key_number,
+        // It comes by a statement that a pinned key signed.
+        recovery_key: None,
+        revocations: 0,
     };
     enrolment.check_transport(options.insecure_http)?;
     Journal::begin(&state_dir.join("journal"))?;

@@ -12,6 +12,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use riposte_protocol::command::ManagerKey;
 use riposte_protocol::jws::JwsError;
 use riposte_protocol::key::{KeyError, SigningKey, VerifyingKey};
+use riposte_protocol::key_statement::{KeyStatement, KeyTrust, StatementError};
 use riposte_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -43,6 +44,21 @@ pub struct Enrolment {
     /// agents, which did not ask.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub insecure_http: bool,
+    /// Number of the last statement about the manager's keys that was accepted; `manager_keys` are
+    /// the keys that it names. 0: none was.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub key_number: u64,
+    /// The manager's recovery key, which revokes the others: 32 raw bytes in base64url.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovery_key: Option<String>,
+    /// How many revocations were accepted.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub revocations: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's own signature")]
+fn is_none(number: &u64) -> bool {
+    *number == 0
 }
 
 impl Enrolment {
@@ -76,6 +92,7 @@ pub struct Identity {
     key: SigningKey,
     pinned: Vec<(String, VerifyingKey)>,
     trust: Trust,
+    state_dir: PathBuf,
 }
 
 /// Why the identity cannot be used.
@@ -128,7 +145,7 @@ impl Identity {
             check_secret(&client_path(state_dir))?;
         }
         let trust = Trust { ca: read(&ca_path(state_dir))?, client };
-        Ok(Self { enrolment, key, pinned, trust })
+        Ok(Self { enrolment, key, pinned, trust, state_dir: state_dir.to_owned() })
     }
 
     /// The agent's id.
@@ -139,6 +156,34 @@ impl Identity {
     /// The manager's keys by id.
     pub fn pinned(&self) -> &[(String, VerifyingKey)] {
         &self.pinned
+    }
+
+    /// Takes in a statement about the manager's keys: stores the keys that it names durably, and
+    /// trusts them and no others from then on. Returns whether they are news.
+    ///
+    /// # Errors
+    /// If the statement is not to be believed, or cannot be stored. Then nothing has changed.
+    pub fn learn(&mut self, statement: &str) -> Result<bool, LearnError> {
+        let recovery = self.enrolment.recovery_key.as_deref().map(VerifyingKey::parse).transpose();
+        let trust = KeyTrust {
+            keys: &self.pinned,
+            number: self.enrolment.key_number,
+            recovery: recovery.map_err(PinError::from)?,
+            revocations: self.enrolment.revocations,
+        };
+        let statement = KeyStatement::open(statement, &trust)?;
+        if statement.number == trust.number {
+            return Ok(false);
+        }
+        let pinned = pin(&statement.keys)?;
+        let mut enrolment = self.enrolment.clone();
+        // The first one stays: a thief of a signing key could name another.
+        enrolment.recovery_key = enrolment.recovery_key.or(statement.recovery);
+        enrolment.revocations = statement.revocation.unwrap_or(enrolment.revocations);
+        (enrolment.manager_keys, enrolment.key_number) = (statement.keys, statement.number);
+        write_enrolment(&self.state_dir, &enrolment)?;
+        (self.enrolment, self.pinned) = (enrolment, pinned);
+        Ok(true)
     }
 
     /// What its connections trust, and what they show.
@@ -156,6 +201,20 @@ impl Identity {
         let token = riposte_protocol::identity::issue(&self.key, self.agent_id(), jti, now, lifetime)?;
         Ok(format!("Bearer {token}"))
     }
+}
+
+/// Why a statement about the manager's keys is not taken in.
+#[derive(Debug, thiserror::Error)]
+pub enum LearnError {
+    /// It is not to be believed.
+    #[error(transparent)]
+    Statement(#[from] StatementError),
+    /// A key cannot be pinned.
+    #[error(transparent)]
+    Pin(#[from] PinError),
+    /// It cannot be stored.
+    #[error("the manager's new keys cannot be stored")]
+    Store(#[from] IdentityError),
 }
 
 /// Why a manager's keys cannot be pinned.
@@ -207,6 +266,10 @@ pub fn save(state_dir: &Path, enrolment: &Enrolment, trust: &Trust) -> Result<()
             durable::replace(&path, pem).map_err(|source| IdentityError::File { path, source })?;
         }
     }
+    write_enrolment(state_dir, enrolment)
+}
+
+fn write_enrolment(state_dir: &Path, enrolment: &Enrolment) -> Result<(), IdentityError> {
     let path = enrolment_path(state_dir);
     let text = serde_json::to_vec_pretty(enrolment).map_err(io::Error::from);
     text.and_then(|text| durable::replace(&path, &text)).map_err(|source| IdentityError::File { path, source })
@@ -292,6 +355,9 @@ mod tests {
             stream_url: "ws://localhost/".into(),
             poll_url: "http://localhost/".into(),
             insecure_http: false,
+            key_number: 0,
+            recovery_key: None,
+            revocations: 0,
         };
         create_key(directory.path()).unwrap();
         let trust = Trust { ca: Some(b"a certificate".into()), client: Some(b"a certificate and its key".into()) };
@@ -329,6 +395,64 @@ mod tests {
                 assert!(said.contains("chown ") && said.contains("12345"), "{said}");
             }
         }
+    }
+
+    #[test]
+    fn a_new_key_is_on_disk_before_it_is_trusted_and_a_statement_is_believed_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let signer = |seed: u8| SigningKey::from_seed(&[seed; 32]).unwrap();
+        let key = |seed: u8| ManagerKey { kid: format!("k{seed}"), public_key: signer(seed).verifying_key().text() };
+        let statement = |number, keys: &[u8], by: u8| {
+            let keys = keys.iter().map(|seed| key(*seed)).collect();
+            let statement = KeyStatement {
+                iss: riposte_protocol::MANAGER.into(),
+                number,
+                keys,
+                iat: 0,
+                recovery: None,
+                revocation: None,
+            };
+            statement.sign(&signer(by), &format!("k{by}")).unwrap()
+        };
+        let enrolment = Enrolment {
+            agent_id: Uuid::from_u128(1),
+            name: "web-1".into(),
+            manager: "http://localhost".into(),
+            manager_keys: vec![key(1)],
+            stream_url: "ws://localhost/".into(),
+            poll_url: "http://localhost/".into(),
+            insecure_http: false,
+            key_number: 0,
+            recovery_key: None,
+            revocations: 0,
+        };
+        create_key(directory.path()).unwrap();
+        save(directory.path(), &enrolment, &Trust::default()).unwrap();
+        let mut identity = Identity::load(directory.path()).unwrap();
+        let kids = |identity: &Identity| identity.pinned().iter().map(|(kid, _)| kid.clone()).collect::<Vec<_>>();
+
+        let both = statement(1, &[1, 2], 1);
+        identity.learn(&statement(1, &[2], 2)).unwrap_err();
+        assert!(identity.learn(&both).unwrap());
+        assert_eq!(kids(&identity), ["k1", "k2"]);
+        assert_eq!(kids(&Identity::load(directory.path()).unwrap()), ["k1", "k2"], "after a crash");
+        assert!(!identity.learn(&both).unwrap(), "it is known");
+        // The file cannot be replaced: nothing changes.
+        let in_the_way = directory.path().join("agent.new");
+        std::fs::create_dir(&in_the_way).unwrap();
+        assert!(matches!(identity.learn(&statement(2, &[2], 2)), Err(LearnError::Store(_))));
+        assert_eq!((kids(&identity), identity.enrolment.key_number), (vec!["k1".into(), "k2".into()], 1));
+        std::fs::remove_dir(&in_the_way).unwrap();
+        assert!(identity.learn(&statement(2, &[2], 2)).unwrap());
+        // The old key signs nothing any more, and what it signed before is not believed again.
+        for (old, why) in
+            [(both, "unknown key"), (statement(3, &[1], 1), "unknown key"), (statement(1, &[1], 2), "older")]
+        {
+            let refused = identity.learn(&old).unwrap_err().to_string();
+            assert!(refused.contains(why), "{refused}");
+        }
+        let loaded = Identity::load(directory.path()).unwrap();
+        assert_eq!((kids(&loaded), loaded.enrolment.key_number), (vec!["k2".to_owned()], 2));
     }
 
     #[test]

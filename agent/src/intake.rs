@@ -11,8 +11,9 @@ mod receive;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use riposte_protocol::command::{Command, Op, Refusal, TYP};
+use riposte_protocol::command::{Command, Op, TYP};
 use riposte_protocol::jws::Unverified;
+use riposte_protocol::key_statement::{self, MAX_STATEMENTS};
 use riposte_protocol::message::RejectedOrders;
 use tokio::time::Instant;
 
@@ -20,7 +21,7 @@ pub use self::receive::{DATED_AHEAD, Receipts};
 
 use self::receive::{receive, receive_unwritten};
 use crate::agent::Agent;
-use crate::identity::Identity;
+use crate::identity::{Identity, LearnError};
 use crate::journal::JournalState;
 
 /// Shortest time between two log lines about orders that were not verified: an attacker can send
@@ -81,6 +82,36 @@ impl Intake {
         receipts
     }
 
+    /// Takes in statements about the manager's keys, in their order. What is not believed is reported
+    /// as orders that were not verified are. Returns whether there is an answer for the manager: the
+    /// number of the last statement that is durable.
+    pub fn learn(&mut self, identity: &mut Identity, statements: &[String]) -> bool {
+        let mut is_known = false;
+        for statement in statements.iter().take(MAX_STATEMENTS) {
+            match identity.learn(statement) {
+                Ok(is_news) => {
+                    is_known = true;
+                    if is_news {
+                        let kids = identity.pinned().iter().map(|(kid, _)| kid.as_str()).collect::<Vec<_>>().join(", ");
+                        let number = identity.enrolment.key_number;
+                        tracing::info!(number, "the manager's keys have changed: orders of {kids} are obeyed");
+                    }
+                }
+                Err(LearnError::Statement(error)) => {
+                    let kid = Unverified::parse(statement, key_statement::TYP, false).ok();
+                    self.reject(error.word(), 1, kid.and_then(|token| token.header.kid));
+                    self.report_forged(&error);
+                }
+                Err(error) => {
+                    let reason = crate::telemetry::chain(&error);
+                    tracing::error!(reason, "the manager's keys have changed, and this agent keeps the old ones");
+                    break;
+                }
+            }
+        }
+        is_known
+    }
+
     fn reject(&mut self, reason: &'static str, count: u32, kid: Option<String>) {
         let (total, last) = self.rejected.entry(reason).or_default();
         *total = total.saturating_add(count);
@@ -98,7 +129,7 @@ impl Intake {
         rejected.map(|(reason, (count, kid))| RejectedOrders { reason: reason.to_owned(), count, kid }).collect()
     }
 
-    fn report_forged(&mut self, refusal: &Refusal) {
+    fn report_forged(&mut self, refusal: &dyn std::error::Error) {
         self.forged += 1;
         if self.logged_at.is_none_or(|at| at.elapsed() >= FORGED_LOG_EVERY) {
             tracing::warn!(%refusal, count = self.forged, "an invalid order was ignored");

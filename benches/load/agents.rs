@@ -102,7 +102,7 @@ impl Agent {
     /// Returns a token that is valid now.
     pub(crate) fn token(&self) -> anyhow::Result<String> {
         let now = Clock::system().now();
-        Ok(identity::issue(&self.key, self.id, Uuid::nil(), now, identity::MAX_LIFETIME)?)
+        Ok(identity::issue(&self.key, self.id, Uuid::now_v7(), now, identity::MAX_LIFETIME)?)
     }
 
     /// Opens the agent's stream and sends its hello; returns when the server has answered.
@@ -120,7 +120,7 @@ impl Agent {
         let (socket, _) = tokio_tungstenite::client_async_with_config(request, tcp, Some(config)).await?;
         let mut stream = Stream(socket);
         let effects = self.held.clone();
-        stream.say(&FromAgent::Hello { cursor: 0, capabilities: Vec::new(), effects, run: None }).await?;
+        stream.say(&FromAgent::Hello { cursor: 0, capabilities: Vec::new(), effects, run: None, keys: None }).await?;
         match stream.hear().await? {
             ToAgent::Settings { .. } => Ok(stream),
             other => bail!("the first message was {other:?}"),

@@ -62,6 +62,11 @@ impl SigningKey {
         Self::from_seed(&seed)
     }
 
+    /// The seed, for its owner to store.
+    pub const fn seed(&self) -> &[u8; 32] {
+        &self.seed
+    }
+
     /// The public key.
     pub const fn verifying_key(&self) -> VerifyingKey {
         self.public

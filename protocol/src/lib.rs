@@ -15,6 +15,7 @@ pub mod enrolment;
 pub mod identity;
 pub mod jws;
 pub mod key;
+pub mod key_statement;
 pub mod message;
 pub mod target;
 pub mod time;

@@ -173,9 +173,12 @@ pub async fn enroll(
         let answer = ApiError::unauthenticated(refusal);
         return Err(state.auth_failures.count_from(engine, peer, "/v1/agents/enroll", answer));
     };
+    let (manager_keys, key_number) = engine.signer.enrolment();
+    engine.confirm_enrolment(id, key_number);
     let answer = EnrollResponse {
         agent_id: id,
-        manager_keys: engine.signer.pinned(),
+        manager_keys,
+        key_number,
         // http becomes ws, https becomes wss.
         stream_url: format!("{}/v1/agent/stream", base.replacen("http", "ws", 1)),
         poll_url: format!("{base}/v1/agent/poll"),
@@ -275,7 +278,7 @@ pub async fn create_token(
     let asked = AskedToken { labels, uses, lifetime: expires_in.duration() };
     let MadeToken { id, token, expires_at } = state.engine.create_token(asked, once, &caller.principal).await?;
     let authority = state.tls.as_ref().and_then(|tls| tls.private_authority());
-    let signing_key = state.engine.signer.fingerprint();
+    let signing_key = Some(state.engine.signer.fingerprint());
     let token = token.map(|token| EnrolmentToken { token: &token, signing_key, authority }.to_string());
     Ok((StatusCode::CREATED, axum::Json(CreatedToken { id, token, expires_at })))
 }

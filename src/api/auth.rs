@@ -176,7 +176,8 @@ pub async fn remove_totp(
 /// Returns the public keys of access tokens
 ///
 /// The previous, the current and the next key, so that a program that keeps the set for days knows
-/// each key before it signs.
+/// each key before it signs. During a rotation of the signing key, those of the new one too, and
+/// after it those of the old one.
 #[utoipa::path(get, path = "/.well-known/jwks.json", tag = "auth", security(()),
     responses((status = 200, body = KeySet)))]
 pub async fn key_set(State(state): State<AppState>) -> axum::Json<KeySet> {
@@ -189,5 +190,7 @@ pub async fn key_set(State(state): State<AppState>) -> axum::Json<KeySet> {
         alg: "EdDSA".to_owned(),
         usage: "sig".to_owned(),
     };
-    axum::Json(KeySet { keys: keys.all().iter().map(jwk).collect() })
+    let others = state.engine.access_tokens.other_keys();
+    let all = keys.all().iter().chain(others.iter().flat_map(|keys| keys.all()));
+    axum::Json(KeySet { keys: all.map(jwk).collect() })
 }

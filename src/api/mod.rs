@@ -32,6 +32,7 @@ pub mod protected;
 pub mod responses;
 mod routes;
 mod service;
+pub mod signing_key;
 pub mod state;
 pub mod stream;
 pub mod users;

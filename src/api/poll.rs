@@ -30,7 +30,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
 ///
 /// Stores acknowledgements and results, then waits up to `wait_seconds` for commands.
 #[utoipa::path(post, path = "/v1/agent/poll", tag = "agent protocol", security(("agent_token" = [])),
-    request_body = PollRequest, responses((status = 200, body = PollResponse)))]
+    request_body = PollRequest, responses((status = 200, body = PollResponse), (status = 409)))]
 pub async fn exchange(
     agent: AgentCaller,
     State(state): State<AppState>,
@@ -41,7 +41,7 @@ pub async fn exchange(
     let poll = state.engine.hub.poll(agent.id, state.engine.clock.now());
     let body = Json::<PollRequest>::from_request(request, &state).await?;
     drop(slot);
-    let PollRequest { cursor, acks, results, rejected, effects, capabilities, run, clock, wait_seconds, max } =
+    let PollRequest { cursor, acks, results, rejected, effects, capabilities, run, clock, keys, wait_seconds, max } =
         body.value;
     Box::pin(exchange::recognise(&state, agent.id, run)).await?;
     if let Some(host) = clock {
@@ -55,28 +55,29 @@ pub async fn exchange(
     if let Some(effects) = effects {
         Box::pin(exchange::converge(&state, agent.id, cursor, run, effects)).await?;
     }
-    let mut conversation = Conversation::new(Arc::clone(&state.engine), agent.id, cursor);
+    let mut conversation = Conversation::new(Arc::clone(&state.engine), agent.id, cursor, keys);
     let wait = Duration::from_secs(u64::from(wait_seconds.min(MAX_WAIT_SECS)));
     // Acknowledge results at once: the agent may then delete them.
     let wait = if result_acks.is_empty() { wait } else { Duration::ZERO };
     let until = state.engine.clock.now().plus(wait);
     let mut nudges = state.engine.hub.nudges_of(agent.id);
-    let commands = loop {
+    let (commands, key_statements) = loop {
         // Before the store is read, so that a commit in between still wakes this poll.
         nudges.borrow_and_update();
         if state.engine.fleet.load().get(agent.id).is_none() {
             return Err(ApiError::forbidden("this agent was revoked"));
         }
+        let statements = conversation.key_statements();
         let commands = Box::pin(conversation.next(max)).await?;
-        if !commands.is_empty() || state.engine.clock.now() >= until {
-            break commands;
+        if !commands.is_empty() || !statements.is_empty() || state.engine.clock.now() >= until {
+            break (commands, statements);
         }
         tokio::select! {
             _ = nudges.changed() => {}
-            () = state.engine.clock.sleep_until(until) => break Vec::new(),
-            () = state.engine.tasks.stopping().cancelled() => break Vec::new(),
+            () = state.engine.clock.sleep_until(until) => break (Vec::new(), Vec::new()),
+            () = state.engine.tasks.stopping().cancelled() => break (Vec::new(), Vec::new()),
         }
     };
     poll.answered(state.engine.clock.now());
-    Ok(axum::Json(PollResponse { commands, result_acks, settings: exchange::settings(&state) }))
+    Ok(axum::Json(PollResponse { commands, result_acks, settings: exchange::settings(&state), key_statements }))
 }

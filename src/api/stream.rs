@@ -55,7 +55,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
 ///
 /// WebSocket, subprotocol `riposte.v1`; frames are JSON text, see `docs/agent-protocol.md`.
 #[utoipa::path(get, path = "/v1/agent/stream", tag = "agent protocol", security(("agent_token" = [])),
-    responses((status = 101, description = "Switching to WebSocket"), (status = 400)))]
+    responses((status = 101, description = "Switching to WebSocket"), (status = 400), (status = 409)))]
 pub async fn open(
     agent: AgentCaller,
     State(state): State<AppState>,
@@ -153,8 +153,8 @@ impl Line {
 async fn talk(state: &AppState, caller: AgentCaller, line: &mut Line) -> End {
     let AgentCaller { id: agent, version } = caller;
     let hello = match tokio::time::timeout(HELLO_TIMEOUT, line.hear()).await {
-        Ok(Ok(FromAgent::Hello { cursor, capabilities, effects, run })) => {
-            Hello { cursor, said: Announcement { version, capabilities: Some(capabilities) }, effects, run }
+        Ok(Ok(FromAgent::Hello { cursor, capabilities, effects, run, keys })) => {
+            Hello { cursor, said: Announcement { version, capabilities: Some(capabilities) }, effects, run, keys }
         }
         Ok(Ok(_)) => return End::Close(1002, "the first message is hello"),
         Ok(Err(end)) => return end,
@@ -178,6 +178,7 @@ struct Hello {
     said: Announcement,
     effects: Option<Vec<HeldEffect>>,
     run: Option<Uuid>,
+    keys: Option<u64>,
 }
 
 async fn take_over(state: &AppState, agent: Uuid, line: &mut Line, handle: &mut StreamHandle, hello: Hello) -> End {
@@ -187,17 +188,19 @@ async fn take_over(state: &AppState, agent: Uuid, line: &mut Line, handle: &mut 
     if state.engine.fleet.load().get(agent).is_none() {
         return End::Close(1008, "this agent was revoked");
     }
-    let cursor = hello.cursor;
+    let (cursor, keys) = (hello.cursor, hello.keys);
     // Boxed, to keep ten thousand idle streams small.
     if let Err(error) = Box::pin(take_in_hello(state, agent, hello)).await {
         return refused(&error);
     }
     tracing::info!(%agent, cursor, "agent {agent} streams");
-    converse(state, agent, line, handle, cursor).await
+    let conversation = Conversation::new(Arc::clone(&state.engine), agent, cursor, keys);
+    conversation.begin();
+    converse(state, agent, line, handle, conversation).await
 }
 
 async fn take_in_hello(state: &AppState, agent: Uuid, hello: Hello) -> ApiResult<()> {
-    let Hello { cursor, said, effects, run } = hello;
+    let Hello { cursor, said, effects, run, .. } = hello;
     exchange::recognise(state, agent, run).await?;
     exchange::announce(state, agent, said).await?;
     match effects {
@@ -206,12 +209,17 @@ async fn take_in_hello(state: &AppState, agent: Uuid, hello: Hello) -> ApiResult
     }
 }
 
-async fn converse(state: &AppState, agent: Uuid, line: &mut Line, handle: &mut StreamHandle, cursor: u64) -> End {
+async fn converse(
+    state: &AppState,
+    agent: Uuid,
+    line: &mut Line,
+    handle: &mut StreamHandle,
+    mut conversation: Conversation,
+) -> End {
     if let Err(end) = line.say(&ToAgent::Settings { settings: exchange::settings(state) }).await {
         return end;
     }
     let (clock, stop) = (state.engine.clock.clone(), state.engine.tasks.stopping().clone());
-    let mut conversation = Conversation::new(Arc::clone(&state.engine), agent, cursor);
     let (mut fetch, mut retry, mut heard_at) = (true, None, tokio::time::Instant::now());
     loop {
         if fetch {
@@ -246,11 +254,17 @@ async fn converse(state: &AppState, agent: Uuid, line: &mut Line, handle: &mut S
                 Ok(Ok(message)) => {
                     heard_at = tokio::time::Instant::now();
                     state.engine.hub.heard(agent, clock.now());
-                    match Box::pin(take_in(state, agent, line, message)).await {
+                    if let FromAgent::Keys { number } = &message {
+                        // What waited for a key that the agent trusts is sent now.
+                        conversation.confirm_keys(*number);
+                        true
+                    } else {
+                        match Box::pin(take_in(state, agent, line, message)).await {
                         // An acknowledgement frees capacity, which matters only if it was
                         // exhausted.
                         Ok(acknowledged) => acknowledged && conversation.is_full(),
                         Err(end) => return end,
+                        }
                     }
                 }
             },
@@ -267,6 +281,11 @@ const FRAME: usize = MAX_ITEMS / 4;
 /// Sends pending commands, up to one message. `Err(None)` means that the store could not be read:
 /// try again.
 async fn send_owed(conversation: &mut Conversation, line: &mut Line) -> Result<(), Option<End>> {
+    // Before the commands: the agent may know their key only by these.
+    let statements = conversation.key_statements();
+    if !statements.is_empty() {
+        line.say(&ToAgent::Keys { statements }).await.map_err(Some)?;
+    }
     let commands = conversation.next(FRAME).await.map_err(|error| {
         tracing::warn!("cannot read pending commands: {error}");
         None
@@ -280,7 +299,8 @@ async fn send_owed(conversation: &mut Conversation, line: &mut Line) -> Result<(
 /// Processes one message; returns whether it acknowledged commands.
 async fn take_in(state: &AppState, agent: Uuid, line: &mut Line, message: FromAgent) -> Result<bool, End> {
     match message {
-        FromAgent::Heartbeat | FromAgent::Unknown => Ok(false),
+        // The loop of the stream takes keys in.
+        FromAgent::Heartbeat | FromAgent::Unknown | FromAgent::Keys { .. } => Ok(false),
         FromAgent::Clock { host } => {
             exchange::compare_clocks(state, agent, host);
             Ok(false)

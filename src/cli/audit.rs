@@ -11,9 +11,9 @@ use reqwest::Method;
 use riposte_protocol::key::VerifyingKey;
 use serde_json::{Value, json};
 
+use super::backup_keys;
 use super::bundle::{self, BundleArgs};
 use super::client::{LONG_TIMEOUT, Remote};
-use super::keyfiles;
 use super::output::say;
 use super::reply::Reply;
 use super::terminal::{cell, plain};
@@ -170,8 +170,10 @@ async fn of_ledger(
     let has_dir = data_dir.is_some() || file.is_some();
     config.server.data_dir = data_dir.unwrap_or(config.server.data_dir);
     config.server.database_url = database_url.unwrap_or(config.server.database_url);
-    if has_dir && let Some(own) = keyfiles::public_key(&config.server.data_dir)? {
-        keys.push(VerifyingKey::parse(&own.public_key)?);
+    if has_dir {
+        for own in backup_keys::public_keys(&config.server.data_dir)? {
+            keys.push(VerifyingKey::parse(&own.public_key)?);
+        }
     }
     let keys = CheckpointKeys::new(keys);
     ensure!(

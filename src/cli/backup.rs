@@ -11,6 +11,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use super::backup_keys::{self, BackupKeyArgs, BackupKeys, SEALED_KEYS, TLS_KEY};
 use super::output::{complain, say};
 use super::{keyfiles, signing};
 use crate::clock::Clock;
@@ -55,10 +56,14 @@ struct Manifest {
     created_at: String,
     /// SHA-256 of each file.
     files: BTreeMap<String, String>,
+    /// Keys that were left out, by their paths.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    missing: Vec<String>,
 }
 
 /// `riposte backup`
-pub async fn backup(store: StoreArgs, to: PathBuf) -> anyhow::Result<ExitCode> {
+pub(super) async fn backup(store: StoreArgs, keys: BackupKeyArgs, to: PathBuf) -> anyhow::Result<ExitCode> {
+    let passphrase = keys.passphrase()?;
     let config = store.config()?;
     let database = config.database();
     let Some(ledger) = database.strip_prefix("sqlite:") else {
@@ -70,20 +75,16 @@ pub async fn backup(store: StoreArgs, to: PathBuf) -> anyhow::Result<ExitCode> {
     ensure!(Path::new(ledger).is_file(), "there is no ledger at {ledger}");
     ensure!(!to.exists(), "{} exists already; a backup needs a new folder", to.display());
     keyfiles::make_data_dir(&to)?;
+    let server = &config.server;
+    // Before the ledger: a rotation that ends in between leaves the new key in both.
+    let keys = keys.copy(passphrase.as_ref(), &server.data_dir, &server.tls_key, &to)?;
     doctor::copy(Path::new(ledger), &to.join(LEDGER)).await.context("the ledger cannot be copied")?;
     keyfiles::keep_private(&format!("sqlite:{}", to.join(LEDGER).display()))?;
-    for name in [keyfiles::SIGNING_KEY, keyfiles::ADMIN_KEY] {
-        let path = config.server.data_dir.join(name);
-        if path.is_file() {
-            let secret = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-            keyfiles::write_secret(&to, name, secret.trim_end()).with_context(|| format!("cannot write {name}"))?;
-        }
-    }
-    if let Some(why) = key_difference(&to.join(LEDGER), &to).await? {
+    if let Some(why) = key_difference(&to.join(LEDGER), &server.data_dir).await? {
         complain(&format!("riposte: a manager cannot start on this backup: {why}"));
     }
     let mut files = BTreeMap::new();
-    for name in [LEDGER, keyfiles::SIGNING_KEY, keyfiles::ADMIN_KEY] {
+    for name in [LEDGER, keyfiles::SIGNING_KEY, keyfiles::ADMIN_KEY, SEALED_KEYS] {
         if to.join(name).is_file() {
             files.insert(name.to_owned(), sum(&to.join(name))?);
         }
@@ -92,14 +93,39 @@ pub async fn backup(store: StoreArgs, to: PathBuf) -> anyhow::Result<ExitCode> {
         version: env!("CARGO_PKG_VERSION").into(),
         created_at: serde_json::to_value(Clock::system().now())?.as_str().unwrap_or_default().to_owned(),
         files,
+        missing: if let BackupKeys::Missing(paths) = &keys { paths.clone() } else { Vec::new() },
     };
     keyfiles::write_secret(&to, MANIFEST, &serde_json::to_string_pretty(&manifest)?)?;
-    say(&format!(
-        "{} files in {}; protect it like a root password: it contains the signing key",
-        manifest.files.len() + 1,
-        to.display()
-    ));
+    report(&keys, manifest.files.len() + 1, &to);
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says what became of the keys.
+fn report(keys: &BackupKeys, count: usize, to: &Path) {
+    let to = to.display();
+    match keys {
+        BackupKeys::Plain(names) => {
+            complain(&format!(
+                "riposte: warning: this backup holds {} in clear: its reader can command every agent. Encrypt the keys \
+                 with --passphrase-file FILE, or leave them out with --without-keys. The version after next refuses a \
+                 backup with keys in clear.",
+                names.join(" and ")
+            ));
+            say(&format!("{count} files in {to}; protect it like a root password: it contains the signing key"));
+        }
+        BackupKeys::Sealed(names) => say(&format!(
+            "{count} files in {to}; {} {} encrypted. Keep the passphrase elsewhere: without it they are lost.",
+            names.join(", "),
+            if names.len() == 1 { "is" } else { "are" }
+        )),
+        BackupKeys::Missing(paths) => {
+            say(&format!("{count} files in {to}, without keys. Keep these elsewhere:"));
+            for path in paths {
+                say(&format!("  {path}"));
+            }
+            say("Without signing.key, a restored manager needs every agent to enrol again.");
+        }
+    }
 }
 
 /// How the signing key beside a ledger's file differs from the ledger's. Ledgers of earlier
@@ -132,7 +158,11 @@ impl std::io::Write for HashWriter<'_> {
 }
 
 /// `riposte restore`
-pub async fn restore(from: PathBuf, data_dir: PathBuf) -> anyhow::Result<ExitCode> {
+pub(super) async fn restore(
+    from: PathBuf,
+    data_dir: PathBuf,
+    passphrase_file: Option<PathBuf>,
+) -> anyhow::Result<ExitCode> {
     let key = from.join(keyfiles::SIGNING_KEY);
     if let Some(exposed) = fs::metadata(&key).ok().and_then(|file| keyfiles::exposed(&key, &file)) {
         complain(&format!("riposte: warning: {exposed}; it is a signing key"));
@@ -143,7 +173,7 @@ pub async fn restore(from: PathBuf, data_dir: PathBuf) -> anyhow::Result<ExitCod
         serde_json::from_str(&text).with_context(|| format!("{} is damaged", manifest.display()))?;
     for (name, expected) in &manifest.files {
         ensure!(
-            [LEDGER, keyfiles::SIGNING_KEY, keyfiles::ADMIN_KEY].contains(&name.as_str()),
+            [LEDGER, keyfiles::SIGNING_KEY, keyfiles::ADMIN_KEY, SEALED_KEYS].contains(&name.as_str()),
             "{name} is not a file of a backup"
         );
         ensure!(
@@ -156,7 +186,10 @@ pub async fn restore(from: PathBuf, data_dir: PathBuf) -> anyhow::Result<ExitCod
     if let Some(damage) = doctor::damage(&from.join(LEDGER)).await? {
         bail!("the backup's ledger is damaged: {damage}");
     }
-    if let Some(why) = key_difference(&from.join(LEDGER), &from).await? {
+    let opened = backup_keys::open(&from, passphrase_file.as_deref())?;
+    if manifest.missing.is_empty()
+        && let Some(why) = key_difference(&from.join(LEDGER), &from).await?
+    {
         complain(&format!("riposte: the manager will not start on this without --adopt-signing-key: {why}"));
     }
     keyfiles::make_data_dir(&data_dir)?;
@@ -166,8 +199,12 @@ pub async fn restore(from: PathBuf, data_dir: PathBuf) -> anyhow::Result<ExitCod
         "there is a ledger in {} already; restore into an empty directory",
         data_dir.display()
     );
-    for name in manifest.files.keys().filter(|name| *name != LEDGER) {
+    let is_plain = |name: &&String| ![LEDGER, SEALED_KEYS].contains(&name.as_str());
+    for name in manifest.files.keys().filter(is_plain) {
         keyfiles::write_secret(&data_dir, name, fs::read_to_string(from.join(name))?.trim_end())?;
+    }
+    for (name, text) in opened.iter().flatten() {
+        keyfiles::write_secret(&data_dir, name, text)?;
     }
     let temporary = data_dir.join("riposte.db.new");
     fs::copy(from.join(LEDGER), &temporary).context("the ledger cannot be copied")?;
@@ -179,11 +216,28 @@ pub async fn restore(from: PathBuf, data_dir: PathBuf) -> anyhow::Result<ExitCod
         "restored what was backed up at {}. Agents that have seen more since then are recognised when they connect",
         manifest.created_at
     ));
+    if opened.is_some_and(|texts| texts.contains_key(TLS_KEY)) {
+        let path = data_dir.join(TLS_KEY);
+        say(&format!("the certificate's private key is in {}: name it in tls_key", path.display()));
+    }
+    if !manifest.missing.is_empty() {
+        let dir = data_dir.display();
+        say(&format!("this backup has no keys. Put copies of these in place before the manager starts on {dir}:"));
+        for path in &manifest.missing {
+            say(&format!("  {path}"));
+        }
+    }
     Ok(ExitCode::SUCCESS)
 }
 
+/// The keys that a backup in this folder has left out; none if it is no backup.
+fn left_out(dir: &Path) -> Vec<String> {
+    let text = fs::read_to_string(dir.join(MANIFEST)).unwrap_or_default();
+    serde_json::from_str::<Manifest>(&text).map(|manifest| manifest.missing).unwrap_or_default()
+}
+
 /// `riposte doctor`
-pub async fn doctor(store: StoreArgs, json: bool) -> anyhow::Result<ExitCode> {
+pub(super) async fn doctor(store: StoreArgs, json: bool) -> anyhow::Result<ExitCode> {
     let config = store.config()?;
     let url = config.database();
     if let Some(path) = url.strip_prefix("sqlite:") {
@@ -195,7 +249,15 @@ pub async fn doctor(store: StoreArgs, json: bool) -> anyhow::Result<ExitCode> {
     let mut findings = doctor::examine(&db, Clock::system().now()).await.context("the ledger cannot be read")?;
     let known = signing_keys::current(&db).await.context("the ledger cannot be read")?;
     db.close().await;
-    if let Some(why) = signing::difference(known.as_ref(), &config.server.data_dir)? {
+    let left_out = left_out(&config.server.data_dir);
+    if !left_out.is_empty() {
+        findings.push(Finding {
+            level: "incident",
+            what: "this backup was made without keys",
+            help: "A manager needs them beside the ledger: put copies of these in place after the restore.",
+            examples: left_out,
+        });
+    } else if let Some(why) = signing::difference(known.as_ref(), &config.server.data_dir)? {
         findings.push(Finding {
             level: "violation",
             what: "the data directory's signing key is not the ledger's",

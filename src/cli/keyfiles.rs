@@ -7,16 +7,9 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as 
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use riposte_protocol::command::ManagerKey;
-use riposte_protocol::key::SigningKey;
-
-use crate::engine::deliver::Signer;
-
 /// File name of the first API key.
 pub const ADMIN_KEY: &str = "admin.key";
-/// File name of the signing keys, one per line in base64url; the first one signs.
+/// File name of the signing keys (`signing_file.rs`), one per line in base64url; the first one signs.
 pub const SIGNING_KEY: &str = "signing.key";
 const LOCK: &str = "lock";
 
@@ -142,9 +135,12 @@ pub fn exposed(path: &Path, file: &std::fs::Metadata) -> Option<String> {
     })
 }
 
-fn check_owner(path: &Path, file: &std::fs::Metadata) -> anyhow::Result<()> {
+/// Refuses a file of another account; root's are as safe as root.
+///
+/// # Errors
+/// Who owns it, and the remedy.
+pub(super) fn check_owner(path: &Path, file: &std::fs::Metadata) -> anyhow::Result<()> {
     let (owner, own) = (file.uid(), rustix::process::geteuid().as_raw());
-    // Files owned by root are as safe as root.
     if owner != own && owner != 0 {
         let path = path.display();
         bail!(
@@ -155,75 +151,14 @@ fn check_owner(path: &Path, file: &std::fs::Metadata) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Reads the signing keys, or creates the first one.
-///
-/// # Errors
-/// If the file cannot be read or written, or its content is invalid.
-pub fn signer(dir: &Path) -> anyhow::Result<Signer> {
-    if let Some(keys) = read_keys(dir)? {
-        return Ok(Signer::new(keys));
-    }
-    let mut secret = [0_u8; 32];
-    getrandom::fill(&mut secret).context("the system's random source failed")?;
-    let written = write_secret(dir, SIGNING_KEY, &URL_SAFE_NO_PAD.encode(secret));
-    written.with_context(|| format!("cannot write {}", dir.join(SIGNING_KEY).display()))?;
-    let key = SigningKey::from_seed(&secret)?;
-    Ok(Signer::new(vec![(key_id(&key), key)]))
-}
-
-/// The public half of the signing key; `None` without a file.
-///
-/// # Errors
-/// If the file cannot be read, or its content is invalid.
-pub fn public_key(dir: &Path) -> anyhow::Result<Option<ManagerKey>> {
-    Ok(read_keys(dir)?.and_then(|keys| Signer::new(keys).pinned().into_iter().next()))
-}
-
-fn read_keys(dir: &Path) -> anyhow::Result<Option<Vec<(String, SigningKey)>>> {
-    let path = dir.join(SIGNING_KEY);
-    let text = match std::fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
-    };
-    let mut keys = Vec::new();
-    for (number, line) in text.lines().map(str::trim).filter(|line| !line.is_empty()).enumerate() {
-        let bytes = URL_SAFE_NO_PAD.decode(line).ok().and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
-        let Some(bytes) = bytes else {
-            bail!("{}: line {} is not a key (32 bytes in base64url)", path.display(), number + 1);
-        };
-        let key = SigningKey::from_seed(&bytes)
-            .with_context(|| format!("{}: line {} cannot be used", path.display(), number + 1))?;
-        keys.push((key_id(&key), key));
-    }
-    if keys.is_empty() {
-        bail!("{} contains no key", path.display());
-    }
-    Ok(Some(keys))
-}
-
-/// A key's id: a prefix of its public key's hash, which needs no registry.
-fn key_id(key: &SigningKey) -> String {
-    key.verifying_key().kid()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn secrets_are_for_their_owner_and_keys_stay_the_same() {
-        let dir = tempfile::tempdir().unwrap();
-        let first = signer(dir.path()).unwrap().pinned();
-        assert_eq!(signer(dir.path()).unwrap().pinned(), first);
-        let mode = std::fs::metadata(dir.path().join(SIGNING_KEY)).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o600);
-    }
-
-    #[test]
     fn an_exposed_key_is_refused_with_the_remedy() {
         let dir = tempfile::tempdir().unwrap();
-        signer(dir.path()).unwrap();
+        write_secret(dir.path(), SIGNING_KEY, "x").unwrap();
         write_secret(dir.path(), ADMIN_KEY, "rip_x_y").unwrap();
         check_private(dir.path()).unwrap();
         let (signing, admin) = (dir.path().join(SIGNING_KEY), dir.path().join(ADMIN_KEY));
@@ -252,15 +187,6 @@ mod tests {
                 std::os::unix::fs::chown(path, Some(0), None).unwrap();
                 assert!(said.contains("belongs to the account 12345") && said.contains("chown 0"), "{said}");
             }
-        }
-    }
-
-    #[test]
-    fn a_damaged_key_file_is_never_replaced() {
-        let dir = tempfile::tempdir().unwrap();
-        for text in ["", "AAAA"] {
-            std::fs::write(dir.path().join(SIGNING_KEY), text).unwrap();
-            assert!(signer(dir.path()).is_err(), "{text:?}");
         }
     }
 

@@ -5,6 +5,7 @@ pub mod agent;
 pub mod alert;
 pub mod audit;
 pub mod backup;
+mod backup_keys;
 pub mod bundle;
 pub mod client;
 pub mod context;
@@ -15,13 +16,17 @@ pub mod keyfiles;
 pub mod listing;
 pub mod manual;
 mod output;
+mod passphrase;
 pub mod policy;
 pub mod reply;
 pub mod response;
+mod sealed;
 pub mod serve;
 pub mod session;
 mod sign_on;
 pub mod signing;
+mod signing_file;
+mod signing_key;
 mod sso;
 pub mod terminal;
 mod tls;
@@ -83,10 +88,15 @@ enum Command {
     /// Verify the audit log, also offline and against checkpoints that were kept elsewhere.
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// Rotate the signing key, and encrypt it at rest.
+    #[command(subcommand)]
+    SigningKey(signing_key::SigningKeyCommand),
     /// Back up a manager on SQLite while it runs.
     Backup {
         #[command(flatten)]
         store: backup::StoreArgs,
+        #[command(flatten)]
+        keys: backup_keys::BackupKeyArgs,
         /// New folder for the backup; must not exist.
         #[arg(long, value_name = "DIR")]
         to: PathBuf,
@@ -99,6 +109,9 @@ enum Command {
         /// New data directory.
         #[arg(long, env = "RIPOSTE_DATA_DIR")]
         data_dir: PathBuf,
+        /// File of the passphrase that encrypts the keys of the backup.
+        #[arg(long, env = "RIPOSTE_BACKUP_PASSPHRASE_FILE", value_name = "FILE")]
+        passphrase_file: Option<PathBuf>,
     },
     /// Check a store for consistency; exit code 1 on findings. Changes nothing.
     Doctor {
@@ -148,8 +161,11 @@ pub fn run() -> ExitCode {
         Command::Key(command) => block_on(key::run(command)),
         Command::Context(command) => block_on(context::run(command)),
         Command::Audit(command) => block_on(audit::run(command)),
-        Command::Backup { store, to } => block_on(backup::backup(store, to)),
-        Command::Restore { from, data_dir } => block_on(backup::restore(from, data_dir)),
+        Command::SigningKey(command) => block_on(signing_key::run(command)),
+        Command::Backup { store, keys, to } => block_on(backup::backup(store, keys, to)),
+        Command::Restore { from, data_dir, passphrase_file } => {
+            block_on(backup::restore(from, data_dir, passphrase_file))
+        }
         Command::Doctor { store, json } => block_on(backup::doctor(store, json)),
         Command::Tls(command) => tls::run(command),
         Command::Openapi => {

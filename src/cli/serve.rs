@@ -15,6 +15,7 @@ use clap::Args;
 use tokio::net::TcpListener;
 
 use super::output::say;
+use super::passphrase::Passphrase;
 use super::{keyfiles, sign_on, signing};
 use crate::api;
 use crate::api::front::address::TrustedProxies;
@@ -27,8 +28,8 @@ use crate::domain::by_hand::ByHand;
 use crate::domain::duration::Span;
 use crate::domain::formats::ObservableMappings;
 use crate::domain::pipeline::Recurring;
-use crate::engine::deliver::Signer;
 use crate::engine::intake::Rules;
+use crate::engine::signer::Signer;
 use crate::engine::{Engine, EngineSettings};
 use crate::shutdown::{self, GRACE, Tasks};
 use crate::store::database::nodes::Lease;
@@ -151,6 +152,7 @@ async fn start(
     // Refuse an invalid configuration before anything is created.
     let rules = rules(&config)?;
     let providers = sign_on::providers(&config, listener.local_addr()?)?;
+    let passphrase = Passphrase::of(&config.server.key_passphrase_file)?;
     let tls = TlsFiles::of(&config.server).map(|files| Tls::load(files, clock.clone())).transpose()?.map(Arc::new);
     keyfiles::make_data_dir(&config.server.data_dir)?;
     keyfiles::check_private(&config.server.data_dir)?;
@@ -166,7 +168,7 @@ async fn start(
     let alert_retention = (days > 0).then(|| Duration::from_secs(days * 86_400));
     let checkpoints = config.checkpoint_places()?;
     let settings = EngineSettings { rules, alert_retention, providers, checkpoints };
-    let signer = signing::agree(&db, &config.server.data_dir, adopt_signing_key, clock.now());
+    let signer = signing::agree(&db, &config.server.data_dir, passphrase.as_ref(), adopt_signing_key, clock.now());
     let started = async {
         let signer = signer.await?;
         start_on(db.clone(), Arc::clone(&lease), &config, settings, (signer, clock), tasks.clone()).await
@@ -231,10 +233,10 @@ fn rules(config: &Config) -> anyhow::Result<Rules> {
     let max_age = config.alerts.max_age.parse();
     let max_age = max_age.map_err(|error| anyhow::anyhow!("the configuration's max_age {error}, or none"))?;
     let said = config.pipelines.iter().filter_map(|(name, pipeline)| Some((name.clone(), pipeline.ids_recur?)));
-    let Responses { manual_max_agents: max_agents, manual_second_person: second_person, manual_decide_within } =
+    let Responses { max_agents_by_hand: max_agents, second_person_actions: second_person, second_person_within } =
         config.responses.clone();
-    let within = manual_decide_within.parse::<Span>();
-    let within = within.map_err(|error| anyhow::anyhow!("the configuration's manual_decide_within {error}"))?;
+    let within = second_person_within.parse::<Span>();
+    let within = within.map_err(|error| anyhow::anyhow!("the configuration's second_person_within {error}"))?;
     let by_hand = ByHand { max_agents, second_person, decide_within: within.duration() };
     Ok(Rules { mappings, max_age, recurring: Recurring::new(said.collect()), by_hand })
 }

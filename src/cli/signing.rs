@@ -4,12 +4,18 @@
 use std::path::Path;
 
 use anyhow::bail;
+use riposte_protocol::key::SigningKey;
 use riposte_protocol::time::Timestamp;
 
-use super::keyfiles::{self, SIGNING_KEY};
-use crate::engine::deliver::Signer;
+use super::backup_keys;
+use super::keyfiles::SIGNING_KEY;
+use super::passphrase::Passphrase;
+use super::signing_file::SigningKeyFile;
+use crate::domain::actor::Actor;
+use crate::engine::signer::{KeyStore as _, NamedKey, Signer, is_rotated_out};
 use crate::store::Db;
 use crate::store::configured::agents;
+use crate::store::configured::key_statements::{self, StoredStatement};
 use crate::store::configured::signing_keys::{self, KnownKey};
 use crate::store::ledger::audit::LedgerTx;
 
@@ -21,7 +27,13 @@ const NAMED: usize = 20;
 ///
 /// # Errors
 /// If the ledger has another key and `adopt` is not set; then nothing is changed.
-pub async fn agree(db: &Db, data_dir: &Path, adopt: bool, now: Timestamp) -> anyhow::Result<Signer> {
+pub(super) async fn agree(
+    db: &Db,
+    data_dir: &Path,
+    passphrase: Option<&Passphrase>,
+    adopt: bool,
+    now: Timestamp,
+) -> anyhow::Result<Signer> {
     let known = signing_keys::current(db).await?;
     if let Some(why) = difference(known.as_ref(), data_dir)?
         && !adopt
@@ -33,46 +45,76 @@ pub async fn agree(db: &Db, data_dir: &Path, adopt: bool, now: Timestamp) -> any
             enrolled(db).await?
         );
     }
-    let signer = keyfiles::signer(data_dir)?;
-    let Some(own) = signer.pinned().into_iter().next() else { bail!("{SIGNING_KEY} contains no key") };
-    let is_known = known.as_ref().is_some_and(|known| known.public_key == own.public_key);
+    let file = SigningKeyFile::new(data_dir, passphrase);
+    let mut keys = file.keys()?;
+    // The ledger says which of the keys signs; the first one does if it knows none of them.
+    let is_current =
+        |named: &NamedKey| known.as_ref().is_some_and(|known| known.public_key == named.public().public_key);
+    let is_known = keys.iter().any(is_current);
+    let at = keys.iter().position(is_current).unwrap_or_default();
+    let current = keys.remove(at);
+    let mut statements = key_statements::all(db).await?;
     if !is_known {
         let why = match &known {
             None => "the first start that notes it".to_owned(),
             Some(known) => format!("in the place of {}, by --adopt-signing-key", known.kid),
         };
         let mut ledger = LedgerTx::begin(db).await?;
-        signing_keys::adopt(&mut ledger, &own, &why, now).await?;
+        signing_keys::adopt(&mut ledger, &current.public(), &why, &Actor::Riposte, now).await?;
+        if let Some(known) = &known {
+            // Agents of before can learn nothing that comes after it.
+            let number = statements.last().map_or(0, |last| last.number) + 1;
+            let (signed_by, keys) = (known.kid.clone(), vec![current.public()]);
+            let made_by = Actor::Riposte.to_string();
+            // With the key its recovery key is gone: agents that enrol from now on get another one.
+            let (recovery, revocation) = (None, None);
+            let cut =
+                StoredStatement { number, token: None, signed_by, keys, recovery, revocation, made_at: now, made_by };
+            key_statements::add(&mut ledger, &cut, &Actor::Riposte).await?;
+            statements.push(cut);
+        }
         ledger.commit().await?;
         if known.is_some() {
             let agents = enrolled(db).await?;
             tracing::warn!(
-                kid = own.kid,
+                kid = current.kid,
                 "a new signing key was adopted; these agents must be enrolled again: {agents}"
             );
         }
     }
+    let is_over = |named: &NamedKey| is_rotated_out(&statements, &named.kid);
+    if keys.iter().any(is_over) {
+        // A manager that was killed at the end of a rotation left it there.
+        keys.retain(|named| !is_over(named));
+        let kept: Vec<SigningKey> = std::iter::once(&current).chain(&keys).map(|named| named.key.clone()).collect();
+        file.replace(&kept).map_err(|why| anyhow::anyhow!(why))?;
+    }
+    let numbers = key_statements::numbers(db).await?;
+    let signer = Signer::new(current, keys, statements, Box::new(file));
+    signer.load_numbers(numbers);
     Ok(signer)
 }
 
-/// How the data directory's signing key differs from the ledger's, if it does.
+/// How the signing key of a data directory or a backup differs from the ledger's, if it does.
 ///
 /// # Errors
 /// If the key file cannot be read.
-pub fn difference(known: Option<&KnownKey>, data_dir: &Path) -> anyhow::Result<Option<String>> {
+pub(super) fn difference(known: Option<&KnownKey>, data_dir: &Path) -> anyhow::Result<Option<String>> {
     let Some(known) = known else { return Ok(None) };
     let since = Timestamp::from(known.adopted_at);
-    let Some(own) = keyfiles::public_key(data_dir)? else {
+    let keys = backup_keys::public_keys(data_dir)?;
+    let Some(own) = keys.first() else {
         let dir = data_dir.display();
         return Ok(Some(format!(
             "{dir} has no {SIGNING_KEY}, and this ledger's commands are signed with {}",
             known.kid
         )));
     };
-    Ok((own.public_key != known.public_key).then(|| {
+    let is_there = keys.iter().any(|key| key.public_key == known.public_key);
+    Ok((!is_there).then(|| {
         format!(
             "the signing key in {} ({}) is not the one that signs this ledger's commands ({}, since {since})",
-            data_dir.join(SIGNING_KEY).display(),
+            data_dir.display(),
             own.kid,
             known.kid
         )

@@ -69,6 +69,9 @@ sections! {
         listen "RIPOSTE_LISTEN": SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8480);
         /// Directory of the keys and, without a database URL, the ledger.
         data_dir "RIPOSTE_DATA_DIR": PathBuf = PathBuf::from("data");
+        /// File of the passphrase that encrypts signing.key; empty: the systemd credential
+        /// riposte-key-passphrase, if there is one.
+        key_passphrase_file "RIPOSTE_KEY_PASSPHRASE_FILE": PathBuf = PathBuf::new();
         /// postgres://… or sqlite:PATH; empty: SQLite in the data directory. May contain a password:
         /// prefer the variable or the file.
         #[flag(hide_env_values = true)]
@@ -103,13 +106,13 @@ sections! {
     /// What people may do by hand.
     "Responses" responses: Responses, ResponseFlags {
         /// Maximum number of agents of a response by hand that needs no second person.
-        manual_max_agents "RIPOSTE_MANUAL_MAX_AGENTS": usize = 10;
+        max_agents_by_hand "RIPOSTE_MAX_AGENTS_BY_HAND": usize = 10;
         /// Actions by hand that need a second person on more than one agent.
         #[flag(value_delimiter = ',')]
-        manual_second_person "RIPOSTE_MANUAL_SECOND_PERSON": Vec<String> =
+        second_person_actions "RIPOSTE_SECOND_PERSON_ACTIONS": Vec<String> =
             ["kill-process", "isolate-host", "disable-account"].map(str::to_owned).to_vec();
         /// How long a response by hand waits for the second person, a duration; then it lapses.
-        manual_decide_within "RIPOSTE_MANUAL_DECIDE_WITHIN": String = "1h".into();
+        second_person_within "RIPOSTE_SECOND_PERSON_WITHIN": String = "1h".into();
     }
 
     /// What proves the audit log.

@@ -5,8 +5,6 @@
 
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use riposte_protocol::jws::{self, JwsError, Unverified};
 use riposte_protocol::key::{KeyError, SigningKey, VerifyingKey};
 use riposte_protocol::time::Timestamp;
@@ -74,8 +72,7 @@ pub struct PeriodKey {
 impl PeriodKey {
     fn derive(root: &SigningKey, period: i64) -> Result<Self, KeyError> {
         let key = root.derive(&format!("riposte access token, period {period}"))?;
-        let kid = URL_SAFE_NO_PAD.encode(&key.verifying_key().fingerprint()[..9]);
-        Ok(Self { kid, key })
+        Ok(Self { kid: key.verifying_key().kid(), key })
     }
 
     /// The public half.

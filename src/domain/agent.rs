@@ -110,7 +110,7 @@ impl Agent {
 }
 
 /// Reasons for rejecting a command: the word on the wire, and its meaning.
-const REASONS: [(&str, &str); 8] = [
+const REASONS: [(&str, &str); 9] = [
     (
         "unknown_key",
         "signed with a key that the agent does not know: enrol it again, or put the right signing.key back",
@@ -122,6 +122,7 @@ const REASONS: [(&str, &str); 8] = [
     ("malformed", "malformed"),
     ("expired", "expired before they arrived: compare the clocks of the agent and of the manager"),
     ("future", "dated in the future: compare the clocks of the agent and of the manager"),
+    ("replayed", "statements about the manager's keys that are older than one it has accepted: something replays them"),
 ];
 
 /// The known word for an agent's reason, or `other`.

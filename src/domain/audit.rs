@@ -216,6 +216,14 @@ events! {
     "signing_key" {
         /// It became the key that signs commands.
         SigningKeyAdopted = "adopted",
+        /// A new one was made and announced to agents.
+        SigningKeyRotationStarted = "rotation_started",
+        /// The new one was taken back.
+        SigningKeyRotationCancelled = "rotation_cancelled",
+        /// A recovery key was set.
+        SigningKeyRecoverySet = "recovery_key_set",
+        /// It was revoked by the recovery key.
+        SigningKeyRevoked = "revoked",
     }
 }
 
@@ -351,7 +359,7 @@ mod tests {
         protected: created, deleted
         manager: frozen, thawed
         request: denied
-        signing_key: adopted
+        signing_key: adopted, rotation_started, rotation_cancelled, recovery_key_set, revoked
         ");
         for event in AuditEvent::ALL {
             assert_eq!(AuditEvent::parse(event.noun(), event.verb()), Some(*event));

@@ -22,31 +22,80 @@ const REMEMBERED: usize = 10_000;
 /// The keys of access tokens, and the tokens that were verified.
 #[derive(Debug)]
 pub struct AccessTokens {
-    root: SigningKey,
-    keys: ArcSwap<AccessKeys>,
+    families: ArcSwap<Families>,
     verified: Mutex<HashMap<[u8; 32], Arc<AccessClaims>>>,
 }
 
+/// The keys that follow from one signing key.
+#[derive(Clone, Debug)]
+struct Family {
+    root: SigningKey,
+    keys: Arc<AccessKeys>,
+}
+
+impl Family {
+    fn derive(root: SigningKey, now: Timestamp) -> Result<Self, KeyError> {
+        Ok(Self { keys: Arc::new(AccessKeys::derive(&root, now)?), root })
+    }
+}
+
+/// The keys that sign and verify, and those of a signing key that comes or has gone.
+#[derive(Debug)]
+struct Families {
+    current: Family,
+    /// Of the next signing key, so that other programs know its keys before they sign; and of the
+    /// one before, whose last tokens are still valid.
+    others: Vec<Family>,
+}
+
 impl AccessTokens {
-    /// Derives the keys from the manager's signing key.
+    /// Derives the keys from the manager's signing key, and those of the `next` during a rotation.
     ///
     /// # Errors
     /// If the library fails.
-    pub fn new(root: SigningKey, now: Timestamp) -> Result<Self, KeyError> {
-        let keys = ArcSwap::from_pointee(AccessKeys::derive(&root, now)?);
-        Ok(Self { root, keys, verified: Mutex::default() })
+    pub fn new(root: SigningKey, next: Option<SigningKey>, now: Timestamp) -> Result<Self, KeyError> {
+        let others = next.map(|next| Family::derive(next, now)).transpose()?.into_iter().collect();
+        let families = ArcSwap::from_pointee(Families { current: Family::derive(root, now)?, others });
+        Ok(Self { families, verified: Mutex::default() })
+    }
+
+    /// Follows a change of the signing keys. The keys of one that signs no longer verify until the
+    /// next change or start; its tokens expire long before.
+    pub(super) fn follow(&self, root: &SigningKey, next: Option<&SigningKey>, now: Timestamp) {
+        let before = self.families.load_full();
+        let known = std::iter::once(&before.current).chain(&before.others);
+        let same = |root: &SigningKey| {
+            let found = known.clone().find(|family| family.root.verifying_key() == root.verifying_key());
+            found.cloned().map_or_else(|| Family::derive(root.clone(), now), Ok)
+        };
+        let (Ok(current), Ok(next)) = (same(root), next.map(same).transpose()) else {
+            tracing::error!("the keys of access tokens stay those of the old signing key until the next start");
+            return;
+        };
+        let mut others: Vec<Family> = next.into_iter().collect();
+        if before.current.root.verifying_key() != root.verifying_key() {
+            others.push(before.current.clone());
+        }
+        self.families.store(Arc::new(Families { current, others }));
+    }
+
+    /// The keys of a signing key that comes or has gone: they verify, and do not sign.
+    pub fn other_keys(&self) -> Vec<Arc<AccessKeys>> {
+        self.families.load().others.iter().map(|family| Arc::clone(&family.keys)).collect()
     }
 
     /// The keys at `now`.
     pub fn keys(&self, now: Timestamp) -> Arc<AccessKeys> {
-        let keys = self.keys.load_full();
+        let families = self.families.load();
+        let keys = Arc::clone(&families.current.keys);
         if keys.are_current(now) {
             return keys;
         }
         // A new period, which happens once in 30 days. The old keys go on if the library fails.
-        let Ok(next) = AccessKeys::derive(&self.root, now) else { return keys };
-        let next = Arc::new(next);
-        self.keys.store(Arc::clone(&next));
+        let Ok(current) = Family::derive(families.current.root.clone(), now) else { return keys };
+        let others = families.others.iter().filter_map(|family| Family::derive(family.root.clone(), now).ok());
+        let next = Arc::clone(&current.keys);
+        self.families.store(Arc::new(Families { current, others: others.collect() }));
         next
     }
 
@@ -88,7 +137,13 @@ impl AccessTokens {
         if let Some(claims) = known {
             return if claims.exp > now.as_secs() { Ok(claims) } else { Err(AccessTokenError::Expired) };
         }
-        let claims = Arc::new(self.keys(now).verify(token, now)?);
+        let claims = self.keys(now).verify(token, now);
+        let of_others = |error| {
+            let others = self.families.load();
+            let mut verified = others.others.iter().filter_map(|family| family.keys.verify(token, now).ok());
+            verified.next().ok_or(error)
+        };
+        let claims = Arc::new(claims.or_else(of_others)?);
         let mut verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
         if verified.len() >= REMEMBERED {
             verified.retain(|_, claims| claims.exp > now.as_secs());

@@ -85,6 +85,7 @@ impl Engine {
             Cache::Fleet => self.refresh_fleet().await,
             Cache::Protected => self.refresh_protected().await,
             Cache::Freeze => self.refresh_freeze().await,
+            Cache::SigningKeys => self.refresh_signing_keys().await,
             Cache::Keys => self.refresh_keys().await,
             Cache::Users => self.refresh_users().await,
             Cache::Session(session) => self.refresh_session_cache(session).await,
@@ -109,7 +110,7 @@ impl Engine {
     pub async fn refresh_all(&self) -> Result<()> {
         let mut outcomes = Vec::new();
         let plain = [Cache::Actions, Cache::Policies, Cache::Fleet, Cache::Protected, Cache::Freeze, Cache::Keys];
-        for cache in plain.into_iter().chain([Cache::Users, Cache::Sessions]) {
+        for cache in plain.into_iter().chain([Cache::SigningKeys, Cache::Users, Cache::Sessions]) {
             outcomes.push(self.refresh(cache).await);
         }
         outcomes.into_iter().collect()

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use riposte_protocol::command::{Command, Op};
 use riposte_protocol::delivery::{Owed, Rank, Session};
+use riposte_protocol::key_statement::MAX_STATEMENTS;
 use riposte_protocol::message::{MAX_FRAME_BYTES, MAX_ITEMS};
 use riposte_protocol::target::TargetKind;
 use riposte_protocol::time::Timestamp;
@@ -17,7 +18,7 @@ use uuid::Uuid;
 
 use super::Engine;
 use super::decide::Protection;
-pub use super::signer::Signer;
+use super::signer::{KeyFor, NamedKey};
 use crate::domain::action::Catalogue;
 use crate::domain::id::made_at;
 use crate::domain::protected::ProtectedSet;
@@ -43,15 +44,44 @@ const CLOCK_WAS_SET: Timestamp = Timestamp::from_millis(946_684_800_000);
 pub struct Conversation {
     engine: Arc<Engine>,
     agent: Uuid,
+    /// The statement about the keys that the agent has accepted; `None` if it learns none.
+    keys: Option<u64>,
     session: Session,
     is_full: bool,
     has_more: bool,
 }
 
 impl Conversation {
-    /// Starts a conversation with an agent whose journal ends at `cursor`.
-    pub fn new(engine: Arc<Engine>, agent: Uuid, cursor: u64) -> Self {
-        Self { engine, agent, session: Session::new(cursor), is_full: false, has_more: false }
+    /// Starts a conversation with an agent whose journal ends at `cursor`, and which has accepted the
+    /// statements about the manager's keys up to `keys`; `None` if it learns none.
+    pub fn new(engine: Arc<Engine>, agent: Uuid, cursor: u64, keys: Option<u64>) -> Self {
+        if let Some(number) = keys {
+            engine.confirm_keys(agent, number);
+        }
+        let keys = keys.map(|_| engine.signer.numbers.of(agent));
+        Self { engine, agent, keys, session: Session::new(cursor), is_full: false, has_more: false }
+    }
+
+    /// A connection is new: what was sent on the one before may be lost, and is sent again.
+    pub fn begin(&self) {
+        self.engine.signer.numbers.forget_sent(self.agent);
+    }
+
+    /// The agent has accepted the statements about the manager's keys up to `number`.
+    pub fn confirm_keys(&mut self, number: u64) {
+        self.engine.confirm_keys(self.agent, number);
+        self.keys = Some(self.engine.signer.numbers.of(self.agent));
+    }
+
+    /// The statements about the manager's keys that the agent has not accepted. Costs no I/O.
+    pub fn key_statements(&self) -> Vec<String> {
+        let Self { engine, agent, .. } = self;
+        let Some(number) = self.keys.filter(|number| *number < engine.signer.last_number()) else { return Vec::new() };
+        let statements = engine.signer.statements_after(number, MAX_STATEMENTS);
+        if statements.is_empty() || !engine.signer.numbers.may_send(*agent, number, engine.clock.now()) {
+            return Vec::new();
+        }
+        statements
     }
 
     /// Returns the next signed commands, in order: at most `max`, and no more than fit into one
@@ -66,6 +96,10 @@ impl Conversation {
             return Err(StoreError::Busy);
         }
         let Engine { db, owed_reader, clock, writer, signer, metrics, protected, frozen, actions, .. } = &*self.engine;
+        let KeyFor::Sign(key) = signer.key_for(self.agent, self.keys) else {
+            (self.is_full, self.has_more) = (false, false);
+            return Ok(Vec::new());
+        };
         let mut owed = owed_reader.of(self.agent, frozen.load(Ordering::SeqCst)).await?;
         let of = |rank| owed.iter().filter(|command| command.rank == rank).count();
         self.is_full = (0..=2).any(|rank| of(rank) >= MAX_ITEMS);
@@ -94,7 +128,7 @@ impl Conversation {
         let mut room = MESSAGE_BYTES;
         for (nth, position) in chosen.iter().enumerate() {
             let command = &owed[*position];
-            let token = sign(command, self.agent, &actions, db, signer, now).await;
+            let token = sign(command, self.agent, &actions, db, &key, now).await;
             let size = token.as_ref().map_or(0, |token| token.len() + SEPARATOR_BYTES);
             let token = if size > room && !signed.is_empty() { None } else { Some(token) };
             let Some(Ok(token)) = token else {
@@ -158,25 +192,25 @@ async fn sign(
     agent: Uuid,
     actions: &Catalogue,
     db: &Db,
-    signer: &Signer,
+    key: &NamedKey,
     now: Timestamp,
 ) -> Result<String> {
     let mut claims = claims(command, agent, now);
     if command.op == Op::Apply && command.target.kind() == TargetKind::Process {
         claims.as_of = Some(as_of(command, db).await?);
     }
-    let Some(action) = actions.find(&command.action) else { return signer.sign(&claims) };
+    let Some(action) = actions.find(&command.action) else { return key.sign(&claims) };
     claims.script.clone_from(&action.script);
     if action.wants_alert {
         claims.alert = alert(db, command).await?;
     }
-    let token = signer.sign(&claims)?;
+    let token = key.sign(&claims)?;
     if token.len() <= jws::MAX_BYTES || claims.alert.is_none() {
         return Ok(token);
     }
     tracing::warn!(command = %command.id, "the alert of command {} is too large to be sent with it", command.id);
     claims.alert = None;
-    signer.sign(&claims)
+    key.sign(&claims)
 }
 
 /// When the process of a command was seen: at the alert's time, but not after its receipt; for a

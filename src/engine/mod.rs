@@ -9,6 +9,7 @@
 pub mod access_tokens;
 mod account_duties;
 mod actions;
+pub mod agent_tokens;
 pub mod agents;
 pub mod announcements;
 pub mod backtest;
@@ -29,6 +30,9 @@ mod identities;
 mod import;
 pub mod incident;
 pub mod intake;
+mod key_numbers;
+pub mod key_recovery;
+pub mod key_rotation;
 pub mod key_uses;
 pub mod keys;
 pub mod last_look;

@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::Semaphore;
 
 use super::access_tokens::AccessTokens;
+use super::agent_tokens::AgentTokens;
 use super::announcements::Announcements;
 use super::clocks::Clocks;
 use super::conditions::Conditions;
@@ -48,9 +49,8 @@ impl Engine {
         tasks: Tasks,
     ) -> Result<Arc<Self>> {
         let EngineSettings { rules, alert_retention, providers, checkpoints: places } = settings;
-        let access_tokens = signer.root().and_then(|root| AccessTokens::new(root, clock.now()).ok());
-        let access_tokens =
-            access_tokens.ok_or_else(|| StoreError::Corrupt("no key follows from the signing key".into()))?;
+        let access_tokens = AccessTokens::new(signer.root(), signer.next_root(), clock.now())
+            .map_err(|_| StoreError::Corrupt("no key follows from the signing key".into()))?;
         let hub = Arc::new(Hub::default());
         let wake = {
             let hub = Arc::clone(&hub);
@@ -81,6 +81,7 @@ impl Engine {
             users: ArcSwap::default(),
             sessions: RwLock::default(),
             access_tokens,
+            agent_tokens: AgentTokens::default(),
             passwords: Passwords::default(),
             providers,
             lockouts: Lockouts::default(),

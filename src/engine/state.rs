@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use super::access_tokens::AccessTokens;
+use super::agent_tokens::AgentTokens;
 use super::announcements::Announcements;
 use super::clocks::Clocks;
 use super::conditions::Conditions;
@@ -97,6 +98,8 @@ pub struct Engine {
     pub sessions: RwLock<HashMap<Uuid, LiveSession>>,
     /// Keys of access tokens, and the tokens that were verified.
     pub access_tokens: AccessTokens,
+    /// Agent tokens that were used.
+    pub agent_tokens: AgentTokens,
     /// Hashing of passwords.
     pub passwords: Passwords,
     /// OpenID providers, and the logins that are under way at them.

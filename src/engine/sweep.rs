@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Engine, account_duties, capabilities, denials, own_ids};
+use super::{Engine, account_duties, capabilities, denials, key_rotation, own_ids};
 use crate::store::StoreError;
 use crate::store::configured::protected;
 use crate::store::writer::SweepStep;
@@ -28,7 +28,7 @@ const KEEP_SIGHTINGS: Duration = Duration::from_hours(24);
 const KEEP_TOKENS: Duration = Duration::from_hours(168);
 
 /// The duties of a round, with their intervals.
-const DUTIES: [(&str, Duration); 11] = [
+const DUTIES: [(&str, Duration); 12] = [
     ("expire", PERIOD),
     ("time_out", PERIOD),
     ("silence", PERIOD),
@@ -37,6 +37,7 @@ const DUTIES: [(&str, Duration); 11] = [
     ("breakers", PERIOD),
     ("logins", PERIOD),
     ("denials", PERIOD),
+    ("rotation", PERIOD),
     ("keys", PERIOD.saturating_mul(RELOAD_EVERY)),
     ("reload", PERIOD.saturating_mul(RELOAD_EVERY)),
     ("clear", PERIOD.saturating_mul(CLEAR_EVERY)),
@@ -103,6 +104,7 @@ async fn tick(engine: &Arc<Engine>, round: u32) {
     duty(engine, "breakers", trip(engine)).await;
     duty(engine, "logins", account_duties::record_failed_logins(engine, false)).await;
     duty(engine, "denials", denials::record(engine, false)).await;
+    duty(engine, "rotation", key_rotation::step(engine)).await;
     if round.is_multiple_of(RELOAD_EVERY) {
         duty(engine, "keys", account_duties::look_after_keys(engine)).await;
     }

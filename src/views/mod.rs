@@ -28,5 +28,6 @@ pub mod policies;
 pub mod problem;
 pub mod protected;
 pub mod responses;
+pub mod signing_key;
 pub mod users;
 pub mod words;

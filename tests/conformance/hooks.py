@@ -8,6 +8,7 @@ Idempotency-Key. Requests that are invalid on purpose stay unchanged.
 import json
 import os
 import random
+import socket
 import urllib.parse
 import urllib.request
 import uuid
@@ -18,6 +19,8 @@ from schemathesis.generation import GenerationMode
 
 BASE = os.environ["CONFORMANCE_URL"]
 KEY = os.environ["CONFORMANCE_ADMIN_KEY"]
+# Where a fresh agent token is read for each request, as HOST:PORT; empty for other callers.
+TOKENS = os.environ.get("CONFORMANCE_TOKENS", "")
 
 # The same choices each time.
 random.seed(14)
@@ -155,8 +158,18 @@ def version(path):
         return None
 
 
+def fresh_token():
+    host, port = TOKENS.rsplit(":", 1)
+    with socket.create_connection((host, int(port)), timeout=30) as connection, connection.makefile() as text:
+        return text.read()
+
+
 @schemathesis.hook
 def before_call(context, case, kwargs):
+    if TOKENS:
+        # Each is good for one request.
+        case.headers = case.headers.copy() if case.headers is not None else {}
+        case.headers["Authorization"] = f"Bearer {fresh_token()}"
     # Cases may share parts, so each change is made in a copy.
     if case.path_parameters:
         case.path_parameters = dict(case.path_parameters)

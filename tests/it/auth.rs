@@ -54,6 +54,10 @@ pub(super) enum On {
     Waiting,
     /// A response that acted first and waits for confirmation.
     Unconfirmed,
+    /// The signing key, without a rotation.
+    OneKey,
+    /// A rotation of the signing key that is under way.
+    Rotation,
 }
 
 /// One operation: the callers that may, its object, the status that they get, and its audit verb.
@@ -94,6 +98,14 @@ pub(super) const OPERATIONS: &[Operation] = &[
     ("POST", "/v1/responses/{id}/confirm", Who::Roles(ANALYSTS), On::Unconfirmed, 200, Some("confirmed")),
     ("GET", "/v1/freeze", Who::Roles(VIEWERS), On::Nothing, 200, None),
     ("PUT", "/v1/freeze", Who::Roles(ANALYSTS), On::Nothing, 200, Some("frozen")),
+    ("GET", "/v1/signing-key", Who::Roles(VIEWERS), On::Nothing, 200, None),
+    ("POST", "/v1/signing-key/rotation", Who::Roles(ADMINS), On::OneKey, 201, Some("rotation_started")),
+    ("DELETE", "/v1/signing-key/rotation", Who::Roles(ADMINS), On::Rotation, 204, Some("rotation_cancelled")),
+    ("POST", "/v1/signing-key/rotation/finish", Who::Roles(ADMINS), On::Rotation, 200, Some("adopted")),
+    ("POST", "/v1/signing-key/recovery-key", Who::Roles(ADMINS), On::OneKey, 201, Some("recovery_key_set")),
+    ("POST", "/v1/signing-key/revocation", Who::Roles(ADMINS), On::Nothing, 201, None),
+    // Not signed by the recovery key; one that is, is in `key_rotation.rs`.
+    ("PUT", "/v1/signing-key/revocation", Who::Roles(ADMINS), On::Nothing, 409, None),
     ("GET", "/v1/effects", Who::Roles(VIEWERS), On::Nothing, 200, None),
     ("GET", "/v1/effects/{id}", Who::Roles(VIEWERS), On::Effect, 200, None),
     ("GET", "/v1/commands", Who::Roles(VIEWERS), On::Nothing, 200, None),
@@ -215,6 +227,14 @@ impl Stage {
         let id = |value: &Value| value["id"].as_str().unwrap().to_owned();
         match on {
             On::Nothing => String::new(),
+            On::OneKey | On::Rotation => {
+                // There is at most one: the call before may have left it.
+                admin.delete("/v1/signing-key/rotation", None).await;
+                if on == On::Rotation {
+                    admin.post("/v1/signing-key/rotation", &json!({})).await.is(201);
+                }
+                String::new()
+            }
             On::Alert => {
                 self.alert().await;
                 id(&admin.get("/v1/alerts?limit=1").await.is(200)["items"][0])
@@ -329,6 +349,9 @@ impl Stage {
                 serde_json::to_value(asked).unwrap()
             }
             ("POST", "/v1/enrollment-tokens") => json!({}),
+            ("POST", "/v1/signing-key/recovery-key") => json!({"public_key": new_key().verifying_key().text()}),
+            ("PUT", "/v1/signing-key/revocation") => json!({"statement": "a.b.c"}),
+            ("POST", "/v1/signing-key/rotation/finish") => json!({"force": true}),
             ("POST", "/v1/responses/lift") => {
                 let all = json!({"everything": true, "dry_run": true, "reason": "over"});
                 let count = self.admin.post(path, &all).await.is(200)["count"].clone();

@@ -78,7 +78,7 @@ async fn promise_11_more_items_than_a_message_may_hold_are_refused() {
 #[tokio::test]
 async fn promise_11_a_stream_that_does_not_keep_to_the_protocol_is_closed_with_a_reason() {
     let (_manager, _api, agent) = start().await;
-    let hello = FromAgent::Hello { cursor: 0, capabilities: vec![], effects: None, run: None };
+    let hello = FromAgent::Hello { cursor: 0, capabilities: vec![], effects: None, run: None, keys: None };
     for (what, frames, code) in [
         ("no hello", vec![Message::text(r#"{"type":"heartbeat"}"#)], 1002),
         ("two hellos", vec![Message::text(serde_json::to_string(&hello).unwrap()); 2], 1002),
@@ -325,7 +325,7 @@ async fn an_agent_that_is_revoked_before_its_hello_gets_no_stream() {
     let mut stream = agent.try_connect().await.unwrap();
     let revoked = api.request(Method::DELETE, &format!("/v1/agents/{}", agent.id)).send().await.unwrap();
     assert_eq!(revoked.status(), StatusCode::NO_CONTENT);
-    stream.say(&FromAgent::Hello { cursor: 0, capabilities: vec![], effects: None, run: None }).await;
+    stream.say(&FromAgent::Hello { cursor: 0, capabilities: vec![], effects: None, run: None, keys: None }).await;
     match stream.hear().await {
         Heard::Closed(Some(frame)) => assert_eq!(u16::from(frame.code), 1008, "{frame:?}"),
         other => panic!("a revoked agent is talked to: {other:?}"),

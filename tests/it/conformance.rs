@@ -7,6 +7,8 @@
 //! `CONFORMANCE_SECONDS` other requests are made, for that long. `scripts/test-deps.sh` installs
 //! the Python packages from `PyPI` into `target/python`.
 
+use std::io::Write as _;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -59,6 +61,19 @@ fn openapi_yaml_is_a_valid_description() {
     assert!(output.status.success(), "{}", say(&output));
 }
 
+/// Hands out a fresh token of the agent to each connection, as long as the test runs: each is good for
+/// one request. Returns the address.
+fn tokens_of(agent: FakeAgent) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            connection.unwrap().write_all(agent.token().as_bytes()).unwrap();
+        }
+    });
+    address
+}
+
 /// A caller, its share of the time in percent, the phases that always run, and the operations that
 /// it calls: all, if the list is empty.
 const CALLERS: [(&str, u64, &str, &[&str]); 5] = [
@@ -87,6 +102,7 @@ on_both_databases! {
         let manager = Manager::start_with(&flags).await;
         let api = manager.api();
         let agent = FakeAgent::enroll(&manager, "web-01").await;
+        let tokens = tokens_of(agent);
         api.make_policy("firewall-drop", "10m").await;
         api.post("/v1/responses", &json!({"action": "log-only", "agents": ["web-01"], "reason": "why"})).await;
         let mut keys = vec![("anonymous", None), ("agent", None), ("admin", Some(api.key.clone()))];
@@ -101,7 +117,7 @@ on_both_databases! {
         let notes = tempfile::tempdir().unwrap();
         for (nth, (caller, share, phases, only)) in CALLERS.into_iter().enumerate() {
             let (_, key) = keys.iter().find(|(name, _)| *name == caller).unwrap();
-            let token = (caller == "agent").then(|| agent.token());
+            let tokens = if caller == "agent" { tokens.as_str() } else { "" };
             let mut command = tied(&python("st"));
             command.arg("--config-file").arg(root().join("tests/conformance/schemathesis.toml")).arg("run");
             command.arg(format!("{}/openapi.json", api.base));
@@ -114,11 +130,12 @@ on_both_databases! {
                 }
             };
             command.args(only).args(["--header", &format!("X-Forwarded-For: 203.0.113.{nth}")]);
-            if let Some(secret) = key.as_ref().or(token.as_ref()) {
+            if let Some(secret) = key {
                 command.args(["--header", &format!("Authorization: Bearer {secret}")]);
             }
             command.env("SCHEMATHESIS_HOOKS", "hooks").env("PYTHONPATH", root().join("tests/conformance"));
             command.env("PYTHONDONTWRITEBYTECODE", "1").env("NO_PROXY", "*");
+            command.env("CONFORMANCE_TOKENS", tokens);
             command.env("CONFORMANCE_URL", &api.base).env("CONFORMANCE_ADMIN_KEY", &api.key);
             let output = command.current_dir(notes.path()).stdin(Stdio::null()).output().unwrap();
             let text = say(&output);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use reqwest::Method;
+use riposte_protocol::key_statement::KeyStatement;
 use riposte_protocol::message::{Outcome, PollRequest};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
@@ -336,6 +337,21 @@ async fn answers_match_the_schemas_of_the_contract() {
     check("get", "/v1/freeze", admin.get("/v1/freeze").await);
     check("put", "/v1/freeze", admin.put("/v1/freeze", &json!({"frozen": true, "reason": "x"}), None).await);
     check("get", "/v1/freeze", admin.get("/v1/freeze").await);
+    check("get", "/v1/signing-key", admin.get("/v1/signing-key").await);
+    check("post", "/v1/signing-key/rotation", admin.post("/v1/signing-key/rotation", &json!({})).await);
+    check("get", "/v1/signing-key", admin.get("/v1/signing-key").await);
+    let recovery_key = crate::support::agent::new_key();
+    let recovery = json!({"public_key": recovery_key.verifying_key().text()});
+    admin.delete("/v1/signing-key/rotation", None).await.is(204);
+    check("post", "/v1/signing-key/recovery-key", admin.post("/v1/signing-key/recovery-key", &recovery).await);
+    let prepared =
+        check("post", "/v1/signing-key/revocation", admin.post("/v1/signing-key/revocation", &json!({})).await);
+    let claims: KeyStatement = serde_json::from_value(prepared["claims"].clone()).unwrap();
+    let signed = json!({"statement": claims.sign(&recovery_key, &recovery_key.verifying_key().kid()).unwrap()});
+    check("put", "/v1/signing-key/revocation", admin.put("/v1/signing-key/revocation", &signed, None).await);
+    admin.post("/v1/signing-key/rotation", &json!({})).await.is(201);
+    let finish = admin.post("/v1/signing-key/rotation/finish", &json!({"force": true})).await;
+    check("post", "/v1/signing-key/rotation/finish", finish);
     let all = json!({"everything": true, "dry_run": true, "reason": "x"});
     check("post", "/v1/responses/lift", admin.post("/v1/responses/lift", &all).await);
     let entry = json!({"kind": "ip", "value": "203.0.113.0/24", "reason": "why", "expires_in": "1h"});

@@ -232,6 +232,7 @@ impl FakeStream {
             | FromAgent::Unknown
             | FromAgent::Rejected { .. }
             | FromAgent::Hello { .. }
+            | FromAgent::Keys { .. }
             | FromAgent::Effects { .. } => {}
         }
     }

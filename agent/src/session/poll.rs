@@ -159,6 +159,7 @@ impl Conversation {
                 capabilities,
                 run: Some(*RUN),
                 clock: Some(self.agent.clock.host().wall),
+                keys: Some(self.identity.enrolment.key_number),
                 wait_seconds: if busy || !leaves_room { BUSY_WAIT_SECS } else { WAIT_SECS },
                 // The first report tells the manager which agent this is, and ends commands that
                 // the agent must not execute any more. So it asks for none yet.
@@ -168,7 +169,10 @@ impl Conversation {
     }
 
     fn hear_answer(&mut self, answer: PollResponse, untold: &mut Untold) -> bool {
-        let brought_something = !answer.commands.is_empty() || !answer.result_acks.is_empty();
+        // Before the orders: they may be signed with a key that is introduced here. The next poll
+        // says what was learnt.
+        let has_learnt = self.intake.learn(&mut self.identity, &answer.key_statements);
+        let brought_something = has_learnt || !answer.commands.is_empty() || !answer.result_acks.is_empty();
         self.settings = answer.settings;
         if !answer.result_acks.is_empty() {
             let acknowledged = Record::Acknowledged { ids: answer.result_acks };

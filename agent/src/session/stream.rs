@@ -185,6 +185,7 @@ impl Conversation {
                 capabilities: self.agent.capabilities(),
                 effects: Some(effects),
                 run: Some(*RUN),
+                keys: Some(self.identity.enrolment.key_number),
             },
             released,
         )
@@ -267,6 +268,11 @@ impl Conversation {
                 let again = self.agent.read(|state| outgoing.take_settled(state));
                 for effect in again {
                     self.agent.tell_of(effect);
+                }
+            }
+            ToAgent::Keys { statements } => {
+                if self.intake.learn(&mut self.identity, &statements) {
+                    send(socket, &FromAgent::Keys { number: self.identity.enrolment.key_number }).await?;
                 }
             }
             ToAgent::Settings { settings } => self.settings = settings,

@@ -132,7 +132,9 @@ async fn an_agent_that_can_not_stream_polls() {
             .await;
     }
     let poll = |commands: Vec<String>, result_acks: Vec<Uuid>| {
-        let answer = serde_json::to_string(&PollResponse { commands, result_acks, settings: PROMPT }).unwrap();
+        let answer =
+            serde_json::to_string(&PollResponse { commands, result_acks, settings: PROMPT, key_statements: vec![] })
+                .unwrap();
         manager.exchange(move |path, body| {
             assert_eq!(path, "POST /v1/agent/poll");
             (200, serde_json::from_str::<PollRequest>(&body).unwrap(), answer)
@@ -174,7 +176,7 @@ async fn promise_10_results_that_wait_are_told_before_what_is_held_and_nothing_n
 
     let running = manager.run(&["--transport", "poll"]);
     let poll = |result_acks: Vec<Uuid>| {
-        let answer = PollResponse { commands: vec![], result_acks, settings: PROMPT };
+        let answer = PollResponse { commands: vec![], result_acks, settings: PROMPT, key_statements: vec![] };
         let answer = serde_json::to_string(&answer).unwrap();
         manager.exchange(move |_, body| (200, serde_json::from_str::<PollRequest>(&body).unwrap(), answer))
     };

@@ -162,7 +162,11 @@ async fn live(manager: &Manager, mut agent: Child, death: Death, until: Timestam
                 say(&mut stream, &ToAgent::ResultAck { command_ids: ids }).await;
             }
             FromAgent::Effects { ended, .. } => known.ended |= ended.contains(&effect_of(1)),
-            FromAgent::Heartbeat | FromAgent::Unknown | FromAgent::Clock { .. } | FromAgent::Rejected { .. } => {}
+            FromAgent::Heartbeat
+            | FromAgent::Unknown
+            | FromAgent::Clock { .. }
+            | FromAgent::Keys { .. }
+            | FromAgent::Rejected { .. } => {}
         }
         if known.is_complete() && matches!(death, Death::AfterMessages(usize::MAX)) {
             agent.start_kill().unwrap();

@@ -5,6 +5,7 @@
 
 mod conversation;
 mod crashes;
+mod keys;
 mod promises;
 mod support;
 mod tls;

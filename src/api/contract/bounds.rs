@@ -38,7 +38,7 @@ const LOOPBACK: &str = "^http://(127\\.0\\.0\\.1|\\[::1\\]):([1-9][0-9]{0,3}|[1-
 pub(super) fn set(contract: &mut Value) -> Vec<String> {
     expand_forms(contract);
     let mut lost = Vec::new();
-    for (place, bound) in fields() {
+    for (place, bound) in fields().into_iter().chain(document_fields()) {
         let (schema, property) = place.split_once('.').unwrap_or((place, ""));
         let schema = contract.pointer_mut(&format!("/components/schemas/{schema}"));
         let found = match property {
@@ -287,6 +287,12 @@ fn fields() -> Vec<(&'static str, Value)> {
             json!({"maxItems": 16, "items": {"enum": ["linux", "macos", "freebsd", "openbsd", "netbsd", "windows"]}}),
         ),
         ("CustomAction.parameters", json!({"format": "json-schema"})),
+    ]
+}
+
+/// Those of the documents that people write: policies and scopes.
+fn document_fields() -> Vec<(&'static str, Value)> {
+    vec![
         ("PolicyDocument.name", json!({"pattern": POLICY_NAME})),
         ("PolicyDocument.match", json!({"maxItems": 4096})),
         ("PolicyDocument.tests", json!({"maxItems": 64})),

@@ -241,7 +241,7 @@ impl FromRequestParts<AppState> for AgentCaller {
             return Err(refuse("the agent is not enrolled"));
         };
         let now = engine.clock.now();
-        identity::check(token, &agent.public_key, agent.id, now).map_err(|error| match error {
+        let claims = identity::check(token, &agent.public_key, agent.id, now).map_err(|error| match error {
             // The agent itself, or an old token of its: it is told the time, and comes again with a token that is right.
             TokenError::Time(_) => state.auth_failures.dated(engine, agent, ApiError::wrong_time(error.to_string())),
             other => refuse(&other.to_string()),
@@ -249,6 +249,13 @@ impl FromRequestParts<AppState> for AgentCaller {
         certified(state, parts)?;
         known(parts);
         state.caller_limits.count_agent(parts, agent.id)?;
+        // After the limit, which bounds how many are remembered.
+        if !engine.agent_tokens.take(&claims, now) {
+            let agent = agent.id;
+            tracing::warn!(%agent, path = parts.uri.path(), "a token of agent {agent} was used a second time");
+            let used = "this agent token was used before: each is good for one request, so make a new one";
+            return Err(state.auth_failures.count(engine, parts, ApiError::conflict(used)));
+        }
         engine.hub.heard(agent.id, now);
         Ok(Self { id: agent.id, version: agent_version(&parts.headers) })
     }

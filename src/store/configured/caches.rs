@@ -19,6 +19,8 @@ pub enum Cache {
     Protected,
     /// Whether commands are held back.
     Freeze,
+    /// The signing key, and the statements about it.
+    SigningKeys,
     /// API keys.
     Keys,
     /// People.

@@ -10,6 +10,7 @@ pub mod caches;
 pub mod enrolment;
 pub mod freeze;
 pub mod identities;
+pub mod key_statements;
 pub mod keys;
 pub mod policies;
 pub mod protected;

@@ -34,10 +34,10 @@ pub async fn current(db: &Db) -> Result<Option<KnownKey>> {
 }
 
 /// Makes `key` the signing key.
-pub async fn adopt(ledger: &mut LedgerTx, key: &ManagerKey, why: &str, now: Timestamp) -> Result<()> {
+pub async fn adopt(ledger: &mut LedgerTx, key: &ManagerKey, why: &str, by: &Actor, now: Timestamp) -> Result<()> {
     ledger.tx.execute(RETIRE, binds![now]).await?;
     ledger.tx.execute(ADOPT, binds![key.kid.as_str(), key.public_key.as_str(), now]).await?;
     let (event, noun_id, detail) = (AuditEvent::SigningKeyAdopted, key.kid.clone(), why.to_owned());
-    ledger.record(AuditEntry { at: now, actor: Actor::Riposte, event, noun_id, detail });
+    ledger.record(AuditEntry { at: now, actor: by.clone(), event, noun_id, detail });
     Ok(())
 }

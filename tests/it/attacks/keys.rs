@@ -34,6 +34,31 @@ on_both_databases! {
         thief.post("/v1/alerts", &brute_force("late", "198.51.100.1")).await.is_problem(401);
     }
 
+    /// A token is read in a log or on the way, and sent again before it expires.
+    async fn a_stolen_agent_token_is_good_for_nothing_once_it_was_used(database: Database) {
+        let (app, admin) = TestApp::start_on(database).await;
+        let agent = app.enrol(&admin, "web-01", &json!({})).await;
+        let other = app.enrol(&admin, "web-02", &json!({})).await;
+        let (used, request) = (agent.token(), PollRequest { max: 1, ..PollRequest::default() });
+        agent.exchange(&used, &request).await.is(200);
+        for path in ["/v1/agent/poll", "/v1/agent/stream"] {
+            let thief = crate::support::Client::anonymous(&app.base).with_key(&used);
+            let method = if path.ends_with("poll") { reqwest::Method::POST } else { reqwest::Method::GET };
+            let answer = crate::support::Answer::to(thief.request(method, path).json(&request)).await;
+            assert!(answer.is_problem(409)["detail"].as_str().unwrap().contains("was used before"));
+        }
+        // The agent and others go on.
+        agent.exchange(&agent.token(), &request).await.is(200);
+        other.exchange(&other.token(), &request).await.is(200);
+        // A new run of the manager does not know it: the residual, until the token expires.
+        let (app, _) = app.restart().await;
+        let agent = agent.moved_to(&app);
+        agent.exchange(&used, &request).await.is(200);
+        agent.exchange(&used, &request).await.is_problem(409);
+        app.advance(361);
+        agent.exchange(&used, &request).await.is_problem(401);
+    }
+
     async fn a_stolen_analyst_key_reaches_nothing_protected_and_leaves_its_name(database: Database) {
         let (app, admin) = TestApp::start_on(database).await;
         let agent = app.enrol(&admin, "web-01", &json!({})).await;

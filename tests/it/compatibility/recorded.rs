@@ -12,6 +12,8 @@ use super::super::real_agent::{FakeManager, FakeStream, KID};
 use super::recording::{Names, lines, seal, unseal};
 
 const STREAM: &str = include_str!("../../data/exchange/stream.txt");
+/// The same, of an agent that learns keys of the manager.
+const STREAM_KEYS: &str = include_str!("../../data/exchange/stream-keys.txt");
 const POLL: &str = include_str!("../../data/exchange/poll.txt");
 
 /// What an agent says it can do; which actions it names depends on its host.
@@ -49,11 +51,17 @@ async fn is_lifted(api: &Api, response: &str) {
 
 #[tokio::test]
 async fn a_recorded_agent_is_served_over_a_stream_as_it_was_then() {
+    for recorded in [STREAM, STREAM_KEYS] {
+        is_served(recorded).await;
+    }
+}
+
+async fn is_served(recorded: &'static str) {
     let (_manager, api, agent) = start().await;
     let mut names = agents_names(&agent);
     let mut stream = agent.try_connect().await.unwrap();
     let mut response = None;
-    for line in lines(STREAM) {
+    for line in lines(recorded) {
         match line.speaker {
             "agent" => stream.say_text(names.fill(&line)).await,
             "manager" => names.read(&line, &managers_frame(&mut stream).await),
@@ -112,7 +120,7 @@ async fn a_recorded_manager_is_obeyed_over_a_stream_as_it_was_then() {
         ("until", now().plus(std::time::Duration::from_hours(1)).to_string()),
     ]);
     let mut stream = manager.connect().await;
-    for line in lines(STREAM) {
+    for line in lines(STREAM_KEYS) {
         match line.speaker {
             "agent" => names.read(&line, &agents_frame(&mut stream).await),
             "manager" => stream.send_text(seal(&names.fill(&line), &manager.key, KID)).await,

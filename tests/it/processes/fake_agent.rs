@@ -90,7 +90,7 @@ impl FakeAgent {
     /// Opens a stream and sends the hello.
     pub(crate) async fn connect(&self, cursor: u64) -> Stream<'_> {
         let mut stream = self.try_connect().await.expect("a stream");
-        stream.say(&FromAgent::Hello { cursor, capabilities: vec![], effects: None, run: None }).await;
+        stream.say(&FromAgent::Hello { cursor, capabilities: vec![], effects: None, run: None, keys: None }).await;
         match stream.hear().await {
             Heard::Message(ToAgent::Settings { .. }) => stream,
             other => panic!("expected settings, not {other:?}"),

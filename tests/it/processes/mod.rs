@@ -410,6 +410,11 @@ impl Agent {
         std::fs::write(self.directory.path().join("state/agent.json"), identity.to_string()).unwrap();
     }
 
+    /// Replaces its stored identity, while it does not run.
+    pub(crate) fn set_identity(&self, identity: &Value) {
+        std::fs::write(self.directory.path().join("state/agent.json"), identity.to_string()).unwrap();
+    }
+
     /// Returns its stored identity.
     pub(crate) fn identity(&self) -> Value {
         serde_json::from_slice(&std::fs::read(self.directory.path().join("state/agent.json")).unwrap()).unwrap()

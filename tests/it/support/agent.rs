@@ -77,7 +77,7 @@ impl FakeAgent {
 
     /// Returns a valid token.
     pub(crate) fn token(&self) -> String {
-        identity::issue(&self.key, self.id, Uuid::from_u128(1), self.clock.now(), Duration::from_mins(5)).unwrap()
+        identity::issue(&self.key, self.id, Uuid::now_v7(), self.clock.now(), Duration::from_mins(5)).unwrap()
     }
 
     /// Polls once, with any token.
@@ -174,12 +174,30 @@ impl FakeAgent {
         self.stream_of(cursor, "a test").await
     }
 
+    /// The keys that it trusts.
+    pub(crate) fn pinned(&self) -> &[(String, VerifyingKey)] {
+        &self.pinned
+    }
+
+    /// Opens a stream as an agent that has accepted statement `keys` about the manager's keys.
+    pub(crate) async fn stream_with_keys(&self, cursor: u64, keys: Option<u64>) -> Stream {
+        let mut stream = self.connect("a test").await;
+        stream.say(&FromAgent::Hello { cursor, capabilities: vec![], effects: None, run: None, keys }).await;
+        stream
+    }
+
     /// Opens a stream as the program that calls itself `name`, and says hello.
     pub(crate) async fn stream_as(&self, name: &str) -> Stream {
         self.stream_of(0, name).await
     }
 
     async fn stream_of(&self, cursor: u64, name: &str) -> Stream {
+        let mut stream = self.connect(name).await;
+        stream.say(&FromAgent::Hello { cursor, capabilities: vec![], effects: None, run: None, keys: None }).await;
+        stream
+    }
+
+    async fn connect(&self, name: &str) -> Stream {
         let mut request = self.stream_url.as_str().into_client_request().unwrap();
         let headers = request.headers_mut();
         headers.insert("authorization", format!("Bearer {}", self.token()).parse().unwrap());
@@ -187,9 +205,7 @@ impl FakeAgent {
         headers.insert("sec-websocket-protocol", SUBPROTOCOL.parse().unwrap());
         let (socket, answer) = tokio_tungstenite::connect_async(request).await.unwrap();
         assert_eq!(answer.headers()["sec-websocket-protocol"], SUBPROTOCOL);
-        let mut stream = Stream { socket };
-        stream.say(&FromAgent::Hello { cursor, capabilities: vec![], effects: None, run: None }).await;
-        stream
+        Stream { socket }
     }
 }
 
