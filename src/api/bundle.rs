@@ -26,7 +26,7 @@ const ENTRIES: i64 = 500;
 
 /// The operations of this resource; a bundle may read much of the ledger.
 pub(super) fn long_routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(find))
+    OpenApiRouter::new().routes(routes!(bundle))
 }
 
 /// Returns one incident as a sealed file
@@ -36,7 +36,7 @@ pub(super) fn long_routes() -> OpenApiRouter<AppState> {
 /// it without the manager. A caller with a scope gets it if the whole response is within.
 #[utoipa::path(get, path = "/v1/responses/{id}/bundle", tag = "responses", params(("id" = Uuid, Path)),
     responses((status = 200, body = IncidentBundle)))]
-pub async fn find(
+pub async fn bundle(
     caller: Caller<Read>,
     State(state): State<AppState>,
     Path(id): Path<Uuid>,

@@ -58,9 +58,10 @@ pub async fn run(engine: &Arc<Engine>) {
             () = stop.cancelled() => {}
         }
     }
+    // First what needs the writer, which ends soon after the last connection.
+    duty(engine, "keys", account_duties::look_after_keys(engine)).await;
     duty(engine, "logins", account_duties::record_failed_logins(engine, true)).await;
     duty(engine, "denials", denials::record(engine, true)).await;
-    duty(engine, "keys", account_duties::look_after_keys(engine)).await;
 }
 
 /// Checkpoints the database every second until the engine stops.

@@ -123,7 +123,7 @@ on_both_databases! {
         refused(found.clone(), "sealed with another key", &["--public-key", key]).await;
 
         // A log that was changed before the bundle was made has no proof: the checkpoint says otherwise.
-        assert_eq!(app.execute("UPDATE audit SET detail = 'harmless' WHERE noun = 'response'").await, 1);
+        assert!(app.execute("UPDATE audit SET detail = 'harmless' WHERE noun = 'response'").await > 0);
         let id = answer["responses"][0].as_str().unwrap();
         let late = admin.get(&format!("/v1/responses/{id}/bundle")).await.is(200);
         let (_, said) = verify(&late, &[]).await;

@@ -23,6 +23,12 @@ async fn verify(arguments: &[&str]) -> (bool, String) {
     (output.status.success(), String::from_utf8(said).unwrap())
 }
 
+/// The warnings of a manager, ready or not: its clock jumps.
+async fn warnings(client: &Client) -> String {
+    let ready: Value = serde_json::from_str(&client.get("/readyz?verbose").await.text).unwrap();
+    ready["warnings"].to_string()
+}
+
 /// A manager with a file of checkpoints, and two of them.
 struct Kept {
     app: TestApp,
@@ -120,7 +126,7 @@ on_both_databases! {
         // Nothing happens, so there is nothing to sign.
         for _ in 0..3 {
             kept.app.advance(60);
-            assert_eq!(kept.admin.get("/readyz").await.status, 200);
+            kept.admin.get("/livez").await;
         }
         assert_eq!(kept.text().lines().count(), lines);
         let (is_right, said) = kept.verify(&kept.text()).await;
@@ -150,8 +156,7 @@ on_both_databases! {
         // The running manager notices it too, and goes on.
         eventually("the manager warns", || async {
             kept.app.advance(60);
-            let ready = kept.admin.get("/readyz?verbose").await.is(200);
-            ready["warnings"].to_string().contains("the audit log is not what it was").then_some(())
+            warnings(&kept.admin).await.contains("the audit log is not what it was").then_some(())
         })
         .await;
     }
@@ -189,6 +194,37 @@ on_both_databases! {
         // A token that the same key has signed for something else is no checkpoint.
         let order = lines[1].replacen(lines[1].split('.').next().unwrap(), "eyJhbGciOiJFZERTQSJ9", 1);
         assert!(!kept.verify(&order).await.0);
+    }
+
+    async fn checkpoints_of_before_a_rotation_count_because_the_later_ones_name_them(database: Database) {
+        let kept = Kept::start(database).await;
+        let old = kept.admin.get("/v1/audit/verify").await.is(200)["keys"][0]["kid"].clone();
+        kept.admin.post("/v1/signing-key/rotation", &json!({})).await.is(201);
+        eventually("the rotation ends, as no agent has to confirm it", || async {
+            kept.app.advance(5);
+            let view = kept.admin.get("/v1/signing-key").await.is(200);
+            (view["kid"] != old && view["rotation"].is_null()).then_some(())
+        })
+        .await;
+        // Before and after the next checkpoint, which the new key signs.
+        assert_eq!(kept.admin.get("/v1/audit/verify").await.is(200)["intact"], true);
+        let count = kept.text().lines().count();
+        kept.admin.policy(&drop_policy("third")).await;
+        kept.lines(count + 1).await;
+        let proof = eventually("the new key has signed a checkpoint", || async {
+            kept.app.advance(60);
+            let proof = kept.admin.get("/v1/audit/verify").await.is(200);
+            assert_eq!(proof["intact"], true, "{proof}");
+            (proof["checkpoints"] == json!(kept.text().lines().count())).then_some(proof)
+        })
+        .await;
+        assert_ne!(proof["keys"][0]["kid"], old);
+        let (is_right, said) = kept.verify(&kept.text()).await;
+        assert!(is_right, "{said}");
+        // Without the one that names them, they are those of an unknown key.
+        let early: Vec<String> = kept.text().lines().take(3).map(str::to_owned).collect();
+        let (is_right, said) = kept.verify(&early.join("\n")).await;
+        assert!(!is_right && said.contains("name the public key of that time with --public-key"), "{said}");
     }
 }
 
@@ -235,10 +271,9 @@ async fn a_receiver_that_is_down_delays_nothing_and_gets_its_checkpoints_later()
         config.audit.audit_checkpoint_file.clone_from(&file);
     })
     .await;
-    let warnings = async || admin.get("/readyz?verbose").await.is(200)["warnings"].to_string();
     let said = eventually("both are reported", || async {
         app.advance(60);
-        let said = warnings().await;
+        let said = warnings(&admin).await;
         (said.contains("the syslog receiver tcp://") && said.contains("the file ")).then_some(said)
     })
     .await;
@@ -262,7 +297,7 @@ async fn a_receiver_that_is_down_delays_nothing_and_gets_its_checkpoints_later()
     assert!(message.starts_with("<109>1 "), "{message}");
     eventually("no warning is left", || async {
         app.advance(60);
-        (warnings().await == "[]").then_some(())
+        (warnings(&admin).await == "[]").then_some(())
     })
     .await;
 }
