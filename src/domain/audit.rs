@@ -213,6 +213,12 @@ events! {
         /// Its caller has not the right, or not there; the detail has the number of such requests.
         RequestDenied = "denied",
     }
+    "secret" {
+        /// It was set, or its value or its actions were changed.
+        SecretSet = "set",
+        /// It was deleted.
+        SecretDeleted = "deleted",
+    }
     "signing_key" {
         /// It became the key that signs commands.
         SigningKeyAdopted = "adopted",
@@ -359,6 +365,7 @@ mod tests {
         protected: created, deleted
         manager: frozen, thawed
         request: denied
+        secret: set, deleted
         signing_key: adopted, rotation_started, rotation_cancelled, recovery_key_set, revoked
         ");
         for event in AuditEvent::ALL {

@@ -10,7 +10,7 @@ use riposte_protocol::message::PollRequest;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::auth::{OPERATIONS, On};
+use super::operations::{OPERATIONS, On};
 use crate::support::agent::{enrollment, new_key};
 use crate::support::{Client, Database, FakeAgent, TestApp};
 
