@@ -40,7 +40,7 @@ pub enum AuditCommand {
 pub struct VerifyArgs {
     #[command(flatten)]
     remote: Remote,
-    /// File of checkpoints that were kept elsewhere, one a line: that of audit_checkpoint_file, lines
+    /// File of checkpoints that were kept elsewhere, one a line: that of `audit_checkpoint_file`, lines
     /// of a syslog file, or a single one.
     #[arg(long, value_name = "FILE")]
     checkpoint: Option<PathBuf>,

@@ -120,8 +120,8 @@ sections! {
         /// File elsewhere, such as on a mounted share, to which each signed checkpoint of the audit log is
         /// appended.
         audit_checkpoint_file "RIPOSTE_AUDIT_CHECKPOINT_FILE": PathBuf = PathBuf::new();
-        /// Syslog receiver to which each checkpoint is sent: udp://HOST:PORT, tcp://HOST:PORT or
-        /// unix:/PATH.
+        /// Syslog receiver to which each checkpoint is sent: `udp://HOST:PORT`, `tcp://HOST:PORT`
+        /// or `unix:/PATH`.
         audit_checkpoint_syslog "RIPOSTE_AUDIT_CHECKPOINT_SYSLOG": String = String::new();
     }
 

@@ -111,7 +111,7 @@ fn report(engine: &Engine, about: &'static str, place: &str, done: io::Result<()
         format!("{place} does not take checkpoints of the audit log: {error}. They are stored, and sent when it does")
     });
     let is_well = warning.is_none();
-    if engine.health.warn(about, warning.clone()) {
+    if engine.health.warn(about, warning.as_deref()) {
         match warning {
             Some(warning) => tracing::warn!("{warning}"),
             None => tracing::info!("{place} takes checkpoints of the audit log again"),

@@ -66,7 +66,7 @@ async fn compare(engine: &Engine, known: Known) -> Result<(), StoreError> {
     if checkpoints::hash(&engine.db, seq).await? == Some(hash) {
         return Ok(());
     }
-    warn(engine, format!("the audit log is not what it was: its entry {seq} was changed or deleted"));
+    warn(engine, &format!("the audit log is not what it was: its entry {seq} was changed or deleted"));
     Ok(())
 }
 
@@ -106,11 +106,11 @@ async fn make(engine: &Engine) -> Result<Known, StoreError> {
 }
 
 /// Says that the log was changed, once in the log and until a restart in `/readyz?verbose`.
-fn warn(engine: &Engine, what: String) {
+fn warn(engine: &Engine, what: &str) {
     let warning = format!(
         "{what}. Compare the log with the checkpoints that were kept elsewhere: riposte audit verify --checkpoint FILE"
     );
-    if engine.health.warn("audit log", Some(warning.clone())) {
+    if engine.health.warn("audit log", Some(&warning)) {
         tracing::error!("{warning}");
     }
 }

@@ -57,7 +57,7 @@ impl DenialLog {
         let mut pair = (actor.clone(), operation);
         if pairs.len() >= PAIRS && !pairs.contains_key(&pair) {
             // Callers are bounded by the number of keys and users.
-            pair.1 = SEVERAL.to_owned();
+            SEVERAL.clone_into(&mut pair.1);
         }
         let new = Pending { count: 0, address: Some(address), recorded_at: None };
         let pending = pairs.entry(pair).or_insert(new);

@@ -46,13 +46,13 @@ impl Health {
 
     /// Says what needs attention although the manager can work, or that it no longer does. Returns
     /// whether this is news.
-    pub fn warn(&self, about: &'static str, warning: Option<String>) -> bool {
+    pub fn warn(&self, about: &'static str, warning: Option<&str>) -> bool {
         let mut warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = match &warning {
-            Some(text) => warnings.insert(about, text.clone()),
+        let before = match warning {
+            Some(text) => warnings.insert(about, text.to_owned()),
             None => warnings.remove(about),
         };
-        before != warning
+        before.as_deref() != warning
     }
 
     /// What needs attention, one sentence each.

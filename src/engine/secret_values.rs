@@ -129,7 +129,7 @@ impl Engine {
         let sealed = self.ledger_key.seal(&purpose(name), value.as_bytes());
         let sealed = sealed.map_err(|error| Refusal::System(error.to_string()))?;
         let mut ledger = LedgerTx::begin(&self.db).await?;
-        secrets::set(&mut ledger, name, &actions, sealed, &by.actor, self.clock.now()).await?;
+        secrets::set(&mut ledger, name, &actions, sealed, &by.at(), self.clock.now()).await?;
         Ok(self.commit_and_refresh(ledger).await?)
     }
 
@@ -144,7 +144,7 @@ impl Engine {
             return Err(Refusal::Conflict(format!("these policies refer to the secret {name:?}: {users}")));
         }
         let mut ledger = LedgerTx::begin(&self.db).await?;
-        secrets::delete(&mut ledger, name, &by.actor, self.clock.now()).await?;
+        secrets::delete(&mut ledger, name, &by.at(), self.clock.now()).await?;
         Ok(self.commit_and_refresh(ledger).await?)
     }
 
