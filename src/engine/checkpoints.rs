@@ -82,7 +82,10 @@ async fn make(engine: &Engine) -> Result<Known, StoreError> {
     if chain != Some(hash) {
         warn(
             engine,
-            format!("entries {} to {seq} of the audit log do not fit its head: they were changed or deleted", from + 1),
+            &format!(
+                "entries {} to {seq} of the audit log do not fit its head: they were changed or deleted",
+                from + 1
+            ),
         );
     }
     let first = checkpoints::hash(&engine.db, 1).await?;
