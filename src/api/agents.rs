@@ -316,6 +316,6 @@ pub async fn delete_token(
     Path(id): Path<Uuid>,
 ) -> ApiResult<StatusCode> {
     caller.unlimited("enrolment tokens are for all agents")?;
-    state.engine.delete_token(id, &caller.principal.actor).await?;
+    state.engine.delete_token(id, &caller.principal.at()).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -262,6 +262,19 @@ fn whose(row: &AlertRow) -> String {
     format!("is {} of {}{manager}{node}, {}", row.id, escape(&row.pipeline), Timestamp::from(row.time))
 }
 
+/// The alert with its raw text, if it is still kept.
+///
+/// # Errors
+/// 403 if it is hidden.
+pub(super) async fn kept(state: &AppState, visible: &Visible<'_>, id: Uuid) -> ApiResult<Option<AlertView>> {
+    let Some(row) = alerts::find(&state.engine.db, id).await? else { return Ok(None) };
+    let view = view(row, &state.engine.mappings, true)?;
+    if visible.alert(&view.agent) {
+        return Ok(Some(view));
+    }
+    Err(ApiError::forbidden("the response is because of an alert outside your scope"))
+}
+
 /// Returns one alert with its raw text
 ///
 /// `id` is Riposte's id or the pipeline's (Wazuh's `1795169472.12345`). If several alerts have a

@@ -42,6 +42,6 @@ pub async fn set(
     caller.unlimited("the freeze stops all agents")?;
     let SetFreeze { frozen, reason: given } = body.value;
     let given = reason(given)?;
-    state.engine.set_freeze(frozen, &given, &caller.principal.actor).await?;
+    state.engine.set_freeze(frozen, &given, &caller.principal.at()).await?;
     standing(&state).await
 }

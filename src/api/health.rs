@@ -71,7 +71,7 @@ pub async fn ready(State(state): State<AppState>, Query(how): Query<HowReady>) -
     let readiness = Readiness {
         ready: problems.is_empty(),
         problems,
-        warnings: state.tls.iter().filter_map(|tls| tls.fault()).collect(),
+        warnings: state.tls.iter().filter_map(|tls| tls.fault()).chain(engine.health.warnings()).collect(),
         stages: rounds.map(|(stage, round)| (stage.to_owned(), round)).collect(),
         writer_load: engine.writer.load(),
         frozen: engine.frozen.load(Ordering::SeqCst),

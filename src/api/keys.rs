@@ -49,7 +49,7 @@ pub async fn create(
     };
     let lifetime = expires_in.map(Span::duration);
     let asked = AskedKey { name, role, pipeline: pipeline.clone(), lifetime, is_webhook, scope, owner };
-    let MadeKey { id, key, expires_at } = state.engine.create_key(asked, once, &caller.principal.actor).await?;
+    let MadeKey { id, key, expires_at } = state.engine.create_key(asked, once, &caller.principal.at()).await?;
     let is_new = key.is_some();
     // The key of a sender that signs is no bearer token, so it is of no use.
     let key = key.filter(|_| !is_webhook);

@@ -161,8 +161,7 @@ pub async fn lift_many(
     }
     if !dry_run {
         for some in responses.chunks(LIFT_BATCH) {
-            let why =
-                ResponseEnd { reason: EndReason::Lifted, detail: why.clone(), by: caller.principal.actor.clone() };
+            let why = ResponseEnd { reason: EndReason::Lifted, detail: why.clone(), by: caller.principal.at() };
             state.engine.writer.release(some.to_vec(), why).await?;
         }
     }

@@ -9,6 +9,7 @@ pub mod alerts;
 pub mod audit;
 pub mod auth;
 pub mod backtest;
+pub mod bundle;
 pub mod commands;
 mod contract;
 pub mod counts;

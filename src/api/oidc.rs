@@ -174,7 +174,7 @@ pub async fn link(
     Path((name, provider)): Path<(String, String)>,
     body: Json<LinkIdentity>,
 ) -> ApiResult<axum::Json<UserIdentities>> {
-    state.engine.link_identity(&name, &provider, body.value, &caller.principal.actor).await?;
+    state.engine.link_identity(&name, &provider, body.value, &caller.principal.at()).await?;
     identities_of(&state, &name).await
 }
 
@@ -188,6 +188,6 @@ pub async fn unlink(
     State(state): State<AppState>,
     Path((name, provider)): Path<(String, String)>,
 ) -> ApiResult<StatusCode> {
-    state.engine.unlink_identity(&name, &provider, &caller.principal.actor).await?;
+    state.engine.unlink_identity(&name, &provider, &caller.principal.at()).await?;
     Ok(StatusCode::NO_CONTENT)
 }

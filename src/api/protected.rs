@@ -67,7 +67,7 @@ pub async fn create(
         return Ok((StatusCode::OK, axum::Json(answer(engine, None, &entry, lifts))));
     }
     let once = body.once(&caller.principal);
-    let (entry, lifts) = engine.protect(|| read(&state, body.value), once, &caller.principal.actor).await?;
+    let (entry, lifts) = engine.protect(|| read(&state, body.value), once, &caller.principal.at()).await?;
     Ok((StatusCode::CREATED, axum::Json(answer(engine, Some(entry.id), &entry, lifts))))
 }
 
@@ -171,6 +171,6 @@ pub async fn delete(
     Path(id): Path<Uuid>,
 ) -> ApiResult<StatusCode> {
     caller.unlimited("protected entries apply to all agents")?;
-    state.engine.unprotect(id, &caller.principal.actor).await?;
+    state.engine.unprotect(id, &caller.principal.at()).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -109,20 +109,24 @@ pub async fn find(
     State(state): State<AppState>,
     Path(id): Path<Uuid>,
 ) -> ApiResult<axum::Json<ResponseView>> {
-    Ok(axum::Json(view(&state, &Visible::to(&caller, &state.engine), id).await?))
+    Ok(axum::Json(view(&state, &Visible::to(&caller, &state.engine), id, SHOWN).await?))
 }
 
-async fn view(state: &AppState, visible: &Visible<'_>, id: Uuid) -> ApiResult<ResponseView> {
+/// A response with at most `shown` effects, commands, results and agents.
+///
+/// # Errors
+/// 404 if it does not exist, or is hidden.
+pub(super) async fn view(state: &AppState, visible: &Visible<'_>, id: Uuid, shown: i64) -> ApiResult<ResponseView> {
     let db = &state.engine.db;
     let response = responses::find(db, id).await?.ok_or_else(|| ApiError::not_found("the response does not exist"))?;
     let filter = CommandFilter { response: Some(id), ..CommandFilter::default() };
-    let response = outcomes::judge(state, visible, vec![response], SHOWN).await?.pop();
+    let response = outcomes::judge(state, visible, vec![response], shown).await?.pop();
     let response = response.ok_or_else(|| ApiError::not_found("the response does not exist"))?;
     let mut view = ResponseView {
         response,
-        effects: effects::of_response(db, id, SHOWN).await?,
-        commands: commands::list(db, filter, None, SHOWN).await?,
-        results: commands::results_of_response(db, id, SHOWN).await?,
+        effects: effects::of_response(db, id, shown).await?,
+        commands: commands::list(db, filter, None, shown).await?,
+        results: commands::results_of_response(db, id, shown).await?,
         answers: approvals::of_response(db, id).await?,
     };
     visible.cut(&mut view);
@@ -165,7 +169,7 @@ pub async fn create(
         return Ok(axum::Json(preview).into_response());
     }
     let id = state.engine.respond(order, once, &caller.principal).await?;
-    let view = view(&state, &Visible::to(&caller, &state.engine), id).await?;
+    let view = view(&state, &Visible::to(&caller, &state.engine), id, SHOWN).await?;
     Ok((StatusCode::CREATED, axum::Json(view)).into_response())
 }
 
@@ -210,7 +214,7 @@ pub async fn lift(
             return Err(ApiError::conflict(format!("the response is {}; there is nothing to lift", other.as_str())));
         }
     }
-    Ok(axum::Json(view(&state, &Visible::to(&caller, &state.engine), id).await?))
+    Ok(axum::Json(view(&state, &Visible::to(&caller, &state.engine), id, SHOWN).await?))
 }
 
 async fn decide(
@@ -251,7 +255,7 @@ async fn decide(
             ));
         }
     }
-    Ok(axum::Json(view(&state, &Visible::to(&caller, &state.engine), id).await?))
+    Ok(axum::Json(view(&state, &Visible::to(&caller, &state.engine), id, SHOWN).await?))
 }
 
 /// Approves a response that waits for approval

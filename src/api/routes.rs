@@ -14,8 +14,9 @@ use super::front::compression;
 use super::front::error::ApiError;
 use super::state::AppState;
 use super::{
-    actions, agents, alerts, audit, auth, backtest, commands, counts, docs, effects, explain, freeze, health, import,
-    ingest, keys, lift, oidc, policies, poll, protected, responses, secrets, signing_key, stream, users, whoami,
+    actions, agents, alerts, audit, auth, backtest, bundle, commands, counts, docs, effects, explain, freeze, health,
+    import, ingest, keys, lift, oidc, policies, poll, protected, responses, secrets, signing_key, stream, users,
+    whoami,
 };
 use crate::views::problem::Problem;
 
@@ -58,7 +59,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
     ]);
     let quick = quick.layer(compression::layer()).layer(map_request(compression::accept));
     let quick = quick.layer(from_fn(|request, next| within(REQUEST_TIMEOUT, request, next)));
-    let long = merged(vec![audit::long_routes(), backtest::routes(), lift::routes()]);
+    let long = merged(vec![audit::long_routes(), backtest::routes(), bundle::long_routes(), lift::routes()]);
     let long = long.layer(from_fn(|request, next| within(LONG_TIMEOUT, request, next)));
     let polls = poll::routes().layer(from_fn(|request, next| within(POLL_TIMEOUT, request, next)));
     merged(vec![quick, long, polls, stream::routes()])

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::http::header::AUTHORIZATION;
-use axum::http::{HeaderName, Method};
+use axum::http::{HeaderName, Method, StatusCode};
 use axum::middleware::{Next, from_fn, from_fn_with_state, map_request};
 use axum::response::{IntoResponse, Response};
 use tower_http::catch_panic::CatchPanicLayer;
@@ -13,6 +13,7 @@ use tower_http::request_id::{PropagateRequestIdLayer, SetRequestIdLayer};
 use tower_http::sensitive_headers::SetSensitiveRequestHeadersLayer;
 
 use super::front::address;
+use super::front::auth::CallerCell;
 use super::front::error::ApiError;
 use super::front::limits::AllowanceCell;
 use super::front::request_id::{self, REQUEST_ID, RandomId};
@@ -57,11 +58,18 @@ async fn observe(State(state): State<AppState>, mut request: Request, next: Next
     if let Some(standing) = &standing {
         request.extensions_mut().insert(standing.clone());
     }
+    let caller = CallerCell::default();
+    request.extensions_mut().insert(caller.clone());
     warn_of_proxy(&state, &request);
     let begun = std::time::Instant::now();
     let mut response = next.run(request).await;
     if let Some(standing) = standing.and_then(|standing| standing.get()) {
         standing.tell(response.headers_mut());
+    }
+    if response.status() == StatusCode::FORBIDDEN
+        && let Some((actor, address)) = caller.get()
+    {
+        state.engine.denials.note(actor, format!("{method} {route}"), *address);
     }
     if is_agents && let Ok(now) = state.engine.clock.now().to_string().try_into() {
         response.headers_mut().insert(HeaderName::from_static(riposte_protocol::TIME_HEADER), now);

@@ -64,7 +64,7 @@ pub async fn rotate(
     caller: Caller<Administer>,
     State(state): State<AppState>,
 ) -> ApiResult<(StatusCode, axum::Json<SigningKeyView>)> {
-    state.engine.rotate_signing_key(&caller.principal.actor).await?;
+    state.engine.rotate_signing_key(&caller.principal.at()).await?;
     Ok((StatusCode::CREATED, standing(&state)))
 }
 
@@ -74,7 +74,7 @@ pub async fn rotate(
 #[utoipa::path(delete, path = "/v1/signing-key/rotation", tag = "signing key",
     responses((status = 204), (status = 409)))]
 pub async fn cancel(caller: Caller<Administer>, State(state): State<AppState>) -> ApiResult<StatusCode> {
-    state.engine.cancel_rotation(&caller.principal.actor).await?;
+    state.engine.cancel_rotation(&caller.principal.at()).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -88,7 +88,7 @@ pub async fn finish(
     State(state): State<AppState>,
     body: Json<FinishRotation>,
 ) -> ApiResult<axum::Json<FinishedRotation>> {
-    let left_behind = state.engine.finish_rotation(body.value.force, &caller.principal.actor).await?;
+    let left_behind = state.engine.finish_rotation(body.value.force, &caller.principal.at()).await?;
     let (key, _) = state.engine.signing_key();
     let left_behind_count = left_behind.len();
     Ok(axum::Json(FinishedRotation { kid: key.kid, left_behind_count, left_behind: waiting(left_behind) }))
@@ -104,7 +104,7 @@ pub async fn set_recovery_key(
     State(state): State<AppState>,
     body: Json<SetRecoveryKey>,
 ) -> ApiResult<(StatusCode, axum::Json<SigningKeyView>)> {
-    state.engine.set_recovery_key(&body.value.public_key, &caller.principal.actor).await?;
+    state.engine.set_recovery_key(&body.value.public_key, &caller.principal.at()).await?;
     Ok((StatusCode::CREATED, standing(&state)))
 }
 
@@ -134,6 +134,6 @@ pub async fn revoke(
     State(state): State<AppState>,
     body: Json<SignedRevocation>,
 ) -> ApiResult<axum::Json<SigningKeyView>> {
-    state.engine.revoke_signing_key(&body.value.statement, &caller.principal.actor).await?;
+    state.engine.revoke_signing_key(&body.value.statement, &caller.principal.at()).await?;
     Ok(standing(&state))
 }

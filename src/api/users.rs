@@ -69,7 +69,7 @@ pub async fn create(
     body: Json<CreateUser>,
 ) -> ApiResult<(StatusCode, axum::Json<CreatedUser>)> {
     let (once, name) = (body.once(&caller.principal), body.value.name.clone());
-    let temporary_password = state.engine.create_user(body.value, once, &caller.principal.actor).await?;
+    let temporary_password = state.engine.create_user(body.value, once, &caller.principal.at()).await?;
     Ok((StatusCode::CREATED, axum::Json(CreatedUser { user: stored(&state, &name).await?, temporary_password })))
 }
 
@@ -99,7 +99,7 @@ pub async fn change(
     body: Json<ChangeUser>,
 ) -> ApiResult<Response> {
     let version = version.ok_or_else(ApiError::version_needed)?;
-    state.engine.change_user(&name, version, body.value, &caller.principal.actor).await?;
+    state.engine.change_user(&name, version, body.value, &caller.principal.at()).await?;
     Ok(tagged(stored(&state, &name).await?))
 }
 
@@ -113,7 +113,7 @@ pub async fn delete(
     State(state): State<AppState>,
     Path(name): Path<String>,
 ) -> ApiResult<StatusCode> {
-    state.engine.delete_user(&name, &caller.principal.actor).await?;
+    state.engine.delete_user(&name, &caller.principal.at()).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -128,7 +128,7 @@ pub async fn reset_password(
     Path(name): Path<String>,
     body: Json<ResetPassword>,
 ) -> ApiResult<axum::Json<NewPassword>> {
-    let by = &caller.principal.actor;
+    let by = &caller.principal.at();
     let temporary_password = state.engine.reset_password(&name, body.value.remove_totp, by).await?;
     Ok(axum::Json(NewPassword { temporary_password }))
 }

@@ -16,11 +16,10 @@ use serde::de::DeserializeOwned;
 
 use super::contexts::{self, CliSession, Contexts, ManagerContext};
 use super::output::{complain, say};
-use super::reply::{self, HTTPS_HINT, Pending, Reply, Said, is_https_refusal, stranger};
-use super::terminal::{cell, plain};
+use super::reply::{self, HTTPS_HINT, Pending, Reply, is_https_refusal, stranger};
+use super::terminal::plain;
 use super::{keyfiles, unreachable};
 use crate::domain::api_key;
-use crate::views::audit::AuditProof;
 use crate::views::auth::AskToken;
 use crate::views::page::Page;
 
@@ -33,7 +32,7 @@ const HINT_AFTER: Duration = Duration::from_secs(5);
 /// Time limit of the readiness check, which itself takes at most 2 seconds.
 const READY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Maximum silence while the manager reads a whole audit log: slightly longer than its own limit.
-const LONG_TIMEOUT: Duration = Duration::from_mins(11);
+pub(super) const LONG_TIMEOUT: Duration = Duration::from_mins(11);
 
 /// Where a manager on this host listens.
 const LOCAL: &str = "http://127.0.0.1:8480";
@@ -221,7 +220,16 @@ impl Remote {
         self.request_within(TIMEOUT, method, path).await
     }
 
-    async fn request_within(&self, silence: Duration, method: Method, path: &str) -> anyhow::Result<RequestBuilder> {
+    /// As [`Remote::request`], with a longer silence.
+    ///
+    /// # Errors
+    /// If there is no credential.
+    pub(super) async fn request_within(
+        &self,
+        silence: Duration,
+        method: Method,
+        path: &str,
+    ) -> anyhow::Result<RequestBuilder> {
         Ok(self.unsigned(silence, method, path)?.bearer_auth(self.bearer().await?))
     }
 
@@ -431,19 +439,4 @@ pub async fn status(remote: Remote) -> anyhow::Result<ExitCode> {
     };
     say(&plain(&line));
     Ok(code)
-}
-
-/// `riposte audit verify`
-pub async fn verify(remote: Remote, json: bool) -> anyhow::Result<ExitCode> {
-    let request = remote.request_within(LONG_TIMEOUT, Method::GET, "/v1/audit/verify").await?;
-    let proof: Said<AuditProof> = Reply::read(remote.start(request).await?).await?.done()?;
-    let AuditProof { entries, intact, broken_at } = proof.view;
-    if json {
-        say(&proof.json.to_string());
-    } else if intact {
-        say(&format!("intact: {entries} entries"));
-    } else {
-        say(&format!("BROKEN at entry {}: it, or an entry before it, was changed", cell(broken_at)));
-    }
-    Ok(if intact { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -3,8 +3,10 @@
 
 pub mod agent;
 pub mod alert;
+pub mod audit;
 pub mod backup;
 mod backup_keys;
+pub mod bundle;
 pub mod client;
 pub mod context;
 pub mod contexts;
@@ -87,9 +89,9 @@ enum Command {
     /// Manage the contexts of this account: managers, and sessions there.
     #[command(subcommand)]
     Context(context::ContextCommand),
-    /// Verify the audit log.
+    /// Verify the audit log, also offline and against checkpoints that were kept elsewhere.
     #[command(subcommand)]
-    Audit(AuditCommand),
+    Audit(audit::AuditCommand),
     /// Rotate the signing key, and encrypt it at rest.
     #[command(subcommand)]
     SigningKey(signing_key::SigningKeyCommand),
@@ -141,18 +143,6 @@ enum Command {
     },
 }
 
-#[derive(Debug, Subcommand)]
-enum AuditCommand {
-    /// Recompute the hash chain; exit code 1 if it is broken.
-    Verify {
-        #[command(flatten)]
-        remote: Remote,
-        /// Print JSON.
-        #[arg(long)]
-        json: bool,
-    },
-}
-
 /// The clap definition of the command line.
 pub fn command() -> clap::Command {
     Cli::command()
@@ -175,7 +165,7 @@ pub fn run() -> ExitCode {
         Command::Secret(command) => block_on(secret::run(command)),
         Command::Key(command) => block_on(key::run(command)),
         Command::Context(command) => block_on(context::run(command)),
-        Command::Audit(AuditCommand::Verify { remote, json }) => block_on(client::verify(remote, json)),
+        Command::Audit(command) => block_on(audit::run(command)),
         Command::SigningKey(command) => block_on(signing_key::run(command)),
         Command::Backup { store, keys, to } => block_on(backup::backup(store, keys, to)),
         Command::Restore { from, data_dir, passphrase_file } => {

@@ -166,7 +166,8 @@ async fn start(
     tasks.watch(keep(Arc::clone(&lease), tasks.clone()));
     let days = u64::from(config.alerts.alert_retention_days);
     let alert_retention = (days > 0).then(|| Duration::from_secs(days * 86_400));
-    let settings = EngineSettings { rules, alert_retention, providers };
+    let checkpoints = config.checkpoint_places()?;
+    let settings = EngineSettings { rules, alert_retention, providers, checkpoints };
     let keys = signing::agree(&db, &config.server.data_dir, passphrase.as_ref(), adopt_signing_key, clock.now());
     let started = async {
         let keys = keys.await?;

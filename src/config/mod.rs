@@ -2,6 +2,7 @@
 //! key is an error. `config.default.toml` lists every key with its reason, and a test compares it
 //! with this file.
 
+mod checkpoints;
 mod oidc;
 mod sections;
 
@@ -12,8 +13,9 @@ use std::path::{Path, PathBuf};
 use ipnet::IpNet;
 use serde::Deserialize;
 
+pub use checkpoints::{CheckpointPlaces, SyslogAddress};
 pub use oidc::{OidcFault, OidcProvider, is_safe};
-pub use sections::{Alerts, ClientLimits, ConfigFlags, Responses, Server};
+pub use sections::{Alerts, Audit, ClientLimits, ConfigFlags, Responses, Server};
 
 /// The configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -25,6 +27,8 @@ pub struct Config {
     pub alerts: Alerts,
     /// What people may do by hand.
     pub responses: Responses,
+    /// What proves the audit log.
+    pub audit: Audit,
     /// How much clients may ask for.
     pub limits: ClientLimits,
     /// Settings of single pipelines, by name.
@@ -83,6 +87,9 @@ pub enum ConfigError {
     /// A trusted proxy is not an address.
     #[error("trusted_proxies: {0} is neither an address nor a network such as 10.0.0.0/8")]
     Proxy(String),
+    /// The address of a syslog receiver is none.
+    #[error("audit_checkpoint_syslog: {0} is not udp://HOST:PORT, tcp://HOST:PORT or unix:/PATH")]
+    Syslog(String),
     /// An OpenID provider cannot be used as it is set.
     #[error(transparent)]
     Oidc(#[from] OidcFault),
@@ -134,7 +141,7 @@ impl Config {
     /// # Errors
     /// As [`Config::check`].
     pub fn with(mut self, flags: ConfigFlags) -> Result<Self, ConfigError> {
-        flags.apply(&mut self.server, &mut self.alerts, &mut self.responses, &mut self.limits);
+        flags.apply(&mut self.server, &mut self.alerts, &mut self.responses, &mut self.audit, &mut self.limits);
         self.check()?;
         Ok(self)
     }
@@ -143,7 +150,7 @@ impl Config {
     ///
     /// # Errors
     /// [`ConfigError::HalfTls`], [`ConfigError::PlainHttp`], [`ConfigError::Pending`],
-    /// [`ConfigError::Proxy`], [`ConfigError::ZeroLimit`], [`ConfigError::Oidc`].
+    /// [`ConfigError::Proxy`], [`ConfigError::ZeroLimit`], [`ConfigError::Syslog`], [`ConfigError::Oidc`].
     pub fn check(&self) -> Result<(), ConfigError> {
         let Server { tls_cert, tls_key, tls_client_ca, .. } = &self.server;
         let is_given = |path: &Path| !path.as_os_str().is_empty();
@@ -173,6 +180,7 @@ impl Config {
             }
         }
         self.proxies()?;
+        self.checkpoint_places()?;
         Ok(oidc::check(&self.oidc)?)
     }
 
@@ -187,6 +195,18 @@ impl Config {
             text.parse::<IpNet>().or_else(|_| one()).map_err(|_| ConfigError::Proxy(text.to_owned()))
         };
         self.server.trusted_proxies.iter().map(network).collect()
+    }
+
+    /// Where checkpoints of the audit log are sent.
+    ///
+    /// # Errors
+    /// [`ConfigError::Syslog`].
+    pub fn checkpoint_places(&self) -> Result<CheckpointPlaces, ConfigError> {
+        let Audit { audit_checkpoint_file: file, audit_checkpoint_syslog: syslog } = &self.audit;
+        let file = (!file.as_os_str().is_empty()).then(|| file.clone());
+        let parse = |text: &str| SyslogAddress::parse(text).ok_or_else(|| ConfigError::Syslog(text.to_owned()));
+        let syslog = Some(syslog.trim()).filter(|text| !text.is_empty()).map(parse).transpose()?;
+        Ok(CheckpointPlaces { file, syslog })
     }
 
     /// The database URL.
@@ -211,7 +231,7 @@ mod tests {
         for (key, section) in sections::KEYS {
             assert!(table[*section].get(*key).is_some(), "{key} is missing in [{section}] of config.default.toml");
         }
-        let sections = ["server", "alerts", "responses", "limits", "pipelines", "observables"];
+        let sections = ["server", "alerts", "responses", "audit", "limits", "pipelines", "observables"];
         assert_eq!(
             table.keys().map(String::as_str).collect::<Vec<_>>(),
             sections.into_iter().collect::<std::collections::BTreeSet<_>>().into_iter().collect::<Vec<_>>()

@@ -115,6 +115,16 @@ sections! {
         second_person_within "RIPOSTE_SECOND_PERSON_WITHIN": String = "1h".into();
     }
 
+    /// What proves the audit log.
+    "Audit" audit: Audit, AuditFlags {
+        /// File elsewhere, such as on a mounted share, to which each signed checkpoint of the audit log is
+        /// appended.
+        audit_checkpoint_file "RIPOSTE_AUDIT_CHECKPOINT_FILE": PathBuf = PathBuf::new();
+        /// Syslog receiver to which each checkpoint is sent: `udp://HOST:PORT`, `tcp://HOST:PORT`
+        /// or `unix:/PATH`.
+        audit_checkpoint_syslog "RIPOSTE_AUDIT_CHECKPOINT_SYSLOG": String = String::new();
+    }
+
     /// How much clients may ask for.
     "Limits" limits: ClientLimits, LimitFlags {
         /// Maximum request body, in bytes, before and after decompression.

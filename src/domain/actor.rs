@@ -2,6 +2,7 @@
 //! `created_by` and `changed_by`, and in the API.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use uuid::Uuid;
 
@@ -20,9 +21,28 @@ pub enum Actor {
     Policy(String),
     /// The manager itself: `riposte`.
     Riposte,
+    /// Another one, with the address of its request. It is the same text; the audit log adds the address to
+    /// the detail (`store/ledger/audit.rs`).
+    At(Box<Self>, IpAddr),
 }
 
 impl Actor {
+    /// The actor without its address.
+    pub fn plain(&self) -> &Self {
+        match self {
+            Self::At(actor, _) => actor.plain(),
+            actor => actor,
+        }
+    }
+
+    /// The address of the request, where it is known.
+    pub const fn address(&self) -> Option<IpAddr> {
+        match self {
+            Self::At(_, address) => Some(*address),
+            _ => None,
+        }
+    }
+
     /// Parses the text of an actor.
     pub fn parse(text: &str) -> Option<Self> {
         match text.split_once(':') {
@@ -44,6 +64,7 @@ impl fmt::Display for Actor {
             Self::Agent(id) => write!(formatter, "agent:{id}"),
             Self::Policy(name) => write!(formatter, "policy:{name}"),
             Self::Riposte => formatter.write_str("riposte"),
+            Self::At(actor, _) => actor.fmt(formatter),
         }
     }
 }
@@ -65,6 +86,10 @@ mod tests {
             assert_eq!(actor.to_string(), text);
             assert_eq!(Actor::parse(text), Some(actor));
         }
+        let alice = Actor::User("alice".into());
+        let there = Actor::At(Box::new(alice.clone()), [192, 0, 2, 1].into());
+        assert_eq!((there.to_string(), there.plain(), alice.plain()), (alice.to_string(), &alice, &alice));
+        assert_eq!((there.address(), alice.address()), (Some([192, 0, 2, 1].into()), None));
         for text in ["", "riposte:", "agent:7", "root", "user:", "user:A"] {
             assert_eq!(Actor::parse(text), None, "{text}");
         }

@@ -3,6 +3,7 @@
 
 use super::actor::Actor;
 use super::fault::Fault;
+use super::merkle::{LEAF_PREFIX, TreeHash};
 use riposte_protocol::time::Timestamp;
 use sha2::{Digest, Sha256};
 
@@ -208,6 +209,10 @@ events! {
         /// Deliveries were resumed.
         ManagerThawed = "thawed",
     }
+    "request" {
+        /// Its caller has not the right, or not there; the detail has the number of such requests.
+        RequestDenied = "denied",
+    }
     "secret" {
         /// It was set, or its value or its actions were changed.
         SecretSet = "set",
@@ -248,13 +253,25 @@ pub struct AuditEntry {
 pub fn hash(previous: &[u8; 32], seq: i64, entry: &EntryRef) -> [u8; 32] {
     let mut hasher = Sha256::new();
     hasher.update(previous);
+    feed(&mut hasher, seq, entry);
+    hasher.finalize().into()
+}
+
+/// The hash of entry `seq` by itself: a leaf of the tree over the entries of a checkpoint.
+pub fn leaf(seq: i64, entry: &EntryRef) -> TreeHash {
+    let mut hasher = Sha256::new();
+    hasher.update([LEAF_PREFIX]);
+    feed(&mut hasher, seq, entry);
+    hasher.finalize().into()
+}
+
+fn feed(hasher: &mut Sha256, seq: i64, entry: &EntryRef) {
     hasher.update(seq.to_be_bytes());
     hasher.update(entry.at.as_millis().to_be_bytes());
     for part in [entry.actor, entry.verb, entry.noun, entry.noun_id, entry.detail] {
         hasher.update((part.len() as u64).to_be_bytes());
         hasher.update(part.as_bytes());
     }
-    hasher.finalize().into()
 }
 
 /// The hashed parts of an entry, as they are stored.
@@ -347,6 +364,7 @@ mod tests {
         action: created, updated, deleted
         protected: created, deleted
         manager: frozen, thawed
+        request: denied
         secret: set, deleted
         signing_key: adopted, rotation_started, rotation_cancelled, recovery_key_set, revoked
         ");

@@ -2,6 +2,7 @@
 //! role.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use riposte_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -104,6 +105,8 @@ pub struct Principal {
     pub via: Credentials,
     /// Until when these are valid; `None`: until revoked.
     pub expires_at: Option<Timestamp>,
+    /// The address of the request, once it is known.
+    pub address: Option<IpAddr>,
 }
 
 impl Principal {
@@ -115,6 +118,15 @@ impl Principal {
     /// The names of its rights.
     pub fn rights(&self) -> Vec<String> {
         rights(self.role, &self.scopes)
+    }
+
+    /// The actor with the address of the request, for changes of who or what has power: the audit log says
+    /// from where they were made.
+    pub fn at(&self) -> Actor {
+        match self.address {
+            Some(address) => Actor::At(Box::new(self.actor.clone()), address),
+            None => self.actor.clone(),
+        }
     }
 
     /// The name of the person; `None` for a service key.

@@ -152,7 +152,7 @@ impl Engine {
                 return Err(Refusal::Conflict(format!("{}; {hint}", enrolment::name_taken(holder))));
             }
         }
-        agents::set_labels(&mut ledger, id, &labels, &by.actor, self.clock.now()).await?;
+        agents::set_labels(&mut ledger, id, &labels, &by.at(), self.clock.now()).await?;
         Ok(self.commit_and_refresh(ledger).await?)
     }
 
@@ -167,7 +167,7 @@ impl Engine {
             return Err(Refusal::NotFound("the agent does not exist".to_owned()));
         }
         let mut ledger = LedgerTx::begin(&self.db).await?;
-        let wake = agents::revoke(&mut ledger, id, &by.actor, self.clock.now()).await?;
+        let wake = agents::revoke(&mut ledger, id, &by.at(), self.clock.now()).await?;
         let then = |engine: Arc<Self>| async move {
             engine.hub.wake(&wake);
             Ok(())
@@ -200,7 +200,7 @@ impl Engine {
         let (id, secret, expires_at) = (new_id(now), format!("rit_{}", new_secret()?), now.plus(lifetime));
         let token = NewToken { id, hash: hash_secret(&secret), labels, uses, expires_at };
         let mut ledger = LedgerTx::begin(&self.db).await?;
-        agents::create_token(&mut ledger, &token, &by.actor, now).await?;
+        agents::create_token(&mut ledger, &token, &by.at(), now).await?;
         request.keep(&mut ledger, 201, &format!("{id} {expires_at}"), now).await?;
         ledger.commit().await?;
         Ok(MadeToken { id, token: Some(secret), expires_at })

@@ -22,6 +22,7 @@ struct Stage {
 #[derive(Debug, Default)]
 pub struct Health {
     stages: Mutex<BTreeMap<&'static str, Stage>>,
+    warnings: Mutex<BTreeMap<&'static str, String>>,
 }
 
 impl Health {
@@ -41,6 +42,22 @@ impl Health {
             known.took = Duration::from_millis(u64::try_from(now.as_millis() - begun.as_millis()).unwrap_or(0));
         }
         known.fault = fault;
+    }
+
+    /// Says what needs attention although the manager can work, or that it no longer does. Returns
+    /// whether this is news.
+    pub fn warn(&self, about: &'static str, warning: Option<&str>) -> bool {
+        let mut warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = match warning {
+            Some(text) => warnings.insert(about, text.to_owned()),
+            None => warnings.remove(about),
+        };
+        before.as_deref() != warning
+    }
+
+    /// What needs attention, one sentence each.
+    pub fn warnings(&self) -> Vec<String> {
+        self.warnings.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
     /// All stages at `now`.

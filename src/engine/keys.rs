@@ -124,7 +124,7 @@ impl Engine {
         }
         let mut ledger = LedgerTx::begin(&self.db).await?;
         let user = if by.may(Right::Administer) { None } else { by.person() };
-        keys::revoke(&mut ledger, id, user, &by.actor, self.clock.now()).await?;
+        keys::revoke(&mut ledger, id, user, &by.at(), self.clock.now()).await?;
         Ok(self.commit_and_refresh(ledger).await?)
     }
 

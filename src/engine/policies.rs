@@ -52,7 +52,7 @@ impl Engine {
         let policy = self.check_policy(document)?;
         by.scopes.check_policy(&policy, &self.fleet.load()).map_err(Refusal::Invalid)?;
         let (mut ledger, now) = (LedgerTx::begin(&self.db).await?, self.clock.now());
-        policies::create(&mut ledger, &policy, &by.actor, now).await.map_err(|error| taken(error, &policy.name))?;
+        policies::create(&mut ledger, &policy, &by.at(), now).await.map_err(|error| taken(error, &policy.name))?;
         require_right(&mut ledger, &policy).await?;
         request.keep(&mut ledger, 201, "", now).await?;
         self.commit_and_refresh(ledger).await?;
@@ -77,7 +77,7 @@ impl Engine {
             return Err(Refusal::fault("/name", "must equal the name in the path; a policy keeps its name"));
         }
         let (mut ledger, now) = (LedgerTx::begin(&self.db).await?, self.clock.now());
-        policies::update(&mut ledger, &policy, version, &by.actor, now).await.map_err(|error| stale(error, name))?;
+        policies::update(&mut ledger, &policy, version, &by.at(), now).await.map_err(|error| stale(error, name))?;
         require_right(&mut ledger, &policy).await?;
         Ok(self.commit_and_refresh(ledger).await?)
     }
@@ -109,7 +109,7 @@ impl Engine {
     pub async fn delete_policy(self: &Arc<Self>, name: &str, version: i64, by: &Principal) -> UseCase<()> {
         self.check_scope_of(name, by)?;
         let (mut ledger, now) = (LedgerTx::begin(&self.db).await?, self.clock.now());
-        policies::delete(&mut ledger, name, version, &by.actor, now).await.map_err(|error| stale(error, name))?;
+        policies::delete(&mut ledger, name, version, &by.at(), now).await.map_err(|error| stale(error, name))?;
         Ok(self.commit_and_refresh(ledger).await?)
     }
 
@@ -161,7 +161,7 @@ impl Engine {
             agent.map(|word| fleet.called(word).ok_or_else(|| Refusal::fault("/agent", "the agent is not enrolled")));
         let agent = agent.transpose()?.map(|agent| (agent.id, agent.name.as_str()));
         let (mut ledger, now) = (LedgerTx::begin(&self.db).await?, self.clock.now());
-        let closed = breakers::reset(&mut ledger, name, agent, &by.actor, why, now).await;
+        let closed = breakers::reset(&mut ledger, name, agent, &by.at(), why, now).await;
         closed.map_err(|error| match error {
             StoreError::Conflict => Refusal::Conflict(format!("policy {name} has no open breaker there")),
             other => other.into(),

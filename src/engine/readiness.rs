@@ -26,7 +26,7 @@ const LATE: Duration = Duration::from_secs(30);
 /// How often the manager looks by itself whether something is wrong; without a write as long as nothing seems to be.
 const WATCH: Duration = Duration::from_secs(2);
 /// What has no deadline that anything outside depends on.
-const HOUSEKEEPING: [&str; 2] = ["reload", "clear"];
+const HOUSEKEEPING: [&str; 3] = ["reload", "clear", "checkpoint"];
 
 /// Looks by itself as long as something seems to be wrong, so that the log says it also without a request.
 pub async fn watch(engine: &Engine) {

@@ -111,7 +111,7 @@ impl Engine {
         by: &Principal,
     ) -> UseCase<ApprovalOutcome> {
         let is_forced = said.break_glass;
-        let outcome = self.writer.decide(response, by.actor.clone(), said).await?;
+        let outcome = self.writer.decide(response, by.at(), said).await?;
         match outcome {
             ApprovalOutcome::Full(until) => return Err(self.over_scope(until)),
             ApprovalOutcome::Carried => self.undo.look_again(),
@@ -216,7 +216,7 @@ fn decide(engine: &Engine, order: Order, by: &Principal) -> UseCase<NewResponse>
         (None, None) => (Verdict::Act, String::new(), None),
         (None, Some(why)) if break_glass => {
             may_break_glass(by)?;
-            (Verdict::Act, format!("by break-glass: {why}"), Some(by.actor.clone()))
+            (Verdict::Act, format!("by break-glass: {why}"), Some(by.at()))
         }
         (None, Some(why)) => {
             // A service key is no person, so two of them must agree.

@@ -7,9 +7,12 @@ use std::sync::{Arc, Mutex};
 use arc_swap::ArcSwap;
 use riposte_protocol::command::{Command, ManagerKey};
 use riposte_protocol::key::SigningKey;
+use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
 
 use super::key_numbers::KeyNumbers;
+use crate::domain::checkpoint::{Checkpoint, CheckpointKeys};
+use crate::domain::incident_seal::IncidentSeal;
 use crate::store::configured::key_statements::StoredStatement;
 use crate::store::database::{Result, StoreError};
 
@@ -195,6 +198,30 @@ impl Signer {
     /// The key of a rotation, if one is under way.
     pub(super) fn next_root(&self) -> Option<SigningKey> {
         self.ring.load().next.as_ref().map(|next| next.key.clone())
+    }
+
+    /// The public key under whose signature checkpoints of the audit log count. Those of an earlier key
+    /// count because the later ones name them.
+    pub fn checkpoint_keys(&self) -> CheckpointKeys {
+        CheckpointKeys::new([self.ring.load().current.key.verifying_key()])
+    }
+
+    /// Signs a checkpoint with the key that signs now.
+    ///
+    /// # Errors
+    /// If the library cannot sign.
+    pub(super) fn sign_checkpoint(&self, checkpoint: &Checkpoint) -> Result<String> {
+        let signed = checkpoint.sign(&self.root());
+        signed.map_err(|_| StoreError::Corrupt(format!("the checkpoint of entry {} cannot be signed", checkpoint.seq)))
+    }
+
+    /// Seals the contents of an incident bundle with the key that signs now.
+    ///
+    /// # Errors
+    /// As [`Signer::sign_checkpoint`].
+    pub fn seal(&self, response: Uuid, contents: &str, now: Timestamp) -> Result<String> {
+        let sealed = IncidentSeal::of(response, contents, now).sign(&self.root());
+        sealed.map_err(|_| StoreError::Corrupt(format!("the bundle of {response} cannot be sealed")))
     }
 
     /// Fingerprint of the key that signs.

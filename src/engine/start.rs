@@ -11,6 +11,7 @@ use super::agent_tokens::AgentTokens;
 use super::announcements::Announcements;
 use super::clocks::Clocks;
 use super::conditions::Conditions;
+use super::denials::DenialLog;
 use super::failed_logins::FailedLoginLog;
 use super::health::Health;
 use super::hub::Hub;
@@ -21,7 +22,7 @@ use super::owed_batch::OwedReader;
 use super::passwords::Passwords;
 use super::state::ManagerKeys;
 use super::undo_timer::UndoTimer;
-use super::{Engine, EngineSettings, readiness, sweep, undo};
+use super::{Engine, EngineSettings, checkpoints, readiness, sweep, undo};
 use crate::clock::Clock;
 use crate::shutdown::Tasks;
 use crate::store::database::nodes::Lease;
@@ -48,7 +49,7 @@ impl Engine {
         tasks: Tasks,
     ) -> Result<Arc<Self>> {
         let ManagerKeys { signer, ledger_key } = keys;
-        let EngineSettings { rules, alert_retention, providers } = settings;
+        let EngineSettings { rules, alert_retention, providers, checkpoints: places } = settings;
         let access_tokens = AccessTokens::new(signer.root(), signer.next_root(), clock.now())
             .map_err(|_| StoreError::Corrupt("no key follows from the signing key".into()))?;
         let hub = Arc::new(Hub::default());
@@ -88,6 +89,7 @@ impl Engine {
             providers,
             lockouts: Lockouts::default(),
             failed_logins: FailedLoginLog::default(),
+            denials: DenialLog::default(),
             key_uses: KeyUses::default(),
             signer,
             undo: UndoTimer::default(),
@@ -116,6 +118,8 @@ impl Engine {
         tasks.spawn("tidy", async move { sweep::tidy(&stage).await });
         let stage = Arc::clone(&engine);
         tasks.spawn("readiness", async move { readiness::watch(&stage).await });
+        let stage = Arc::clone(&engine);
+        tasks.spawn("checkpoint", async move { checkpoints::run(&stage, places).await });
         let stage = Arc::clone(&engine);
         tasks.spawn("sweep", async move { sweep::run(&stage).await });
         Ok(engine)

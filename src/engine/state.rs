@@ -17,6 +17,7 @@ use super::agent_tokens::AgentTokens;
 use super::announcements::Announcements;
 use super::clocks::Clocks;
 use super::conditions::Conditions;
+use super::denials::DenialLog;
 use super::failed_logins::FailedLoginLog;
 use super::health::Health;
 use super::hub::Hub;
@@ -31,6 +32,7 @@ use super::secret_values::SecretValues;
 use super::signer::Signer;
 use super::undo_timer::UndoTimer;
 use crate::clock::Clock;
+use crate::config::CheckpointPlaces;
 use crate::domain::action::Catalogue;
 use crate::domain::fleet::Fleet;
 use crate::domain::formats::ObservableMappings;
@@ -55,6 +57,8 @@ pub struct EngineSettings {
     pub alert_retention: Option<Duration>,
     /// OpenID providers.
     pub providers: Providers,
+    /// Where checkpoints of the audit log are sent.
+    pub checkpoints: CheckpointPlaces,
 }
 
 /// The manager's own keys.
@@ -119,6 +123,8 @@ pub struct Engine {
     pub lockouts: Lockouts,
     /// Failed logins that are not in the audit log yet.
     pub failed_logins: FailedLoginLog,
+    /// Denied requests that are not in the audit log yet.
+    pub denials: DenialLog,
     /// Last uses of API keys.
     pub key_uses: KeyUses,
     /// The manager's signing keys.

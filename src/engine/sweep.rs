@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Engine, account_duties, capabilities, key_rotation, own_ids};
+use super::{Engine, account_duties, capabilities, denials, key_rotation, own_ids};
 use crate::store::StoreError;
 use crate::store::configured::protected;
 use crate::store::writer::SweepStep;
@@ -28,7 +28,7 @@ const KEEP_SIGHTINGS: Duration = Duration::from_hours(24);
 const KEEP_TOKENS: Duration = Duration::from_hours(168);
 
 /// The duties of a round, with their intervals.
-const DUTIES: [(&str, Duration); 11] = [
+const DUTIES: [(&str, Duration); 12] = [
     ("expire", PERIOD),
     ("time_out", PERIOD),
     ("silence", PERIOD),
@@ -36,6 +36,7 @@ const DUTIES: [(&str, Duration); 11] = [
     ("waves", PERIOD),
     ("breakers", PERIOD),
     ("logins", PERIOD),
+    ("denials", PERIOD),
     ("rotation", PERIOD),
     ("keys", PERIOD.saturating_mul(RELOAD_EVERY)),
     ("reload", PERIOD.saturating_mul(RELOAD_EVERY)),
@@ -57,8 +58,10 @@ pub async fn run(engine: &Arc<Engine>) {
             () = stop.cancelled() => {}
         }
     }
-    duty(engine, "logins", account_duties::record_failed_logins(engine, true)).await;
+    // First what needs the writer, which ends soon after the last connection.
     duty(engine, "keys", account_duties::look_after_keys(engine)).await;
+    duty(engine, "logins", account_duties::record_failed_logins(engine, true)).await;
+    duty(engine, "denials", denials::record(engine, true)).await;
 }
 
 /// Checkpoints the database every second until the engine stops.
@@ -101,6 +104,7 @@ async fn tick(engine: &Arc<Engine>, round: u32) {
     duty(engine, "waves", all(engine, SweepStep::Waves)).await;
     duty(engine, "breakers", trip(engine)).await;
     duty(engine, "logins", account_duties::record_failed_logins(engine, false)).await;
+    duty(engine, "denials", denials::record(engine, false)).await;
     duty(engine, "rotation", key_rotation::step(engine)).await;
     if round.is_multiple_of(RELOAD_EVERY) {
         duty(engine, "keys", account_duties::look_after_keys(engine)).await;

@@ -39,6 +39,7 @@ pub fn statements() -> impl Iterator<Item = (&'static str, &'static str)> {
         ledger::approvals::STATEMENTS,
         ledger::audit::STATEMENTS,
         ledger::by_hand::STATEMENTS,
+        ledger::checkpoints::STATEMENTS,
         ledger::commands::STATEMENTS,
         ledger::converge::STATEMENTS,
         ledger::effects::STATEMENTS,

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::columns::Millis;
+use crate::domain::audit::EntryRef;
+use crate::domain::checkpoint::CheckpointKeys;
 
 /// An entry of the audit log.
 #[derive(Clone, Debug, sqlx::FromRow, Serialize, Deserialize, utoipa::ToSchema)]
@@ -19,12 +21,20 @@ pub struct AuditRow {
     pub noun: String,
     /// Id of the object.
     pub noun_id: String,
-    /// Reason or further detail.
+    /// Reason or further detail; for changes of who or what has power, with the address of the request.
     pub detail: String,
     /// Hash over the previous entry's hash and this entry, in hexadecimal.
     #[serde(with = "hex")]
     #[schema(value_type = String)]
     pub hash: Vec<u8>,
+}
+
+impl AuditRow {
+    /// What its hash covers.
+    pub fn entry(&self) -> EntryRef<'_> {
+        let Self { at, actor, verb, noun, noun_id, detail, .. } = self;
+        EntryRef { at: (*at).into(), actor, verb, noun, noun_id, detail }
+    }
 }
 
 /// What a check of the whole chain found.
@@ -36,6 +46,38 @@ pub struct AuditProof {
     pub intact: bool,
     /// The first entry that is not, if any.
     pub broken_at: Option<i64>,
+    /// How many stored checkpoints were compared with the log.
+    #[serde(default)]
+    pub checkpoints: i64,
+    /// Why the log is not intact, where a checkpoint says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// The public keys under whose signatures checkpoints count.
+    #[serde(default)]
+    pub keys: Vec<CheckpointKey>,
+}
+
+impl AuditProof {
+    /// The proof of a chain alone.
+    pub const fn of(entries: i64, broken_at: Option<i64>) -> Self {
+        Self { entries, intact: broken_at.is_none(), broken_at, checkpoints: 0, why: None, keys: Vec::new() }
+    }
+}
+
+/// A public key under whose signature a checkpoint counts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct CheckpointKey {
+    /// Its id, as in the header of a checkpoint.
+    pub kid: String,
+    /// Ed25519, in base64url.
+    pub public_key: String,
+}
+
+impl CheckpointKey {
+    /// All of these keys.
+    pub fn all(keys: &CheckpointKeys) -> Vec<Self> {
+        keys.all().iter().map(|key| Self { kid: key.kid(), public_key: key.text() }).collect()
+    }
 }
 
 /// Bytes as hexadecimal digits.

@@ -11,6 +11,7 @@ pub mod alerts;
 pub mod audit;
 pub mod auth;
 pub mod backtest;
+pub mod bundle;
 pub mod columns;
 pub mod commands;
 pub mod document;

@@ -1,11 +1,13 @@
 //! The audit log: every change is in it with its actor, and every edit of it is detected.
 
+use std::collections::BTreeSet;
+
 use riposte_protocol::message::Outcome;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::responses::{drop_by_hand, lift, with_agent};
-use crate::support::Database;
 use crate::support::alert::{brute_force, drop_policy};
+use crate::support::{Client, Database, eventually};
 
 on_both_databases! {
     /// Promise 12, first test.
@@ -79,5 +81,69 @@ on_both_databases! {
         assert_eq!(app.execute("DELETE FROM audit WHERE seq = (SELECT MAX(seq) FROM audit)").await, 1);
         let proof = admin.get("/v1/audit/verify").await.is(200);
         assert_eq!((&proof["intact"], &proof["broken_at"]), (&json!(false), &json!(last)));
+    }
+
+    async fn denied_requests_are_in_the_audit_log_with_their_number_and_address(database: Database) {
+        let (app, admin, _agent) = with_agent(database).await;
+        let viewer = app.client_with_role(&admin, "viewer").await;
+        let name = format!("key:{}", viewer.key().split('_').nth(1).unwrap());
+        let denied = async |count: usize| {
+            eventually("the denials are recorded", || async {
+                app.advance(5);
+                let entries = admin.list("/v1/audit?noun=request").await;
+                (entries.len() >= count).then_some(entries)
+            })
+            .await
+        };
+        viewer.post("/v1/policies", &drop_policy("mine")).await.is_problem(403);
+        let entry = denied(1).await.remove(0);
+        assert_eq!((&entry["actor"], &entry["verb"]), (&json!(name), &json!("denied")));
+        assert_eq!((&entry["noun_id"], &entry["detail"]), (&json!("POST /v1/policies"), &json!("once from 127.0.0.1")));
+        // The same operation waits for its minute, and is one entry then. Another operation is another entry.
+        for _ in 0..3 {
+            viewer.post("/v1/policies", &drop_policy("mine")).await.is_problem(403);
+        }
+        viewer.get("/v1/users").await.is_problem(403);
+        let entries = denied(3).await;
+        let said: BTreeSet<(&str, &str)> =
+            entries.iter().map(|entry| (entry["noun_id"].as_str().unwrap(), entry["detail"].as_str().unwrap())).collect();
+        let expected = [
+            ("GET /v1/users", "once from 127.0.0.1"),
+            ("POST /v1/policies", "3 times from 127.0.0.1"),
+            ("POST /v1/policies", "once from 127.0.0.1"),
+        ];
+        assert_eq!(said, BTreeSet::from(expected));
+        // A request without credentials has no caller: it is limited and logged, and not here.
+        Client::anonymous(&app.base).post("/v1/policies", &drop_policy("mine")).await.is_problem(401);
+    }
+
+    async fn a_change_of_power_says_from_where_it_was_made(database: Database) {
+        let (app, admin, agent) = with_agent(database).await;
+        app.client_with_role(&admin, "viewer").await;
+        admin.policy(&drop_policy("drop")).await;
+        admin.post("/v1/protected", &json!({"kind": "ip", "value": "192.0.2.1", "reason": "ours"})).await.is(201);
+        admin.post("/v1/users", &json!({"name": "alice", "role": "analyst"})).await.is(201);
+        admin.put("/v1/freeze", &json!({"frozen": true, "reason": "drill"}), None).await.is(200);
+        drop_by_hand(&admin, "203.0.113.7", "10m").await;
+        let lifted = json!({"target": "203.0.113.7", "reason": "over"});
+        admin.post("/v1/responses/lift", &lifted).await.is(200);
+        admin.delete(&format!("/v1/agents/{}", agent.id), None).await.is(204);
+        let entries = admin.list("/v1/audit").await;
+        for (noun, verb) in [
+            ("api_key", "created"),
+            ("policy", "created"),
+            ("protected", "created"),
+            ("user", "created"),
+            ("manager", "frozen"),
+            ("response", "ended"),
+            ("agent", "revoked"),
+        ] {
+            let of = |entry: &&Value| entry["noun"] == noun && entry["verb"] == verb;
+            let entry = entries.iter().find(of).unwrap_or_else(|| panic!("{noun} {verb}"));
+            let detail = entry["detail"].as_str().unwrap();
+            assert!(detail.ends_with("from 127.0.0.1") || detail.ends_with("(from 127.0.0.1)"), "{entry}");
+            assert!(entry["actor"].as_str().unwrap().starts_with("key:"), "{entry}");
+        }
+        assert_eq!(admin.get("/v1/audit/verify").await.is(200)["intact"], true);
     }
 }

@@ -230,6 +230,7 @@ async fn answers_match_the_schemas_of_the_contract() {
         made["effects"][0]["id"].as_str().unwrap(),
         made["commands"][0]["id"].as_str().unwrap(),
     );
+    check("get", "/v1/responses/{id}/bundle", admin.get(&format!("/v1/responses/{response}/bundle")).await);
     check("get", "/v1/effects/{id}", admin.get(&format!("/v1/effects/{effect}")).await);
     check(
         "post",

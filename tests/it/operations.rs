@@ -77,6 +77,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     ("GET", "/v1/responses", Who::Roles(VIEWERS), On::Nothing, 200, None),
     ("POST", "/v1/responses", Who::Roles(ANALYSTS), On::Nothing, 201, Some("created")),
     ("GET", "/v1/responses/{id}", Who::Roles(VIEWERS), On::Response, 200, None),
+    ("GET", "/v1/responses/{id}/bundle", Who::Roles(VIEWERS), On::Response, 200, None),
     ("POST", "/v1/responses/{id}/lift", Who::Roles(ANALYSTS), On::Response, 200, Some("ended")),
     ("POST", "/v1/responses/lift", Who::Roles(ANALYSTS), On::Response, 200, Some("ended")),
     ("POST", "/v1/responses/{id}/approve", Who::Roles(ANALYSTS), On::Waiting, 200, Some("approved")),

@@ -8,7 +8,7 @@
 
 use std::marker::PhantomData;
 use std::net::IpAddr;
-use std::sync::PoisonError;
+use std::sync::{Arc, OnceLock, PoisonError};
 
 use axum::extract::FromRequestParts;
 use axum::http::HeaderMap;
@@ -175,9 +175,10 @@ impl<R: Needed> Caller<R> {
     }
 
     /// The caller, if it may do this.
-    fn admit(parts: &Parts, state: &AppState, principal: Principal) -> ApiResult<Self> {
+    fn admit(parts: &Parts, state: &AppState, mut principal: Principal) -> ApiResult<Self> {
         let engine = &state.engine;
         let address = state.auth_failures.origin(parts);
+        principal.address = Some(address);
         if let Credentials::Key(id) = &principal.via {
             engine.key_uses.note(id, engine.clock.now(), address);
         }
@@ -185,6 +186,9 @@ impl<R: Needed> Caller<R> {
             certified(state, parts)?;
         }
         known(parts);
+        if let Some(cell) = parts.extensions.get::<CallerCell>() {
+            cell.set(&principal.actor, address);
+        }
         // Ingest is limited by memory permits instead.
         if R::RIGHT != Right::Ingest {
             state.caller_limits.count_key(parts, &principal.actor)?;
@@ -202,6 +206,22 @@ impl<R: Needed> Caller<R> {
             tracing::info!(user, via, %address, method, path, "user {user} asks for a change, by {via}");
         }
         Ok(Self { principal, address, right: PhantomData })
+    }
+}
+
+/// Carries the caller and its address from the extractor to the layer that sees the response.
+#[derive(Clone, Debug, Default)]
+pub struct CallerCell(Arc<OnceLock<(Actor, IpAddr)>>);
+
+impl CallerCell {
+    /// The caller, if the request had valid credentials of one.
+    pub fn get(&self) -> Option<&(Actor, IpAddr)> {
+        self.0.get()
+    }
+
+    fn set(&self, actor: &Actor, address: IpAddr) {
+        // A request has one caller; an extractor that runs twice finds the same one.
+        let _ = self.0.set((actor.clone(), address));
     }
 }
 
@@ -324,7 +344,7 @@ fn authenticate(engine: &Engine, given: &str) -> Result<Principal, String> {
     let actor = Actor::User(session.user);
     let via = Credentials::Session(claims.sid);
     let (scopes, expires_at) = (Scopes::of([scope]), Some(session.expires_at));
-    Ok(Principal { actor, role, scopes, pipeline: None, via, expires_at })
+    Ok(Principal { actor, role, scopes, pipeline: None, via, expires_at, address: None })
 }
 
 /// The role and the scope of a user that is enabled.
@@ -358,5 +378,5 @@ fn principal_of(engine: &Engine, id: &str, stored: &StoredKey) -> Option<Princip
     };
     let (pipeline, via) = (row.pipeline.clone(), Credentials::Key(id.to_owned()));
     let expires_at = row.expires_at.map(Timestamp::from);
-    Some(Principal { actor, role, scopes, pipeline, via, expires_at })
+    Some(Principal { actor, role, scopes, pipeline, via, expires_at, address: None })
 }

@@ -176,7 +176,7 @@ pub(in crate::store) async fn decide(
         holds::break_glass(ledger, principal, response, reason, now);
         return Ok((ApprovalOutcome::Carried, carry_out(ledger, waiting, "by break-glass", true, now).await?));
     }
-    if waiting.requested_by == *principal {
+    if waiting.requested_by == *principal.plain() {
         return Ok((ApprovalOutcome::NotYours, Vec::new()));
     }
     if decision == Decision::Approve && is_author(ledger, &waiting, principal).await? {

@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError};
 
 use super::audit_head::CachedAuditHead;
 use super::story::{About, Ended, Story};
-use crate::domain::audit::{AuditEntry, EntryRef, GENESIS, hash};
+use crate::domain::audit::{AuditEntry, GENESIS, hash};
 use crate::domain::outcome::ResponseOutcome;
 use crate::store::configured::caches::Cache;
 use crate::store::database::{Bind, Db, Result, StoreError, Tx, binds, statements};
@@ -96,7 +96,12 @@ impl LedgerTx {
     }
 
     /// Adds an entry, and says in the log what it is about.
-    pub(super) fn record_about(&mut self, entry: AuditEntry, about: About) {
+    pub(super) fn record_about(&mut self, mut entry: AuditEntry, about: About) {
+        if let Some(address) = entry.actor.address() {
+            let detail = std::mem::take(&mut entry.detail);
+            entry.detail =
+                if detail.is_empty() { format!("from {address}") } else { format!("{detail} (from {address})") };
+        }
         self.story.add(&entry, about);
         self.entries.push(entry);
     }
@@ -167,28 +172,38 @@ pub async fn list(db: &Db, filter: AuditFilter, before: Option<i64>, limit: i64)
     db.all(PAGE, binds![before.unwrap_or(i64::MAX), filter.noun, filter.noun_id, limit]).await
 }
 
+/// Position and hash of the last entry, as the stored head says; `None` before the first.
+pub async fn head(db: &Db) -> Result<Option<(i64, [u8; 32])>> {
+    let Some(head) = db.optional::<HeadRow>(HEAD, vec![]).await?.filter(|head| head.seq > 0) else { return Ok(None) };
+    let hash = head.hash.try_into().map_err(|_| StoreError::Corrupt("the audit head's hash".into()))?;
+    Ok(Some((head.seq, hash)))
+}
+
+/// The entries after `seq`, oldest first.
+pub async fn after(db: &Db, seq: i64, limit: i64) -> Result<Vec<AuditRow>> {
+    db.all(FORWARD, binds![seq, limit]).await
+}
+
 /// Recomputes the chain from its beginning to its head, in bounded memory.
 pub async fn verify(db: &Db) -> Result<AuditProof> {
+    walk(db, |_, _| ()).await
+}
+
+/// As [`verify`], and passes on the position and the hash of every entry that is in the chain.
+pub async fn walk(db: &Db, mut each: impl FnMut(i64, [u8; 32])) -> Result<AuditProof> {
     const PAGE_ROWS: i64 = 1000;
     let head: Option<HeadRow> = db.optional(HEAD, vec![]).await?;
     let (mut previous, mut seq) = (GENESIS, 0);
-    let broken = |seq| Ok(AuditProof { entries: seq - 1, intact: false, broken_at: Some(seq) });
+    let broken = |seq| Ok(AuditProof::of(seq - 1, Some(seq)));
     loop {
         let rows: Vec<AuditRow> = db.all(FORWARD, binds![seq, PAGE_ROWS]).await?;
         for row in &rows {
-            let entry = EntryRef {
-                at: row.at.into(),
-                actor: &row.actor,
-                verb: &row.verb,
-                noun: &row.noun,
-                noun_id: &row.noun_id,
-                detail: &row.detail,
-            };
             seq += 1;
-            previous = hash(&previous, seq, &entry);
+            previous = hash(&previous, seq, &row.entry());
             if row.seq != seq || row.hash != previous {
                 return broken(seq);
             }
+            each(seq, previous);
         }
         if rows.is_empty() {
             break;
@@ -198,6 +213,6 @@ pub async fn verify(db: &Db) -> Result<AuditProof> {
     // them.
     match head {
         Some(head) if head.seq > seq => broken(seq + 1),
-        _ => Ok(AuditProof { entries: seq, intact: true, broken_at: None }),
+        _ => Ok(AuditProof::of(seq, None)),
     }
 }

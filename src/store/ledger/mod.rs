@@ -8,6 +8,7 @@ pub mod approvals;
 pub mod audit;
 pub mod audit_head;
 pub(in crate::store) mod by_hand;
+pub mod checkpoints;
 pub mod commands;
 pub mod converge;
 pub mod effects;

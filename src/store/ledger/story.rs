@@ -53,10 +53,10 @@ impl Names {
     /// An audit actor with its name: `alice (key:ID)`.
     fn actor(&self, actor: &Actor) -> String {
         let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let name = match actor {
+        let name = match actor.plain() {
             Actor::Key(id) => known.keys.get(id),
             Actor::Agent(id) => known.agents.get(id),
-            Actor::User(_) | Actor::Policy(_) | Actor::Riposte => None,
+            Actor::User(_) | Actor::Policy(_) | Actor::Riposte | Actor::At(..) => None,
         };
         name.map_or_else(|| escape(&actor.to_string()), |name| format!("{} ({actor})", escape(name)))
     }

@@ -1,0 +1,217 @@
+//! Copies of checkpoints elsewhere: a file to append to, a syslog receiver. Each place has its own
+//! position; what it missed is sent later. A failure is a warning, and delays no other work.
+
+use std::fs::OpenOptions;
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::path::Path;
+use std::time::Duration;
+
+use riposte_protocol::time::Timestamp;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::{TcpStream, UdpSocket, UnixDatagram};
+use tokio::time::timeout;
+
+use super::Engine;
+use crate::config::{CheckpointPlaces, SyslogAddress};
+use crate::domain::checkpoint::Checkpoint;
+use crate::store::StoreError;
+use crate::store::ledger::checkpoints::{self, StoredCheckpoint};
+
+/// Checkpoints that are sent to a place in one round. The rest comes with the next.
+const MAX_AT_ONCE: i64 = 1000;
+/// Time limit of a round at a place.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How much of the file's end is read, in bytes: several lines.
+const END_BYTES: u64 = 8192;
+/// Facility 13 (log audit), severity 5 (notice), by RFC 5424.
+const PRIORITY: u8 = 13 * 8 + 5;
+
+/// The places, and how far each one has come.
+#[derive(Debug)]
+pub(super) struct CheckpointCopies {
+    places: CheckpointPlaces,
+    /// The last checkpoint in the file; `None` before the first look.
+    in_file: Option<i64>,
+    /// The last checkpoint that was sent to the receiver.
+    in_syslog: Option<i64>,
+}
+
+impl CheckpointCopies {
+    /// Copies at these places.
+    pub(super) const fn new(places: CheckpointPlaces) -> Self {
+        Self { places, in_file: None, in_syslog: None }
+    }
+
+    /// The last lines of the file, oldest first; none if there is no file, or it cannot be read.
+    pub(super) async fn last_lines(&self) -> Vec<String> {
+        let Some(path) = self.places.file.clone() else { return Vec::new() };
+        tokio::task::spawn_blocking(move || read_end(&path)).await.ok().and_then(Result::ok).unwrap_or_default()
+    }
+
+    /// Sends each place what it does not have.
+    ///
+    /// # Errors
+    /// If the checkpoints cannot be read.
+    pub(super) async fn send(&mut self, engine: &Engine) -> Result<(), StoreError> {
+        if let Some(path) = self.places.file.clone() {
+            let from = match self.in_file {
+                Some(seq) => seq,
+                None => self.position_of_file(engine).await?,
+            };
+            self.in_file = Some(from);
+            let due = checkpoints::after(&engine.db, from, MAX_AT_ONCE).await?;
+            let place = format!("the file {}", path.display());
+            if let Some(last) = due.last().map(|last| last.seq) {
+                let lines: Vec<String> = due.into_iter().map(|StoredCheckpoint { token, .. }| token).collect();
+                let writing = tokio::task::spawn_blocking(move || append(&path, &lines));
+                let done = writing.await.unwrap_or_else(|error| Err(io::Error::other(error)));
+                if report(engine, "checkpoint file", &place, done) {
+                    self.in_file = Some(last);
+                }
+            }
+        }
+        if let Some(address) = self.places.syslog.clone() {
+            // What a receiver has cannot be asked: a new start repeats the last one, which stands for all before.
+            let last = checkpoints::last(&engine.db).await?.map_or(0, |last| last.seq);
+            let from = *self.in_syslog.get_or_insert(last - 1);
+            for StoredCheckpoint { seq, token } in checkpoints::after(&engine.db, from, MAX_AT_ONCE).await? {
+                let message = message(engine.clock.now(), &host_name(), &token);
+                let sent = timeout(PATIENCE, emit(&address, message.as_bytes())).await;
+                let sent = sent.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+                let place = format!("the syslog receiver {}", words(&address));
+                if !report(engine, "checkpoint syslog", &place, sent) {
+                    break;
+                }
+                self.in_syslog = Some(seq);
+            }
+        }
+        Ok(())
+    }
+
+    /// How far the file has come, by its last line that this ledger knows. A file without one gets the
+    /// last checkpoint and what follows.
+    async fn position_of_file(&self, engine: &Engine) -> Result<i64, StoreError> {
+        let lines = self.last_lines().await;
+        for line in lines.iter().rev() {
+            let Some(Checkpoint { seq, .. }) = Checkpoint::peek(line) else { continue };
+            if checkpoints::at(&engine.db, seq).await?.is_some_and(|stored| stored.token == *line) {
+                return Ok(seq);
+            }
+        }
+        let last = checkpoints::last(&engine.db).await?.map_or(0, |last| last.seq);
+        Ok(if lines.is_empty() { 0 } else { last - 1 })
+    }
+}
+
+/// Warns when a place begins to fail, and says when it works again. Returns whether it does.
+fn report(engine: &Engine, about: &'static str, place: &str, done: io::Result<()>) -> bool {
+    let warning = done.err().map(|error| {
+        format!("{place} does not take checkpoints of the audit log: {error}. They are stored, and sent when it does")
+    });
+    let is_well = warning.is_none();
+    if engine.health.warn(about, warning.as_deref()) {
+        match warning {
+            Some(warning) => tracing::warn!("{warning}"),
+            None => tracing::info!("{place} takes checkpoints of the audit log again"),
+        }
+    }
+    is_well
+}
+
+/// The whole lines at the end of a file, oldest first; none without a file.
+fn read_end(path: &Path) -> io::Result<Vec<String>> {
+    let mut file = match std::fs::File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let from = file.metadata()?.len().saturating_sub(END_BYTES);
+    file.seek(SeekFrom::Start(from))?;
+    let mut end = Vec::new();
+    file.take(END_BYTES).read_to_end(&mut end)?;
+    let text = String::from_utf8_lossy(&end);
+    Ok(text.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect())
+}
+
+/// Appends lines durably. A line that was cut short before stays as it is, and the next one begins anew.
+fn append(path: &Path, lines: &[String]) -> io::Result<()> {
+    let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
+    let size = file.metadata()?.len();
+    let mut end = [b'\n'];
+    if size > 0 {
+        file.read_exact_at(&mut end, size - 1)?;
+    }
+    let begin = if end == [b'\n'] { "" } else { "\n" };
+    file.write_all(format!("{begin}{}\n", lines.join("\n")).as_bytes())?;
+    file.sync_data()
+}
+
+/// One message of RFC 5424.
+fn message(at: Timestamp, host: &str, token: &str) -> String {
+    format!("<{PRIORITY}>1 {at} {host} riposte {} checkpoint - {token}", std::process::id())
+}
+
+/// The name of this host, as a syslog header can hold it.
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name: String = name.trim().chars().filter(char::is_ascii_graphic).take(255).collect();
+    if name.is_empty() { "-".to_owned() } else { name }
+}
+
+fn words(address: &SyslogAddress) -> String {
+    match address {
+        SyslogAddress::Udp(pair) => format!("udp://{pair}"),
+        SyslogAddress::Tcp(pair) => format!("tcp://{pair}"),
+        SyslogAddress::Unix(path) => format!("unix:{}", path.display()),
+    }
+}
+
+async fn emit(address: &SyslogAddress, message: &[u8]) -> io::Result<()> {
+    match address {
+        SyslogAddress::Udp(pair) => {
+            let to = tokio::net::lookup_host(pair).await?.next().ok_or(io::ErrorKind::HostUnreachable)?;
+            let any: (IpAddr, u16) =
+                if to.is_ipv4() { (Ipv4Addr::UNSPECIFIED.into(), 0) } else { (Ipv6Addr::UNSPECIFIED.into(), 0) };
+            UdpSocket::bind(any).await?.send_to(message, to).await?;
+        }
+        SyslogAddress::Tcp(pair) => {
+            let mut stream = TcpStream::connect(pair).await?;
+            stream.write_all(format!("{} ", message.len()).as_bytes()).await?;
+            stream.write_all(message).await?;
+            stream.shutdown().await?;
+        }
+        SyslogAddress::Unix(path) => {
+            UnixDatagram::unbound()?.send_to(message, path).await?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn lines_are_appended_whole_for_their_owner_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("checkpoints");
+        assert_eq!(read_end(&path).unwrap(), Vec::<String>::new());
+        append(&path, &["a".into(), "b".into()]).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        std::fs::write(&path, "a\nb\nhal").unwrap();
+        append(&path, &["half".into()]).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "a\nb\nhal\nhalf\n");
+        assert_eq!(read_end(&path).unwrap(), ["a", "b", "hal", "half"]);
+    }
+
+    #[test]
+    fn a_message_is_one_of_rfc_5424() {
+        let at = Timestamp::from_millis(1_795_514_400_000);
+        let expected = format!("<109>1 2026-11-24T10:00:00Z web riposte {} checkpoint - a.b.c", std::process::id());
+        assert_eq!(message(at, "web", "a.b.c"), expected);
+    }
+}

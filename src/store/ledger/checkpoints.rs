@@ -1,0 +1,152 @@
+//! Checkpoints of the audit log, as they are stored beside it (`domain/checkpoint.rs`). They are never
+//! changed or deleted.
+
+use riposte_protocol::time::Timestamp;
+
+use super::audit::{self, LedgerTx};
+use crate::domain::audit::{GENESIS, hash as audit_hash, leaf};
+use crate::domain::checkpoint::{ChainHash, Checkpoint, CheckpointError, CheckpointKeys, CheckpointOpener};
+use crate::domain::merkle::TreeHash;
+use crate::store::database::{Db, Result, StoreError, binds, statements};
+use crate::views::audit::{AuditProof, CheckpointKey};
+
+statements! {
+    LAST = "SELECT seq, token FROM audit_checkpoints ORDER BY seq DESC LIMIT 1";
+    AFTER = "SELECT seq, token FROM audit_checkpoints WHERE seq > $1 ORDER BY seq LIMIT $2";
+    FROM = "SELECT seq, token FROM audit_checkpoints WHERE seq >= $1 ORDER BY seq LIMIT 1";
+    AT = "SELECT seq, token FROM audit_checkpoints WHERE seq = $1";
+    ADD = "INSERT INTO audit_checkpoints (seq, at, token) VALUES ($1, $2, $3)";
+    HASH = "SELECT hash FROM audit WHERE seq = $1";
+    BACKWARD = "SELECT audit_checkpoints.seq, audit_checkpoints.token, audit.hash FROM audit_checkpoints
+        LEFT JOIN audit ON audit.seq = audit_checkpoints.seq
+        WHERE audit_checkpoints.seq < $1 ORDER BY audit_checkpoints.seq DESC LIMIT $2";
+}
+
+/// A stored checkpoint.
+#[derive(Clone, Debug, sqlx::FromRow)]
+pub struct StoredCheckpoint {
+    /// The last entry that it covers.
+    pub seq: i64,
+    /// Compact JWS.
+    pub token: String,
+}
+
+#[derive(sqlx::FromRow)]
+struct HashRow {
+    hash: Vec<u8>,
+}
+
+#[derive(sqlx::FromRow)]
+struct ComparedRow {
+    seq: i64,
+    token: String,
+    hash: Option<Vec<u8>>,
+}
+
+/// The last checkpoint.
+pub async fn last(db: &Db) -> Result<Option<StoredCheckpoint>> {
+    db.optional(LAST, vec![]).await
+}
+
+/// The checkpoint of an entry.
+pub async fn at(db: &Db, seq: i64) -> Result<Option<StoredCheckpoint>> {
+    db.optional(AT, binds![seq]).await
+}
+
+/// The first checkpoint that covers an entry.
+pub async fn covering(db: &Db, seq: i64) -> Result<Option<StoredCheckpoint>> {
+    db.optional(FROM, binds![seq]).await
+}
+
+/// The checkpoints after an entry, oldest first.
+pub async fn after(db: &Db, seq: i64, limit: i64) -> Result<Vec<StoredCheckpoint>> {
+    db.all(AFTER, binds![seq, limit]).await
+}
+
+/// The hash of an entry of the audit log.
+pub async fn hash(db: &Db, seq: i64) -> Result<Option<ChainHash>> {
+    let row: Option<HashRow> = db.optional(HASH, binds![seq]).await?;
+    row.map(|row| of_bytes(row.hash)).transpose()
+}
+
+fn of_bytes(bytes: Vec<u8>) -> Result<ChainHash> {
+    bytes.try_into().map(ChainHash).map_err(|_| StoreError::Corrupt("a hash of the audit log".into()))
+}
+
+/// Stores a checkpoint, unless there is one of that entry or a later one.
+pub async fn add(ledger: &mut LedgerTx, seq: i64, token: &str, now: Timestamp) -> Result<()> {
+    let last: Option<StoredCheckpoint> = ledger.tx.optional(LAST, vec![]).await?;
+    if last.is_none_or(|last| last.seq < seq) {
+        ledger.tx.execute(ADD, binds![seq, now, token]).await?;
+    }
+    Ok(())
+}
+
+/// A part of the audit log, as the leaves of a tree.
+#[derive(Debug)]
+pub struct Leaves {
+    /// The hash of each entry by itself.
+    pub leaves: Vec<TreeHash>,
+    /// The hash of the chain at the last one; `None` if an entry is missing or does not fit the chain.
+    pub chain: Option<ChainHash>,
+}
+
+/// The entries after `from`, up to `to`.
+pub async fn leaves(db: &Db, from: i64, to: i64) -> Result<Leaves> {
+    const PAGE_ROWS: i64 = 1000;
+    let mut chain = if from == 0 { Some(ChainHash(GENESIS)) } else { hash(db, from).await? };
+    let (mut leaves, mut seq) = (Vec::new(), from);
+    while seq < to {
+        let rows = audit::after(db, seq, PAGE_ROWS.min(to - seq)).await?;
+        if rows.is_empty() {
+            return Ok(Leaves { leaves, chain: None });
+        }
+        for row in rows {
+            seq += 1;
+            leaves.push(leaf(seq, &row.entry()));
+            chain = chain.map(|before| ChainHash(audit_hash(&before.0, seq, &row.entry())));
+            chain = chain.filter(|chain| row.seq == seq && row.hash == chain.0);
+        }
+    }
+    Ok(Leaves { leaves, chain })
+}
+
+/// Recomputes the hash chain, and compares it with the stored checkpoints. Passes on each entry of the
+/// chain, as [`audit::walk`] does.
+pub async fn prove(db: &Db, keys: &CheckpointKeys, each: impl FnMut(i64, [u8; 32])) -> Result<AuditProof> {
+    const PAGE_ROWS: i64 = 1000;
+    let mut proof = audit::walk(db, each).await?;
+    proof.keys = CheckpointKey::all(keys);
+    let (mut opener, mut before) = (CheckpointOpener::new(keys), i64::MAX);
+    let ledger = hash(db, 1).await?;
+    while proof.intact {
+        let rows: Vec<ComparedRow> = db.all(BACKWARD, binds![before, PAGE_ROWS]).await?;
+        let Some(oldest) = rows.last() else { break };
+        before = oldest.seq;
+        for ComparedRow { seq, token, hash } in rows {
+            let opened = match opener.open(&token) {
+                // Signed before the signing key was replaced, and none was made since: it does not count yet.
+                Err(CheckpointError::UnknownKey(_)) if proof.checkpoints == 0 => {
+                    Checkpoint::peek(&token).ok_or(CheckpointError::Malformed).map(|checkpoint| (checkpoint, 0))
+                }
+                opened => opened.map(|checkpoint| (checkpoint, 1)),
+            };
+            let fault = match opened {
+                Err(error) => Some(error.to_string()),
+                Ok((checkpoint, counts)) => {
+                    proof.checkpoints += counts;
+                    let hash = hash.map(of_bytes).transpose()?;
+                    let fits =
+                        checkpoint.seq == seq && hash == Some(checkpoint.hash) && ledger == Some(checkpoint.ledger);
+                    (!fits).then(|| "says something else than the log: the log was cut off or rewritten".to_owned())
+                }
+            };
+            if let Some(why) = fault {
+                let why = format!("the stored checkpoint of entry {seq} {why}");
+                (proof.intact, proof.broken_at, proof.why) = (false, Some(seq), Some(why));
+                break;
+            }
+        }
+    }
+    Ok(proof)
+}
