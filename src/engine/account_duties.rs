@@ -1,4 +1,4 @@
-//! What the sweep does about people and keys: failed logins go into the audit log, last uses of
+//! What the sweep does about people and keys: failed logins and denied requests go into the audit log, last uses of
 //! keys into the store, and keys that expire soon into the log.
 
 use std::sync::Arc;
@@ -6,10 +6,11 @@ use std::sync::Arc;
 use riposte_protocol::time::Timestamp;
 
 use super::Engine;
+use super::denials::Denials;
 use super::failed_logins::FailedLogins;
 use super::key_uses::expires_soon;
 use crate::domain::actor::Actor;
-use crate::domain::audit::AuditEvent;
+use crate::domain::audit::{AuditEntry, AuditEvent};
 use crate::store::StoreError;
 use crate::store::configured::keys::StoredKey;
 use crate::store::configured::users;
@@ -36,6 +37,23 @@ pub(super) async fn record_failed_logins(engine: &Arc<Engine>, is_end: bool) -> 
         if is_locked && user != UNKNOWN {
             record(&mut ledger, AuditEvent::UserLockedOut, format!("after failed logins from {address}"));
         }
+    }
+    ledger.commit().await
+}
+
+/// Records denied requests that are due; all of them at the end.
+pub(super) async fn record_denials(engine: &Arc<Engine>, is_end: bool) -> Result<(), StoreError> {
+    let now = engine.clock.now();
+    let due = engine.denials.take(now, is_end);
+    if due.is_empty() {
+        return Ok(());
+    }
+    let mut ledger = LedgerTx::begin(&engine.db).await?;
+    for Denials { actor, operation, address, count } in due {
+        let address = address.map_or_else(|| "several addresses".to_owned(), |address| address.to_string());
+        let times = if count == 1 { "once".to_owned() } else { format!("{count} times") };
+        let (event, detail) = (AuditEvent::RequestDenied, format!("{times} from {address}"));
+        ledger.record(AuditEntry { at: now, actor, event, noun_id: operation, detail });
     }
     ledger.commit().await
 }

@@ -4,16 +4,12 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use riposte_protocol::time::Timestamp;
 
-use super::Engine;
 use crate::domain::actor::Actor;
-use crate::domain::audit::{AuditEntry, AuditEvent};
-use crate::store::StoreError;
-use crate::store::ledger::audit::LedgerTx;
 
 /// Least time between two entries of one caller and operation.
 const EVERY: Duration = Duration::from_mins(1);
@@ -86,23 +82,6 @@ impl DenialLog {
         });
         due
     }
-}
-
-/// Records denials that are due; all of them at the end.
-pub(super) async fn record(engine: &Arc<Engine>, is_end: bool) -> Result<(), StoreError> {
-    let now = engine.clock.now();
-    let due = engine.denials.take(now, is_end);
-    if due.is_empty() {
-        return Ok(());
-    }
-    let mut ledger = LedgerTx::begin(&engine.db).await?;
-    for Denials { actor, operation, address, count } in due {
-        let address = address.map_or_else(|| "several addresses".to_owned(), |address| address.to_string());
-        let times = if count == 1 { "once".to_owned() } else { format!("{count} times") };
-        let (event, detail) = (AuditEvent::RequestDenied, format!("{times} from {address}"));
-        ledger.record(AuditEntry { at: now, actor, event, noun_id: operation, detail });
-    }
-    ledger.commit().await
 }
 
 #[cfg(test)]

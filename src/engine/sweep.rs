@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Engine, account_duties, capabilities, denials, key_rotation, own_ids};
+use super::{Engine, account_duties, capabilities, key_rotation, own_ids};
 use crate::store::StoreError;
 use crate::store::configured::protected;
 use crate::store::writer::SweepStep;
@@ -61,7 +61,7 @@ pub async fn run(engine: &Arc<Engine>) {
     // First what needs the writer, which ends soon after the last connection.
     duty(engine, "keys", account_duties::look_after_keys(engine)).await;
     duty(engine, "logins", account_duties::record_failed_logins(engine, true)).await;
-    duty(engine, "denials", denials::record(engine, true)).await;
+    duty(engine, "denials", account_duties::record_denials(engine, true)).await;
 }
 
 /// Checkpoints the database every second until the engine stops.
@@ -104,7 +104,7 @@ async fn tick(engine: &Arc<Engine>, round: u32) {
     duty(engine, "waves", all(engine, SweepStep::Waves)).await;
     duty(engine, "breakers", trip(engine)).await;
     duty(engine, "logins", account_duties::record_failed_logins(engine, false)).await;
-    duty(engine, "denials", denials::record(engine, false)).await;
+    duty(engine, "denials", account_duties::record_denials(engine, false)).await;
     duty(engine, "rotation", key_rotation::step(engine)).await;
     if round.is_multiple_of(RELOAD_EVERY) {
         duty(engine, "keys", account_duties::look_after_keys(engine)).await;
