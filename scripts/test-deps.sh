@@ -14,7 +14,7 @@ export PATH
 needed='cc:build-essential pgbouncer:pgbouncer mount:mount nft:nftables ip:iproute2 iptables:iptables ip6tables:iptables initdb:postgresql
 postgres:postgresql unshare:util-linux setpriv:util-linux prlimit:util-linux ps:procps pkill:procps pgrep:procps
 python3:python3 usermod:passwd firewalld:firewalld firewall-cmd:firewalld iptables-legacy:iptables
-ip6tables-legacy:iptables dbus-daemon:dbus-daemon systemd-analyze:systemd openssl:openssl'
+ip6tables-legacy:iptables dbus-daemon:dbus-daemon systemd-analyze:systemd openssl:openssl node:nodejs npm:npm'
 
 missing_packages() {
     {
@@ -98,4 +98,19 @@ if ! cmp -s "$wanted" "$python/requirements.txt"; then
     fi
     # Last: an installation that broke off is done again.
     cp "$wanted" "$python/requirements.txt"
+fi
+
+# The OpenID provider of the tests of single sign-on, in the versions of its lock file.
+provider="${CARGO_TARGET_DIR:-target}/oidc"
+wanted=tests/oidc/package-lock.json
+if ! cmp -s "$wanted" "$provider/installed.json"; then
+    echo "installing what $wanted names into $provider"
+    mkdir -p "$provider"
+    cp tests/oidc/package.json "$wanted" "$provider/"
+    if ! npm ci --prefix "$provider" --no-audit --no-fund --ignore-scripts --loglevel=error; then
+        echo "the packages of $wanted could not be installed from npm into $provider" >&2
+        exit 1
+    fi
+    # Last: an installation that broke off is done again.
+    cp "$wanted" "$provider/installed.json"
 fi

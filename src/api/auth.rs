@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use axum::extract::{FromRequestParts, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
+use axum::response::{IntoResponse as _, Response};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -17,7 +18,7 @@ use super::state::AppState;
 use crate::domain::fault::Fault;
 use crate::domain::principal::Credentials;
 use crate::engine::login::{Login, LoginOrigin, Tokens};
-use crate::views::auth::{AskToken, ChangePassword, IssuedToken, KeySet, NewTotp, PublicJwk, TotpCode};
+use crate::views::auth::{AskToken, ChangePassword, EndedSession, IssuedToken, KeySet, NewTotp, PublicJwk, TotpCode};
 
 /// The operations of this resource.
 pub(super) fn routes() -> OpenApiRouter<AppState> {
@@ -31,7 +32,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
 
 /// Client address of a request without credentials.
 #[derive(Clone, Copy, Debug)]
-pub struct ClientOrigin(LoginOrigin);
+pub struct ClientOrigin(pub(super) LoginOrigin);
 
 impl FromRequestParts<AppState> for ClientOrigin {
     type Rejection = ApiError;
@@ -47,8 +48,8 @@ fn origin(address: IpAddr) -> LoginOrigin {
 
 /// Begins a session, or refreshes it
 ///
-/// With `username` and `password`, and `totp` where it is needed, a session begins. With
-/// `refresh_token` it continues; each refresh token is valid once. An unknown user, a wrong
+/// With `username` and `password`, and `totp` where it is needed, a session begins; or with the
+/// `login_code` of a login at an OpenID provider and its `code_verifier`. With `refresh_token` it continues; each refresh token is valid once. An unknown user, a wrong
 /// password, a disabled and a locked user get the same 401. A 403 of the type
 /// `password-change-required` asks for `POST /v1/auth/password` first, a 401 of the type
 /// `totp-required` for a one-time code. A refresh token that was used a moment ago gets 409.
@@ -61,18 +62,37 @@ pub async fn issue(
 ) -> ApiResult<axum::Json<IssuedToken>> {
     let engine = &state.engine;
     let issued = match body.value {
-        AskToken { username: None, password: None, totp: None, refresh_token: Some(token) } => {
-            engine.refresh_session(&token, origin).await
-        }
-        AskToken { username: Some(username), password: Some(password), totp, refresh_token: None } => {
-            engine.log_in(Login { username, password, totp }, origin).await
-        }
+        AskToken {
+            username: None,
+            password: None,
+            totp: None,
+            refresh_token: Some(token),
+            login_code: None,
+            code_verifier: None,
+        } => engine.refresh_session(&token, origin).await,
+        AskToken {
+            username: Some(username),
+            password: Some(password),
+            totp,
+            refresh_token: None,
+            login_code: None,
+            code_verifier: None,
+        } => engine.log_in(Login { username, password, totp }, origin).await,
+        AskToken {
+            username: None,
+            password: None,
+            totp: None,
+            refresh_token: None,
+            login_code: Some(code),
+            code_verifier: Some(verifier),
+        } => engine.exchange_login_code(&code, &verifier, origin).await,
         _ => {
-            let why = "must hold username and password, with totp where it is needed, or refresh_token alone";
+            let why = "must hold username and password, with totp where it is needed, or login_code and code_verifier, \
+                       or refresh_token alone";
             return Err(ApiError::invalid(vec![Fault::at("", why)]));
         }
     };
-    let Tokens { access, expires_in, refresh, refresh_expires_at, rights } = issued?;
+    let Tokens { access, expires_in, refresh, refresh_expires_at, rights, user } = issued?;
     Ok(axum::Json(IssuedToken {
         access_token: access,
         token_type: "Bearer".to_owned(),
@@ -80,17 +100,24 @@ pub async fn issue(
         refresh_token: refresh,
         refresh_expires_at,
         scope: rights,
+        username: user,
     }))
 }
 
 /// Ends the session of the access token
-#[utoipa::path(delete, path = "/v1/auth/token", tag = "auth", responses((status = 204), (status = 409)))]
-pub async fn end(caller: Caller<Identify>, State(state): State<AppState>) -> ApiResult<StatusCode> {
+///
+/// After a login at an OpenID provider the response is 200, and says where the person ends the
+/// session there too.
+#[utoipa::path(delete, path = "/v1/auth/token", tag = "auth",
+    responses((status = 200, body = EndedSession), (status = 204), (status = 409)))]
+pub async fn end(caller: Caller<Identify>, State(state): State<AppState>) -> ApiResult<Response> {
     let (Credentials::Session(session), Some(user)) = (&caller.principal.via, caller.principal.person()) else {
         return Err(ApiError::conflict("an API key has no session; it is valid until it expires or is revoked"));
     };
-    state.engine.log_out(user, *session).await?;
-    Ok(StatusCode::NO_CONTENT)
+    Ok(match state.engine.log_out(user, *session).await? {
+        Some(end_session_url) => axum::Json(EndedSession { end_session_url }).into_response(),
+        None => StatusCode::NO_CONTENT.into_response(),
+    })
 }
 
 /// Changes one's own password

@@ -23,6 +23,7 @@ pub mod import;
 pub mod ingest;
 pub mod keys;
 pub mod lift;
+pub mod oidc;
 pub mod outcomes;
 pub mod policies;
 pub mod poll;

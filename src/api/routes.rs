@@ -15,7 +15,7 @@ use super::front::error::ApiError;
 use super::state::AppState;
 use super::{
     actions, agents, alerts, audit, auth, backtest, commands, counts, docs, effects, explain, freeze, health, import,
-    ingest, keys, lift, policies, poll, protected, responses, signing_key, stream, users, whoami,
+    ingest, keys, lift, oidc, policies, poll, protected, responses, signing_key, stream, users, whoami,
 };
 use crate::views::problem::Problem;
 
@@ -47,6 +47,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
         import::routes(),
         ingest::routes(),
         keys::routes(),
+        oidc::routes(),
         policies::routes(),
         protected::routes(),
         responses::routes(),

@@ -240,6 +240,31 @@ impl Remote {
         Reply::read(self.start(request).await?).await
     }
 
+    /// What a GET of `path` without a credential returns.
+    ///
+    /// # Errors
+    /// As [`Remote::get`].
+    pub(super) async fn get_unsigned<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+        let request = self.unsigned(TIMEOUT, Method::GET, path)?;
+        Reply::read(self.start(request).await?).await?.done()
+    }
+
+    /// Why the manager would not answer a browser's GET of `path` by a redirect, if so.
+    ///
+    /// # Errors
+    /// If the manager cannot be reached.
+    pub(super) async fn redirects(&self, path: &str) -> anyhow::Result<Option<String>> {
+        let manager = self.manager()?;
+        let answer = self.unsigned(TIMEOUT, Method::GET, path)?.send().await;
+        let response = answer.map_err(|error| anyhow::anyhow!(unreachable::words(manager, &error, TIMEOUT)))?;
+        if response.status().is_redirection() {
+            return Ok(None);
+        }
+        let operation = format!("GET {}", response.url().path());
+        let refused = Reply::read(Pending { response, operation }).await?.refused();
+        Ok(Some(refused.unwrap_or_else(|| stranger(manager, "it sends the browser nowhere"))))
+    }
+
     /// Sends `method` on `path`; `version` is sent as `If-Match`. An error status is a result, not
     /// an error.
     ///

@@ -109,6 +109,24 @@ pub fn check_private(dir: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Reads a secret that another program made, such as a client secret.
+///
+/// # Errors
+/// If it cannot be read, is empty, or other accounts can read it or own it.
+pub fn read_secret(path: &Path) -> anyhow::Result<String> {
+    let file = std::fs::metadata(path).with_context(|| format!("cannot look at {}", path.display()))?;
+    check_owner(path, &file)?;
+    if let Some(exposed) = exposed(path, &file) {
+        bail!("{exposed}; make a new secret if it may have been read");
+    }
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let secret = text.trim_end_matches(['\r', '\n']);
+    if secret.is_empty() {
+        bail!("{} is empty", path.display());
+    }
+    Ok(secret.to_owned())
+}
+
 /// Why other users can read a secret file, and the remedy; `None` if they cannot.
 pub fn exposed(path: &Path, file: &std::fs::Metadata) -> Option<String> {
     let (path, mode) = (path.display(), file.mode() & 0o7777);

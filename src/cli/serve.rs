@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 
 use super::output::say;
 use super::passphrase::Passphrase;
-use super::{keyfiles, signing};
+use super::{keyfiles, sign_on, signing};
 use crate::api;
 use crate::api::front::address::TrustedProxies;
 use crate::api::front::listen;
@@ -28,8 +28,9 @@ use crate::domain::by_hand::ByHand;
 use crate::domain::duration::Span;
 use crate::domain::formats::ObservableMappings;
 use crate::domain::pipeline::Recurring;
-use crate::engine::Engine;
 use crate::engine::intake::Rules;
+use crate::engine::signer::Signer;
+use crate::engine::{Engine, EngineSettings};
 use crate::shutdown::{self, GRACE, Tasks};
 use crate::store::database::nodes::Lease;
 use crate::store::{Db, StoreError};
@@ -149,7 +150,8 @@ async fn start(
     adopt_signing_key: bool,
 ) -> anyhow::Result<Running> {
     // Refuse an invalid configuration before anything is created.
-    rules(&config)?;
+    let rules = rules(&config)?;
+    let providers = sign_on::providers(&config, listener.local_addr()?)?;
     let passphrase = Passphrase::of(&config.server.key_passphrase_file)?;
     let tls = TlsFiles::of(&config.server).map(|files| Tls::load(files, clock.clone())).transpose()?.map(Arc::new);
     keyfiles::make_data_dir(&config.server.data_dir)?;
@@ -162,8 +164,15 @@ async fn start(
     let lease = Arc::new(lease);
     // Keep the lease from here on: the next steps can take longer than it lasts.
     tasks.watch(keep(Arc::clone(&lease), tasks.clone()));
-    let keys = KeyArgs { passphrase: passphrase.as_ref(), adopt_signing_key };
-    let started = start_on(db.clone(), Arc::clone(&lease), &config, clock, tasks.clone(), keys).await;
+    let days = u64::from(config.alerts.alert_retention_days);
+    let alert_retention = (days > 0).then(|| Duration::from_secs(days * 86_400));
+    let settings = EngineSettings { rules, alert_retention, providers };
+    let signer = signing::agree(&db, &config.server.data_dir, passphrase.as_ref(), adopt_signing_key, clock.now());
+    let started = async {
+        let signer = signer.await?;
+        start_on(db.clone(), Arc::clone(&lease), &config, settings, (signer, clock), tasks.clone()).await
+    };
+    let started = started.await;
     let (engine, first_key) = match started {
         Ok(started) => started,
         Err(error) => {
@@ -199,28 +208,17 @@ async fn keep(lease: Arc<Lease>, tasks: Tasks) {
     }
 }
 
-/// How to use the signing key.
-struct KeyArgs<'a> {
-    passphrase: Option<&'a Passphrase>,
-    adopt_signing_key: bool,
-}
-
 /// Starts the engine on the locked ledger. Returns the path of the first admin key, if this start
 /// created it.
 async fn start_on(
     db: Db,
     lease: Arc<Lease>,
     config: &Config,
-    clock: Clock,
+    settings: EngineSettings,
+    (signer, clock): (Signer, Clock),
     tasks: Tasks,
-    keys: KeyArgs<'_>,
 ) -> anyhow::Result<(Arc<Engine>, Option<PathBuf>)> {
-    let signer =
-        signing::agree(&db, &config.server.data_dir, keys.passphrase, keys.adopt_signing_key, clock.now()).await?;
-    let days = u64::from(config.alerts.alert_retention_days);
-    let retention = (days > 0).then(|| Duration::from_secs(days * 86_400));
-    let rules = rules(config)?;
-    let engine = Engine::start(db, clock, signer, rules, retention, lease, tasks).await?;
+    let engine = Engine::start(db, clock, signer, settings, lease, tasks).await?;
     let write_down = |key: &str| keyfiles::write_secret(&config.server.data_dir, keyfiles::ADMIN_KEY, key);
     let first_key = engine.first_key(write_down).await.context("the first admin key cannot be made")?;
     Ok((engine, first_key.map(|_| config.server.data_dir.join(keyfiles::ADMIN_KEY))))
@@ -234,10 +232,10 @@ fn rules(config: &Config) -> anyhow::Result<Rules> {
     let max_age = config.alerts.max_age.parse();
     let max_age = max_age.map_err(|error| anyhow::anyhow!("the configuration's max_age {error}, or none"))?;
     let said = config.pipelines.iter().filter_map(|(name, pipeline)| Some((name.clone(), pipeline.ids_recur?)));
-    let Responses { manual_max_agents: max_agents, manual_second_person: second_person, manual_decide_within } =
+    let Responses { max_agents_by_hand: max_agents, second_person_actions: second_person, second_person_within } =
         config.responses.clone();
-    let within = manual_decide_within.parse::<Span>();
-    let within = within.map_err(|error| anyhow::anyhow!("the configuration's manual_decide_within {error}"))?;
+    let within = second_person_within.parse::<Span>();
+    let within = within.map_err(|error| anyhow::anyhow!("the configuration's second_person_within {error}"))?;
     let by_hand = ByHand { max_agents, second_person, decide_within: within.duration() };
     Ok(Rules { mappings, max_age, recurring: Recurring::new(said.collect()), by_hand })
 }

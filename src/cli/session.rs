@@ -5,15 +5,16 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
-use reqwest::Method;
+use reqwest::{Method, StatusCode};
 
 use super::client::{NO_BODY, Remote};
 use super::contexts::{CliSession, Contexts, ManagerContext};
 use super::listing::Listing;
 use super::output::say;
 use super::reply::Said;
+use super::sso;
 use super::terminal::{ask, ask_secret, can_ask, plain};
-use crate::views::auth::{AskToken, ChangePassword, CredentialKind, IssuedToken, PrincipalKind, WhoAmI};
+use crate::views::auth::{AskToken, ChangePassword, CredentialKind, EndedSession, IssuedToken, PrincipalKind, WhoAmI};
 
 /// The problem of a login that needs a one-time code.
 const TOTP_REQUIRED: &str = "totp-required";
@@ -30,6 +31,10 @@ pub struct LoginArgs {
     username: Option<String>,
     #[command(flatten)]
     proof: ProofArgs,
+    /// Log in with a browser at this OpenID provider; without a name, at the only one of the manager.
+    #[arg(long, value_name = "PROVIDER", num_args = 0..=1, default_missing_value = "",
+        conflicts_with_all = ["username", "password_file", "new_password_file", "totp"])]
+    sso: Option<String>,
     /// Name of the context; by default that of the manager, or the manager's host.
     #[arg(long = "as", value_name = "NAME")]
     name: Option<String>,
@@ -56,12 +61,8 @@ impl ProofArgs {
     /// As [`secret`].
     pub(super) fn asked(&self, username: String) -> anyhow::Result<AskToken> {
         let password = secret(self.password_file.as_deref(), "password", "--password-file")?;
-        Ok(AskToken {
-            username: Some(username),
-            password: Some(password),
-            totp: self.totp.clone(),
-            refresh_token: None,
-        })
+        let totp = self.totp.clone();
+        Ok(AskToken { username: Some(username), password: Some(password), totp, ..AskToken::default() })
     }
 
     /// Reads the new password from its file, or asks for it twice.
@@ -81,29 +82,15 @@ impl ProofArgs {
 /// # Errors
 /// If the manager cannot be reached or refuses, or the session cannot be stored.
 pub async fn login(args: LoginArgs) -> anyhow::Result<ExitCode> {
-    let LoginArgs { remote, username, proof, name } = args;
+    let LoginArgs { remote, username, proof, sso, name } = args;
     let target = remote.target()?.clone();
-    let username = match username {
-        Some(username) => username,
-        None if can_ask() => ask("username")?,
-        None => bail!("the input is not a terminal: name the person with --username"),
-    };
-    let mut asked = proof.asked(username)?;
-    let issued: IssuedToken = loop {
-        let reply = remote.post_unsigned("/v1/auth/token", &asked).await?;
-        match reply.problem_word().as_deref() {
-            Some(TOTP_REQUIRED) if asked.totp.is_none() && can_ask() => asked.totp = Some(ask("one-time code")?),
-            Some(PASSWORD_CHANGE_REQUIRED) => {
-                let new = proof.new_password()?;
-                change_password(&remote, &asked, &new).await?;
-                asked.password = Some(new);
-                // A one-time code is good for one request.
-                asked.totp = None;
-            }
-            _ => break reply.done()?,
+    let (username, issued) = match sso {
+        Some(provider) => {
+            let issued = sso::log_in(&remote, &provider).await?;
+            (issued.username.clone(), issued)
         }
+        None => by_password(&remote, username, &proof).await?,
     };
-    let username = asked.username.unwrap_or_default();
     let name = name.or(target.context).unwrap_or_else(|| default_name(&target.manager));
     let session = CliSession::new(username.clone(), issued);
     Contexts::change(async |contexts| {
@@ -128,6 +115,35 @@ pub async fn login(args: LoginArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Logs in with a password, and asks for what is missing.
+async fn by_password(
+    remote: &Remote,
+    username: Option<String>,
+    proof: &ProofArgs,
+) -> anyhow::Result<(String, IssuedToken)> {
+    let username = match username {
+        Some(username) => username,
+        None if can_ask() => ask("username")?,
+        None => bail!("the input is not a terminal: name the person with --username, or log in with --sso"),
+    };
+    let mut asked = proof.asked(username)?;
+    let issued: IssuedToken = loop {
+        let reply = remote.post_unsigned("/v1/auth/token", &asked).await?;
+        match reply.problem_word().as_deref() {
+            Some(TOTP_REQUIRED) if asked.totp.is_none() && can_ask() => asked.totp = Some(ask("one-time code")?),
+            Some(PASSWORD_CHANGE_REQUIRED) => {
+                let new = proof.new_password()?;
+                change_password(remote, &asked, &new).await?;
+                asked.password = Some(new);
+                // A one-time code is good for one request.
+                asked.totp = None;
+            }
+            _ => break reply.done()?,
+        }
+    };
+    Ok((asked.username.unwrap_or_default(), issued))
+}
+
 /// `riposte logout`
 ///
 /// # Errors
@@ -140,7 +156,15 @@ pub async fn logout(remote: Remote) -> anyhow::Result<ExitCode> {
     let session = Contexts::read()?.named(&name)?.session.clone();
     let Some(session) = session else { bail!("the context {name} has no session") };
     // The session is forgotten here even if the manager cannot be told: then it ends by itself.
-    let told = async { remote.send(Method::DELETE, "/v1/auth/token", None, NO_BODY).await?.accepted() }.await;
+    let told = async {
+        let reply = remote.send(Method::DELETE, "/v1/auth/token", None, NO_BODY).await?;
+        if reply.status == StatusCode::OK {
+            reply.done::<EndedSession>().map(Some)
+        } else {
+            reply.accepted().map(|()| None)
+        }
+    };
+    let told = told.await;
     Contexts::change(async |contexts| {
         if let Some(context) = contexts.contexts.get_mut(&name) {
             context.session = None;
@@ -148,14 +172,17 @@ pub async fn logout(remote: Remote) -> anyhow::Result<ExitCode> {
         Ok(())
     })
     .await?;
-    if let Err(error) = told {
+    let ended = told.map_err(|error| {
         let until = session.refresh_expires_at;
-        return Err(error.context(format!(
+        error.context(format!(
             "the session of {} is forgotten here, but the manager could not end it: it ends by {until}",
             session.username
-        )));
-    }
+        ))
+    })?;
     say(&plain(&format!("{} is logged out at {}", session.username, target.manager)));
+    if let Some(EndedSession { end_session_url }) = ended {
+        say(&plain(&format!("the session at the OpenID provider goes on; end it at {end_session_url}")));
+    }
     Ok(ExitCode::SUCCESS)
 }
 

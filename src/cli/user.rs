@@ -17,6 +17,7 @@ use super::session::{ProofArgs, change_password, secret};
 use super::terminal::{ask, can_ask, cell, plain};
 use crate::domain::principal::Role;
 use crate::views::auth::{NewTotp, TotpCode};
+use crate::views::oidc::LinkIdentity;
 use crate::views::users::{ChangeUser, CreateUser, CreatedUser, NewPassword, ResetPassword, UserRow};
 
 /// People.
@@ -80,6 +81,34 @@ pub enum UserCommand {
         /// Login name.
         name: String,
     },
+    /// Link a person to a subject at an OpenID provider, so that the person can log in there.
+    Link {
+        /// Which manager.
+        #[command(flatten)]
+        remote: Remote,
+        /// Login name.
+        name: String,
+        /// Name of the provider in the manager's configuration.
+        #[arg(long)]
+        provider: String,
+        /// Id of the person there (`sub`); the message of a refused login names it.
+        #[arg(long)]
+        subject: String,
+        /// Set the role by the groups at each login there.
+        #[arg(long)]
+        role_from_groups: bool,
+    },
+    /// End that a person can log in at an OpenID provider; ends the person's sessions.
+    Unlink {
+        /// Which manager.
+        #[command(flatten)]
+        remote: Remote,
+        /// Login name.
+        name: String,
+        /// Name of the provider in the manager's configuration.
+        #[arg(long)]
+        provider: String,
+    },
     /// Change one's own password.
     Password {
         /// Which manager.
@@ -130,6 +159,15 @@ pub async fn run(command: UserCommand) -> anyhow::Result<ExitCode> {
         }
         UserCommand::Revoke { remote, name } => {
             let path = format!("/v1/users/{}", segment(&name));
+            remote.send(Method::DELETE, &path, None, NO_BODY).await?.accepted()?;
+        }
+        UserCommand::Link { remote, name, provider, subject, role_from_groups } => {
+            let path = format!("/v1/users/{}/identities/{}", segment(&name), segment(&provider));
+            let link = LinkIdentity { subject, role_from_groups };
+            remote.send(Method::PUT, &path, None, Some(&link)).await?.accepted()?;
+        }
+        UserCommand::Unlink { remote, name, provider } => {
+            let path = format!("/v1/users/{}/identities/{}", segment(&name), segment(&provider));
             remote.send(Method::DELETE, &path, None, NO_BODY).await?.accepted()?;
         }
         UserCommand::Password { remote, username, proof } => {

@@ -2,6 +2,7 @@
 //! key is an error. `config.default.toml` lists every key with its reason, and a test compares it
 //! with this file.
 
+mod oidc;
 mod sections;
 
 use std::collections::BTreeMap;
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 use ipnet::IpNet;
 use serde::Deserialize;
 
+pub use oidc::{OidcFault, OidcProvider, is_safe};
 pub use sections::{Alerts, ClientLimits, ConfigFlags, Responses, Server};
 
 /// The configuration.
@@ -30,6 +32,8 @@ pub struct Config {
     /// Site-specific fields for observables, tried before the known ones:
     /// `"source.ip" = ["data.client"]`.
     pub observables: BTreeMap<String, Vec<String>>,
+    /// OpenID providers at which people log in.
+    pub oidc: Vec<OidcProvider>,
     /// Keys that the file has outside their section, where they were before there were sections.
     #[serde(skip)]
     pub misplaced: Vec<&'static str>,
@@ -79,6 +83,9 @@ pub enum ConfigError {
     /// A trusted proxy is not an address.
     #[error("trusted_proxies: {0} is neither an address nor a network such as 10.0.0.0/8")]
     Proxy(String),
+    /// An OpenID provider cannot be used as it is set.
+    #[error(transparent)]
+    Oidc(#[from] OidcFault),
     /// A limit of 0, which refuses every client.
     #[error("{0} is 0, which would refuse every client; set at least 1")]
     ZeroLimit(&'static str),
@@ -136,7 +143,7 @@ impl Config {
     ///
     /// # Errors
     /// [`ConfigError::HalfTls`], [`ConfigError::PlainHttp`], [`ConfigError::Pending`],
-    /// [`ConfigError::Proxy`], [`ConfigError::ZeroLimit`].
+    /// [`ConfigError::Proxy`], [`ConfigError::ZeroLimit`], [`ConfigError::Oidc`].
     pub fn check(&self) -> Result<(), ConfigError> {
         let Server { tls_cert, tls_key, tls_client_ca, .. } = &self.server;
         let is_given = |path: &Path| !path.as_os_str().is_empty();
@@ -166,7 +173,7 @@ impl Config {
             }
         }
         self.proxies()?;
-        Ok(())
+        Ok(oidc::check(&self.oidc)?)
     }
 
     /// The trusted proxies.

@@ -106,13 +106,13 @@ sections! {
     /// What people may do by hand.
     "Responses" responses: Responses, ResponseFlags {
         /// Maximum number of agents of a response by hand that needs no second person.
-        manual_max_agents "RIPOSTE_MANUAL_MAX_AGENTS": usize = 10;
+        max_agents_by_hand "RIPOSTE_MAX_AGENTS_BY_HAND": usize = 10;
         /// Actions by hand that need a second person on more than one agent.
         #[flag(value_delimiter = ',')]
-        manual_second_person "RIPOSTE_MANUAL_SECOND_PERSON": Vec<String> =
+        second_person_actions "RIPOSTE_SECOND_PERSON_ACTIONS": Vec<String> =
             ["kill-process", "isolate-host", "disable-account"].map(str::to_owned).to_vec();
         /// How long a response by hand waits for the second person, a duration; then it lapses.
-        manual_decide_within "RIPOSTE_MANUAL_DECIDE_WITHIN": String = "1h".into();
+        second_person_within "RIPOSTE_SECOND_PERSON_WITHIN": String = "1h".into();
     }
 
     /// How much clients may ask for.

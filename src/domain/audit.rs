@@ -171,6 +171,10 @@ events! {
         UserTotpRemoved = "removed one-time codes",
         /// A used refresh token was used again, which ended the session.
         UserTokenReused = "reused a refresh token",
+        /// An identity at an OpenID provider became this person's.
+        UserLinked = "linked",
+        /// An identity at an OpenID provider is this person's no more.
+        UserUnlinked = "unlinked",
     }
     "policy" {
         /// It was created.
@@ -332,7 +336,7 @@ mod tests {
         agent: enrolled, took over, labelled, announced capabilities, announced its version, revoked, advanced, restored, cloned, rejected orders, accepted orders again, holds strangers, holds what cannot be lifted
         enrollment_token: created, deleted
         api_key: created, revoked
-        user: created, changed, disabled, enabled, deleted, logged in, logged out, failed to log in, locked out, changed the password, got a temporary password, added one-time codes, removed one-time codes, reused a refresh token
+        user: created, changed, disabled, enabled, deleted, logged in, logged out, failed to log in, locked out, changed the password, got a temporary password, added one-time codes, removed one-time codes, reused a refresh token, linked, unlinked
         policy: created, updated, deleted, stopped, reset
         action: created, updated, deleted
         protected: created, deleted

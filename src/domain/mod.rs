@@ -38,6 +38,7 @@ pub mod id;
 pub mod index;
 pub mod labels;
 pub mod lockout;
+pub mod oidc;
 pub mod outcome;
 pub mod password;
 pub mod pipeline;

@@ -11,9 +11,9 @@ use uuid::Uuid;
 
 use super::Engine;
 use super::idempotency::IdempotentRequest;
-use super::keys::{hash_secret, new_secret};
 use super::refusal::{Refusal, UseCase};
 use super::scopes::check_labels;
+use super::secrets::{hash_secret, new_secret};
 use crate::domain::actor::Actor;
 use crate::domain::agent::Agent;
 use crate::domain::fault::Fault;

@@ -3,15 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use riposte_protocol::time::Timestamp;
 use serde_json::Value;
-use sha2::{Digest as _, Sha256};
 
 use super::Engine;
 use super::idempotency::IdempotentRequest;
 use super::refusal::{Refusal, UseCase};
+use super::secrets::{hash_secret, new_secret};
 use crate::domain::actor::Actor;
 use crate::domain::api_key;
 use crate::domain::pipeline::is_name;
@@ -140,21 +138,6 @@ impl Engine {
         self.commit_and_refresh(ledger).await?;
         Ok(Some(key))
     }
-}
-
-/// Returns the hash that is stored of a secret. Secrets are random, so a plain hash is enough.
-pub fn hash_secret(secret: &str) -> Vec<u8> {
-    Sha256::digest(secret.as_bytes()).to_vec()
-}
-
-/// Returns 256 random bits as text.
-///
-/// # Errors
-/// If the system has no randomness.
-pub fn new_secret() -> UseCase<String> {
-    let mut bytes = [0; 32];
-    getrandom::fill(&mut bytes).map_err(|error| Refusal::System(error.to_string()))?;
-    Ok(URL_SAFE_NO_PAD.encode(bytes))
 }
 
 /// A fresh key: what is stored of it, and the key itself.

@@ -9,9 +9,9 @@ use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
 
 use super::Engine;
-use super::keys::{hash_secret, new_secret};
 use super::lockouts::Attempt;
 use super::refusal::{Refusal, UseCase};
+use super::secrets::{hash_secret, new_secret};
 use crate::domain::id::new_id;
 use crate::domain::principal::rights;
 use crate::domain::refresh_token::{IDLE, format_refresh, parse_refresh};
@@ -56,6 +56,8 @@ pub struct Tokens {
     pub refresh_expires_at: Timestamp,
     /// The user's rights, separated by spaces.
     pub rights: String,
+    /// The user's name.
+    pub user: String,
 }
 
 /// A verified attempt.
@@ -86,7 +88,7 @@ impl Engine {
         if !is_first_use || !users::log_in(&mut ledger, &name, &stored.password, (&address, &networks), now).await? {
             return Err(self.failed(&attempt, origin));
         }
-        let until = sessions::begin(&mut ledger, session, &name, &hash_secret(&secret), &address, now).await?;
+        let until = sessions::begin(&mut ledger, session, (&name, None), &hash_secret(&secret), &address, now).await?;
         self.commit_and_refresh(ledger).await?;
         self.lockouts.succeed(&attempt);
         self.tokens(&name, session, &secret, until, now)
@@ -120,14 +122,19 @@ impl Engine {
         }
     }
 
-    /// Ends a session.
+    /// Ends a session. After a login at an OpenID provider it returns where the person ends the
+    /// session there, if the provider has such a place.
     ///
     /// # Errors
     /// If the store fails.
-    pub async fn log_out(self: &Arc<Self>, user: &str, session: Uuid) -> UseCase<()> {
+    pub async fn log_out(self: &Arc<Self>, user: &str, session: Uuid) -> UseCase<Option<String>> {
         let mut ledger = LedgerTx::begin(&self.db).await?;
-        sessions::end(&mut ledger, session, user, self.clock.now()).await?;
-        Ok(self.commit_and_refresh(ledger).await?)
+        let issuer = sessions::end(&mut ledger, session, user, self.clock.now()).await?;
+        self.commit_and_refresh(ledger).await?;
+        match issuer.and_then(|issuer| self.providers.of_issuer(&issuer)) {
+            Some(provider) => Ok(provider.end_session_url().await),
+            None => Ok(None),
+        }
     }
 
     /// Changes one's own password, also a temporary one. All sessions end.
@@ -204,7 +211,7 @@ impl Engine {
     }
 
     /// The networks of the user's last logins, with this one first.
-    fn networks_with(&self, name: &str, network: IpAddr) -> Vec<String> {
+    pub(super) fn networks_with(&self, name: &str, network: IpAddr) -> Vec<String> {
         let mut networks = vec![network.to_string()];
         let users = self.users.load();
         let known = users.get(name).map(StoredUser::known_networks).unwrap_or_default();
@@ -213,14 +220,22 @@ impl Engine {
         networks
     }
 
-    fn tokens(&self, user: &str, session: Uuid, secret: &str, until: Timestamp, now: Timestamp) -> UseCase<Tokens> {
+    /// The tokens of a session that has begun or continues.
+    pub(super) fn tokens(
+        &self,
+        user: &str,
+        session: Uuid,
+        secret: &str,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> UseCase<Tokens> {
         let users = self.users.load();
         let own = users.get(user).map(|user| &user.user);
         let own = own.ok_or_else(|| Refusal::System(format!("user {user} is not in memory")))?;
         let rights = rights(own.role, &Scopes::of([own.scope.clone()])).join(" ");
         let (access, expires_in) = self.access_tokens.issue(user, &rights, session, until, now)?;
-        let refresh_expires_at = now.plus(IDLE).min(until);
-        Ok(Tokens { access, expires_in, refresh: format_refresh(session, secret), refresh_expires_at, rights })
+        let (refresh, refresh_expires_at) = (format_refresh(session, secret), now.plus(IDLE).min(until));
+        Ok(Tokens { access, expires_in, refresh, refresh_expires_at, rights, user: user.to_owned() })
     }
 }
 

@@ -34,6 +34,9 @@ pub enum Refusal {
     /// The password is right and temporary.
     #[error("the password is temporary: change it first (`POST /v1/auth/password`), then log in with the new one")]
     PasswordChangeRequired,
+    /// An OpenID provider does not answer; the text says which.
+    #[error("{0}")]
+    ProviderAway(String),
     /// Too many attempts; the number is the wait in seconds.
     #[error("{0}; retry after {1} s")]
     TooMany(&'static str, u64),

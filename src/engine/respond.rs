@@ -45,7 +45,7 @@ pub struct Order {
     pub target: Option<WrittenTarget>,
     /// The agents, by name or id.
     pub agents: Vec<String>,
-    /// The agents as a policy names them, instead.
+    /// The agents as a policy names them, beside those.
     pub on: Option<Value>,
     /// For how long; until it is lifted if absent.
     pub duration: Option<Duration>,

@@ -45,8 +45,8 @@ impl Engine {
         let fleet = self.fleet.load();
         let agents: Vec<Uuid> = row.agents.read().map_err(StoreError::from)?;
         let agents: Vec<Option<&Agent>> = agents.iter().map(|id| fleet.get(*id).map(AsRef::as_ref)).collect();
-        let is_seen = |agent: &Option<&Agent>| agent.is_some_and(|agent| by.scopes.take_agent(agent));
-        let is_hidden = by.scopes.limit_agents() && !agents.iter().any(is_seen);
+        let is_seen = agents.iter().flatten().any(|agent| by.scopes.take_agent(*agent));
+        let is_hidden = by.scopes.limit_agents() && !is_seen;
         if is_hidden || !row.policy.as_deref().is_none_or(|policy| by.scopes.take_policy(policy)) {
             return Err(Refusal::NotFound("the response does not exist".to_owned()));
         }

@@ -2,7 +2,6 @@
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, RwLock};
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::Semaphore;
@@ -20,10 +19,9 @@ use super::last_look::LastLook;
 use super::lockouts::Lockouts;
 use super::owed_batch::OwedReader;
 use super::passwords::Passwords;
-use super::rules::Rules;
 use super::signer::Signer;
 use super::undo_timer::UndoTimer;
-use super::{Engine, readiness, sweep, undo};
+use super::{Engine, EngineSettings, readiness, sweep, undo};
 use crate::clock::Clock;
 use crate::shutdown::Tasks;
 use crate::store::database::nodes::Lease;
@@ -45,11 +43,11 @@ impl Engine {
         db: Db,
         clock: Clock,
         signer: Signer,
-        rules: Rules,
-        alert_retention: Option<Duration>,
+        settings: EngineSettings,
         lease: Arc<Lease>,
         tasks: Tasks,
     ) -> Result<Arc<Self>> {
+        let EngineSettings { rules, alert_retention, providers } = settings;
         let access_tokens = AccessTokens::new(signer.root(), signer.next_root(), clock.now())
             .map_err(|_| StoreError::Corrupt("no key follows from the signing key".into()))?;
         let hub = Arc::new(Hub::default());
@@ -84,6 +82,7 @@ impl Engine {
             access_tokens,
             agent_tokens: AgentTokens::default(),
             passwords: Passwords::default(),
+            providers,
             lockouts: Lockouts::default(),
             failed_logins: FailedLoginLog::default(),
             key_uses: KeyUses::default(),

@@ -23,6 +23,7 @@ use super::hub::Hub;
 use super::key_uses::KeyUses;
 use super::last_look::LastLook;
 use super::lockouts::Lockouts;
+use super::oidc::providers::Providers;
 use super::owed_batch::OwedReader;
 use super::passwords::Passwords;
 use super::rules::Rules;
@@ -42,6 +43,17 @@ use crate::store::database::Db;
 use crate::store::database::nodes::Lease;
 use crate::store::writer::Writer;
 use crate::telemetry::Metrics;
+
+/// What the configuration says to the engine.
+#[derive(Debug)]
+pub struct EngineSettings {
+    /// Configuration of the intake.
+    pub rules: Rules,
+    /// Retention of alerts; `None`: without limit.
+    pub alert_retention: Option<Duration>,
+    /// OpenID providers.
+    pub providers: Providers,
+}
 
 /// The state that stages and handlers share.
 #[derive(Debug)]
@@ -86,6 +98,8 @@ pub struct Engine {
     pub agent_tokens: AgentTokens,
     /// Hashing of passwords.
     pub passwords: Passwords,
+    /// OpenID providers, and the logins that are under way at them.
+    pub providers: Providers,
     /// Counters of failed logins.
     pub lockouts: Lockouts,
     /// Failed logins that are not in the audit log yet.

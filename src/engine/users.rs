@@ -5,16 +5,16 @@ use std::sync::Arc;
 
 use super::Engine;
 use super::idempotency::IdempotentRequest;
-use super::keys::new_secret;
 use super::refusal::{Refusal, UseCase};
 use super::scopes::check_admin;
+use super::secrets::new_secret;
 use crate::domain::actor::Actor;
 use crate::domain::principal::Role;
 use crate::domain::user::{is_user_name, password_fault};
 use crate::store::StoreError;
 use crate::store::configured::caches::Cache;
 use crate::store::configured::users::UserChange;
-use crate::store::configured::{sessions, users};
+use crate::store::configured::{identities, sessions, users};
 use crate::store::ledger::audit::LedgerTx;
 use crate::store::ledger::idempotency::Once;
 use crate::views::users::{ChangeUser, CreateUser};
@@ -102,6 +102,14 @@ impl Engine {
             check_other(name, by)?;
         }
         let (mut ledger, now) = (LedgerTx::begin(&self.db).await?, self.clock.now());
+        if role.is_some()
+            && let Some(issuer) = identities::role_source(&mut ledger, name).await?
+        {
+            return Err(Refusal::Conflict(format!(
+                "the role of {name} follows the groups at {issuer} and is set at each login there: change the groups, or \
+                 unlink the user first (`riposte user unlink`)"
+            )));
+        }
         let changed = users::change(&mut ledger, name, version, UserChange { role, is_disabled, scope }, by, now).await;
         changed.map_err(|error| match error {
             StoreError::Conflict => {
@@ -167,7 +175,7 @@ fn check_other(name: &str, by: &Actor) -> UseCase<()> {
     Ok(())
 }
 
-fn missing(error: StoreError, name: &str) -> Refusal {
+pub(super) fn missing(error: StoreError, name: &str) -> Refusal {
     match error {
         StoreError::NotFound => Refusal::NotFound(format!("there is no user called {name:?}, or it is deleted")),
         other => other.into(),

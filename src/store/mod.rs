@@ -24,6 +24,7 @@ pub fn statements() -> impl Iterator<Item = (&'static str, &'static str)> {
         configured::breakers::STATEMENTS,
         configured::enrolment::STATEMENTS,
         configured::freeze::STATEMENTS,
+        configured::identities::STATEMENTS,
         configured::key_statements::STATEMENTS,
         configured::keys::STATEMENTS,
         configured::policies::STATEMENTS,

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::domain::principal::Role;
 use crate::domain::scope::Scope;
 
-/// A login, or the refresh of a session: `username` and `password`, or `refresh_token`.
+/// A login, or the refresh of a session: `username` and `password`, or `login_code` and
+/// `code_verifier`, or `refresh_token`.
 #[derive(Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AskToken {
@@ -27,6 +28,14 @@ pub struct AskToken {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 1024, format = "one-line")]
     pub refresh_token: Option<String>,
+    /// Code that a login at an OpenID provider returned, valid once and for a minute.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 1024, format = "one-line")]
+    pub login_code: Option<String>,
+    /// Verifier of the `code_challenge` that the login began with (RFC 7636).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 1024, format = "one-line")]
+    pub code_verifier: Option<String>,
 }
 
 /// The tokens of a session.
@@ -44,6 +53,16 @@ pub struct IssuedToken {
     pub refresh_expires_at: Timestamp,
     /// Rights, separated by spaces.
     pub scope: String,
+    /// Name of the user; empty from a manager before single sign-on.
+    #[serde(default)]
+    pub username: String,
+}
+
+/// The end of a session that began at an OpenID provider.
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct EndedSession {
+    /// Where the person ends the session at the provider too.
+    pub end_session_url: String,
 }
 
 /// A change of one's own password.

@@ -21,6 +21,7 @@ pub mod freeze;
 pub mod health;
 pub mod import;
 pub mod keys;
+pub mod oidc;
 pub mod page;
 pub mod policies;
 pub mod problem;

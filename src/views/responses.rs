@@ -156,7 +156,7 @@ pub struct NewManualResponse {
     /// Agents, by id or name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub agents: Vec<String>,
-    /// The agents as a policy names them, instead of `agents`: `all`, `server`, `{"agents": […]}` or a
+    /// The agents as a policy names them, beside `agents`: `all`, `server`, `{"agents": […]}` or a
     /// selector such as `{"labels": {"env": "prod"}}`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<On>)]

@@ -11,7 +11,8 @@ use uuid::Uuid;
 use crate::support::agent::{enrollment, new_key};
 use crate::support::alert::{brute_force, drop_policy};
 use crate::support::app::PASSWORD;
-use crate::support::{Answer, Client, FakeAgent, TestApp};
+use crate::support::openid::silent_provider;
+use crate::support::{Answer, Client, Database, FakeAgent, TestApp};
 
 const VIEWERS: &[&str] = &["viewer", "analyst", "engineer", "admin"];
 const PIPELINES: &[&str] = &["ingest", "engineer", "admin"];
@@ -46,6 +47,8 @@ pub(super) enum On {
     Token,
     Key,
     User,
+    /// A user that is linked at an OpenID provider.
+    Linked,
     Protected,
     /// A response that waits for approval.
     Waiting,
@@ -124,6 +127,13 @@ pub(super) const OPERATIONS: &[Operation] = &[
     ("PATCH", "/v1/users/{name}", Who::Roles(ADMINS), On::User, 200, Some("disabled")),
     ("DELETE", "/v1/users/{name}", Who::Roles(ADMINS), On::User, 204, Some("deleted")),
     ("POST", "/v1/users/{name}/reset-password", Who::Roles(ADMINS), On::User, 200, Some("got a temporary password")),
+    ("GET", "/v1/users/{name}/identities", Who::Roles(ADMINS), On::Linked, 200, None),
+    ("PUT", "/v1/users/{name}/identities/{provider}", Who::Roles(ADMINS), On::User, 200, Some("linked")),
+    ("DELETE", "/v1/users/{name}/identities/{provider}", Who::Roles(ADMINS), On::Linked, 204, Some("unlinked")),
+    // What a browser with a login gets is in `sign_on.rs`.
+    ("GET", "/v1/auth/oidc", Who::Anybody, On::Nothing, 200, None),
+    ("GET", "/v1/auth/oidc/{provider}/start", Who::Anybody, On::Nothing, 400, None),
+    ("GET", "/v1/auth/oidc/{provider}/callback", Who::Anybody, On::Nothing, 403, None),
     ("POST", "/v1/auth/token", Who::Anybody, On::Nothing, 200, None),
     ("POST", "/v1/auth/password", Who::Anybody, On::Nothing, 204, None),
     // A service key has no session and no one-time codes; what a person gets is in `people.rs`.
@@ -187,7 +197,8 @@ pub(super) struct Stage {
 
 impl Stage {
     pub(super) async fn set() -> Self {
-        let (app, admin) = TestApp::start().await;
+        let (app, admin) =
+            TestApp::start_with(Database::sqlite(), |config| config.oidc = vec![silent_provider()]).await;
         let agent = app.enrol(&admin, "web-01", &json!({"wazuh_id": "005"})).await;
         admin.policy(&drop_policy("drop")).await;
         for (name, more) in [("waits", "mode"), ("acts-first", "approval")] {
@@ -285,6 +296,13 @@ impl Stage {
                 admin.post("/v1/users", &json!({"name": name, "role": "viewer"})).await.is(201);
                 name
             }
+            On::Linked => {
+                let name = format!("u-{}", self.target());
+                admin.post("/v1/users", &json!({"name": name, "role": "viewer"})).await.is(201);
+                let path = format!("/v1/users/{name}/identities/corp");
+                admin.put(&path, &json!({"subject": name}), None).await.is(200);
+                name
+            }
             On::Key => id(&admin.post("/v1/api-keys", &json!({"name": "k", "role": "viewer"})).await.is(201)),
         }
     }
@@ -342,6 +360,7 @@ impl Stage {
             ("POST", "/v1/protected") => json!({"kind": "ip", "value": target, "reason": "why"}),
             ("POST", "/v1/users") => json!({"name": format!("u-{target}"), "role": "viewer"}),
             ("PATCH", "/v1/users/{name}") => json!({"is_disabled": true}),
+            ("PUT", "/v1/users/{name}/identities/{provider}") => json!({"subject": format!("subject of {thing}")}),
             ("POST", "/v1/users/{name}/reset-password") => json!({"remove_totp": true}),
             ("POST" | "DELETE", "/v1/auth/totp/confirm" | "/v1/auth/totp") => json!({"code": "000000"}),
             ("POST", "/v1/auth/token" | "/v1/auth/password") => {
@@ -382,7 +401,7 @@ impl Stage {
 /// Calls an operation on `thing`.
 pub(super) async fn call(client: &Client, operation: Operation, thing: &str, body: Option<&Value>) -> Answer {
     let (method, path, _, on, ..) = operation;
-    let address = path.replace("{id}", thing).replace("{name}", thing);
+    let address = path.replace("{id}", thing).replace("{name}", thing).replace("{provider}", "corp");
     let mut request = client.request(method.parse().unwrap(), &address);
     if matches!(on, On::Policy | On::Action | On::User) && method != "GET" {
         request = request.header("if-match", "\"1\"");
@@ -464,7 +483,8 @@ async fn a_forbidden_caller_is_refused_before_the_request_is_read() {
     {
         let (method, path, ..) = *operation;
         // An unknown object and an invalid body: still 403, not 404 or 422.
-        let address = path.replace("{id}", &Uuid::nil().to_string()).replace("{name}", "gone");
+        let address =
+            path.replace("{id}", &Uuid::nil().to_string()).replace("{name}", "gone").replace("{provider}", "corp");
         let request = ingest.request(method.parse().unwrap(), &address).header("content-type", "text/xml");
         Answer::to(request.body("<no/>")).await.is_problem(403);
     }

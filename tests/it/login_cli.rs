@@ -31,14 +31,14 @@ async fn a_key_needs_neither_a_home_nor_readable_contexts() {
 }
 
 /// The command line of an account with its own home.
-struct Account(TempDir);
+pub(crate) struct Account(TempDir);
 
 impl Account {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
 
-    fn command(&self, arguments: &[&str]) -> std::process::Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> std::process::Command {
         let mut command = tied(Path::new(env!("CARGO_BIN_EXE_riposte")));
         command.args(arguments).env("XDG_CONFIG_HOME", self.0.path()).stdin(Stdio::null());
         for name in ["RIPOSTE_MANAGER", "RIPOSTE_KEY", "RIPOSTE_KEY_FILE", "RIPOSTE_CONTEXT", "RIPOSTE_CA"] {
@@ -53,25 +53,25 @@ impl Account {
         (output.status.success(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
     }
 
-    fn done(&self, arguments: &[&str]) -> String {
+    pub(crate) fn done(&self, arguments: &[&str]) -> String {
         let (is_done, text) = self.run(arguments);
         assert!(is_done, "{arguments:?}: {text}");
         text
     }
 
-    fn refused(&self, arguments: &[&str]) -> String {
+    pub(crate) fn refused(&self, arguments: &[&str]) -> String {
         let (is_done, text) = self.run(arguments);
         assert!(!is_done, "{arguments:?}: {text}");
         text
     }
 
-    fn write(&self, name: &str, text: &str) -> String {
+    pub(crate) fn write(&self, name: &str, text: &str) -> String {
         let path = self.0.path().join(name);
         std::fs::write(&path, text).unwrap();
         path.display().to_string()
     }
 
-    fn contexts(&self) -> std::path::PathBuf {
+    pub(crate) fn contexts(&self) -> std::path::PathBuf {
         self.0.path().join("riposte").join("contexts.json")
     }
 }
@@ -170,7 +170,7 @@ async fn a_session_is_sent_to_its_own_manager_only() {
     );
 }
 
-fn admin_key(manager: &Manager) -> String {
+pub(crate) fn admin_key(manager: &Manager) -> String {
     manager.data_dir().join("admin.key").display().to_string()
 }
 

@@ -6,6 +6,9 @@ use super::auth::{OPERATIONS, Stage, Who, call};
 use crate::support::alert::{brute_force, drop_policy};
 use crate::support::{Answer, Client, Database, TestApp};
 
+/// Where a fault is expected, and the change that makes it.
+type Change<'a> = (&'a str, &'a dyn Fn(&mut Value));
+
 /// A service key with a scope.
 async fn scoped(admin: &Client, role: &str, scope: &Value) -> Client {
     let asked = json!({"name": "scoped", "role": role, "scope": scope});
@@ -230,7 +233,7 @@ on_both_databases! {
             change(&mut policy);
             policy
         };
-        let table: [(&str, &dyn Fn(&mut Value)); 7] = [
+        let table: [Change; 7] = [
             ("/name", &|policy| policy["name"] = json!("other")),
             ("/respond/action", &|policy| policy["respond"]["action"] = json!("host-deny")),
             ("/match/0/agents", &|policy| policy["match"][0]["agents"] = json!({"ids": ["005"]})),
@@ -280,7 +283,7 @@ on_both_databases! {
             change(&mut alert);
             alert
         };
-        let table: [(&str, &dyn Fn(&mut Value)); 5] = [
+        let table: [Change; 5] = [
             ("/agent", &|alert| alert["agent"] = json!({"id": "001", "name": "dev-01"})),
             ("/agent", &|alert| alert["agent"] = json!({"id": "777", "name": "unknown"})),
             // The number of one host and the name of another.

@@ -378,6 +378,7 @@ const LANDED: &[(&str, &str)] = &[
     ("0016_clock_skew.sql", "4092984881bf8565724212b37b1ae335510e94f0fd54a6307fcf4a6379af1a24"),
     ("0017_evidence.sql", "43308451e6f5c000483a59d8e16c3f0d1eef4b11ecba6d9249934f92af57bd81"),
     ("0018_users.sql", "c03ea8757922f94cd5ad4b295fb4a989856a0f8671f94df1ed96c786e3977890"),
+    ("0019_identities.sql", "e43a7c00222c66d276f6addf1399aa28823eb9d75a421bab32541aca2a951b58"),
     ("0020_key_rotation.sql", "faed30de7c96dc3c573f7b0caad5efff290c8f4fd3768d0992905c572d9d2aca"),
     ("0021_scopes.sql", "a5a2170abfd9b3a0737f573c8e25ae55d20b60769f9a4227253678d72443f414"),
 ];

@@ -30,11 +30,15 @@ const AGENT_NAME: &str = "^[A-Za-z0-9._-]{0,252}[A-Za-z0-9_-]$";
 /// Pattern of a version in `ETag` and `If-Match`.
 const VERSION: &str = "^\"[0-9]{1,18}\"$";
 
+/// A loopback address with a port and a path, as `domain/oidc/loopback.rs` reads it.
+const LOOPBACK: &str = "^http://(127\\.0\\.0\\.1|\\[::1\\]):([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|\
+    655[0-2][0-9]|6553[0-5])/[A-Za-z0-9._~/-]*$";
+
 /// Sets the bounds; returns the table rows that match no field.
 pub(super) fn set(contract: &mut Value) -> Vec<String> {
     expand_forms(contract);
     let mut lost = Vec::new();
-    for (place, bound) in fields() {
+    for (place, bound) in fields().into_iter().chain(document_fields()) {
         let (schema, property) = place.split_once('.').unwrap_or((place, ""));
         let schema = contract.pointer_mut(&format!("/components/schemas/{schema}"));
         let found = match property {
@@ -109,6 +113,8 @@ fn of_parameter(operation: &str, name: &str) -> Option<Value> {
         ("responses_list", "state") => {
             json!({"enum": ["awaiting_approval", "active", "ended", "rejected", "lapsed", "observed", "spared"]})
         }
+        ("auth_start", "redirect_uri") => json!({"pattern": LOOPBACK}),
+        ("auth_start", "code_challenge") => json!({"pattern": "^[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]$"}),
         ("responses_list", "outcome") => json!({"enum": ["pending", "in_force", "partly", "failed", "lifted"]}),
         ("commands_list", "state") => json!({"enum": ["queued", "delivered", "acknowledged", "succeeded", "failed",
             "timed_out", "expired", "cancelled", "refused"]}),
@@ -218,9 +224,12 @@ fn says_what_to_lift() -> Value {
 fn login_or_refresh() -> Value {
     let (is, no) = (json!({"type": "string"}), json!({"type": "null"}));
     json!({"oneOf": [
-        {"required": ["username", "password"], "properties": {"username": is, "password": is, "refresh_token": no}},
-        {"required": ["refresh_token"],
-            "properties": {"refresh_token": is, "username": no, "password": no, "totp": no}},
+        {"required": ["username", "password"], "properties": {"username": is, "password": is, "refresh_token": no,
+            "login_code": no, "code_verifier": no}},
+        {"required": ["login_code", "code_verifier"], "properties": {"login_code": is, "code_verifier": is,
+            "username": no, "password": no, "totp": no, "refresh_token": no}},
+        {"required": ["refresh_token"], "properties": {"refresh_token": is, "username": no, "password": no,
+            "totp": no, "login_code": no, "code_verifier": no}},
     ]})
 }
 
@@ -278,6 +287,12 @@ fn fields() -> Vec<(&'static str, Value)> {
             json!({"maxItems": 16, "items": {"enum": ["linux", "macos", "freebsd", "openbsd", "netbsd", "windows"]}}),
         ),
         ("CustomAction.parameters", json!({"format": "json-schema"})),
+    ]
+}
+
+/// Those of the documents that people write: policies and scopes.
+fn document_fields() -> Vec<(&'static str, Value)> {
+    vec![
         ("PolicyDocument.name", json!({"pattern": POLICY_NAME})),
         ("PolicyDocument.match", json!({"maxItems": 4096})),
         ("PolicyDocument.tests", json!({"maxItems": 64})),

@@ -97,7 +97,7 @@ pub(super) fn close_on(contract: &mut Value) {
     let by_hand: Vec<Value> = by_hand.collect();
     if let Some(response) = schemas.get_mut("NewManualResponse") {
         response["properties"]["on"] =
-            json!({"description": response["properties"]["on"]["description"], "anyOf": by_hand});
+            json!({"description": "The agents as a policy names them, beside `agents`.", "anyOf": by_hand});
         response["anyOf"] = json!([{"required": ["agents"]}, {"required": ["on"]}]);
     }
 }

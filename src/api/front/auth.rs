@@ -33,7 +33,7 @@ use crate::domain::principal::{Credentials, Principal, Role};
 use crate::domain::right::Right;
 use crate::domain::scope::{Scope, Scopes};
 use crate::engine::Engine;
-use crate::engine::keys::hash_secret;
+use crate::engine::secrets::hash_secret;
 use crate::store::configured::keys::StoredKey;
 
 /// A right, as a type.

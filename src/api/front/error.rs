@@ -28,6 +28,9 @@ pub type ApiResult<T> = Result<T, ApiError>;
 /// `Retry-After` in seconds while the manager is busy.
 const BUSY_RETRY_SECS: u64 = 1;
 
+/// `Retry-After` in seconds while an OpenID provider does not answer.
+const PROVIDER_RETRY_SECS: u64 = 5;
+
 impl ApiError {
     fn new(status: StatusCode, word: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
         Self { status, word, title, detail: detail.into(), faults: Vec::new(), retry_after_secs: None }
@@ -222,6 +225,7 @@ impl From<Refusal> for ApiError {
             Refusal::Credentials(why) => Self::unauthenticated(why),
             Refusal::TotpRequired => Self::totp_required(refusal.to_string()),
             Refusal::PasswordChangeRequired => Self::password_change_required(refusal.to_string()),
+            Refusal::ProviderAway(why) => Self::unavailable(why, PROVIDER_RETRY_SECS),
             Refusal::TooMany(_, secs) => Self::too_many(refusal.to_string(), secs),
             Refusal::Overloaded(why) => Self::unavailable(why, BUSY_RETRY_SECS),
             Refusal::System(cause) => Self::internal(&cause),

@@ -32,6 +32,10 @@ const NEWS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(600).unwrap();
 /// As many may be news at once: a host whose firewall was flushed while it was away has lost all that it held.
 const NEWS_AT_ONCE: NonZeroU32 = NonZeroU32::new(20_000).unwrap();
 
+/// Steps of logins at OpenID providers in a minute from one address: each begun login takes memory for ten minutes, and each
+/// finished one asks the provider.
+const SIGN_ONS_PER_MINUTE: u32 = 120;
+
 /// The limit for one kind of caller.
 struct Limit<K: Hash + Eq + Clone> {
     per_minute: NonZeroU32,
@@ -48,6 +52,14 @@ impl<K: Hash + Eq + Clone> Limit<K> {
     fn new(per_minute: u32) -> Self {
         let per_minute = NonZeroU32::new(per_minute).unwrap_or(NonZeroU32::MIN);
         Self { per_minute, callers: RateLimiter::hashmap(Quota::per_minute(per_minute)).with_middleware() }
+    }
+
+    /// Forgets callers that were idle for a minute, if there are many.
+    fn forget_idle(&self) {
+        if self.callers.len() > ADDRESSES {
+            self.callers.retain_recent();
+            self.callers.shrink_to_fit();
+        }
     }
 
     /// Counts a request; returns the remaining allowance, and the wait if it is exceeded.
@@ -106,6 +118,7 @@ pub struct CallerLimits {
     keys: Limit<Actor>,
     agents: Limit<Uuid>,
     enrolments: Limit<IpAddr>,
+    sign_ons: Limit<IpAddr>,
     news: RateLimiter<Uuid, HashMapStateStore<Uuid>, DefaultClock>,
 }
 
@@ -116,6 +129,7 @@ impl CallerLimits {
             keys: Limit::new(config.limits.requests_per_minute),
             agents: Limit::new(config.limits.agent_requests_per_minute),
             enrolments: Limit::new(config.limits.enrolments_per_minute),
+            sign_ons: Limit::new(SIGN_ONS_PER_MINUTE),
             news: RateLimiter::hashmap(Quota::per_minute(NEWS_PER_MINUTE).allow_burst(NEWS_AT_ONCE)),
         }
     }
@@ -161,13 +175,19 @@ impl CallerLimits {
     /// # Errors
     /// 429 over the limit.
     pub fn count_enrolment(&self, peer: IpAddr) -> ApiResult<()> {
-        let callers = &self.enrolments.callers;
-        if callers.len() > ADDRESSES {
-            callers.retain_recent();
-            callers.shrink_to_fit();
-        }
+        self.enrolments.forget_idle();
         let what = || format!("the address has exceeded {} enrolments per minute", self.enrolments.per_minute);
         settle(None, self.enrolments.count(&network(peer)), what)
+    }
+
+    /// Counts a step of a login at an OpenID provider, from a [`network`].
+    ///
+    /// # Errors
+    /// 429 over the limit.
+    pub fn count_sign_on(&self, network: IpAddr) -> ApiResult<()> {
+        self.sign_ons.forget_idle();
+        let what = || format!("the address has exceeded {SIGN_ONS_PER_MINUTE} steps of logins per minute");
+        settle(None, self.sign_ons.count(&network), what)
     }
 }
 

@@ -48,11 +48,11 @@ fn of_selector(selector: &Selector, at: &str, warnings: &mut Vec<Fault>) {
         warnings.push(Fault::at(format!("{at}/mitre"), detail));
     }
     let agents = &selector.agents;
-    if let Some(not) = &agents.not {
-        if !not.is_empty() && agents.is_within(not) {
-            let detail = "leaves out every agent that agents takes, so the selector never matches";
-            warnings.push(Fault::at(format!("{at}/agents/not"), detail));
-        }
+    if let Some(not) = agents.not.as_ref().filter(|not| !not.is_empty())
+        && agents.is_within(not)
+    {
+        let detail = "leaves out every agent that agents takes, so the selector never matches";
+        warnings.push(Fault::at(format!("{at}/agents/not"), detail));
     }
 }
 

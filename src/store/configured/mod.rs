@@ -9,6 +9,7 @@ pub mod breakers;
 pub mod caches;
 pub mod enrolment;
 pub mod freeze;
+pub mod identities;
 pub mod key_statements;
 pub mod keys;
 pub mod policies;

@@ -19,8 +19,9 @@ statements! {
     ONE_LIVE = "SELECT id, user_name, expires_at FROM sessions WHERE id = $1 AND ended_at IS NULL";
     ONE = "SELECT sessions.id, user_name, hash, used_at, expires_at, ended_at, disabled_at FROM sessions
         INNER JOIN users ON users.name = sessions.user_name WHERE sessions.id = $1";
-    INSERT = "INSERT INTO sessions (id, user_name, hash, created_at, used_at, expires_at, address)
-        VALUES ($1, $2, $3, $4, $4, $5, $6)";
+    INSERT = "INSERT INTO sessions (id, user_name, hash, created_at, used_at, expires_at, address, issuer)
+        VALUES ($1, $2, $3, $4, $4, $5, $6, $7)";
+    ISSUER = "SELECT issuer FROM sessions WHERE id = $1";
     ROTATE = "UPDATE sessions SET hash = $2, used_at = $3 WHERE id = $1";
     KEEP_USED = "INSERT INTO used_refresh_tokens (hash, session_id, used_at) VALUES ($1, $2, $3)";
     FIND_USED = "SELECT used_at FROM used_refresh_tokens WHERE hash = $1 AND session_id = $2";
@@ -68,6 +69,11 @@ struct UsedRow {
     used_at: Millis,
 }
 
+#[derive(sqlx::FromRow)]
+struct IssuerRow {
+    issuer: Option<String>,
+}
+
 /// All sessions that have not ended at `now`.
 pub async fn live(db: &Db, now: Timestamp) -> Result<Vec<(Uuid, LiveSession)>> {
     let rows: Vec<LiveRow> = db.all(LIVE, binds![now]).await?;
@@ -80,19 +86,21 @@ pub async fn find_live(db: &Db, session: Uuid) -> Result<Option<LiveSession>> {
     Ok(row.map(LiveRow::session).transpose()?.map(|(_, session)| session))
 }
 
-/// Begins a session of `user`. Returns when it ends at the latest.
+/// Begins a session of `user`; `issuer` is the OpenID provider that proved the login. Returns when it
+/// ends at the latest.
 pub async fn begin(
     ledger: &mut LedgerTx,
     session: Uuid,
-    user: &str,
+    (user, issuer): (&str, Option<&str>),
     hash: &[u8],
     address: &str,
     now: Timestamp,
 ) -> Result<Timestamp> {
     ledger.makes_stale(Cache::Session(session));
     let expires_at = now.plus(LONGEST_SESSION);
-    ledger.tx.execute(INSERT, binds![session, user, hash.to_vec(), now, expires_at, address]).await?;
-    let detail = format!("session {session} from {address}");
+    ledger.tx.execute(INSERT, binds![session, user, hash.to_vec(), now, expires_at, address, issuer]).await?;
+    let by = issuer.map(|issuer| format!(", by {issuer}")).unwrap_or_default();
+    let detail = format!("session {session} from {address}{by}");
     users::record(ledger, AuditEvent::UserLoggedIn, user, detail, &Actor::User(user.to_owned()), now);
     Ok(expires_at)
 }
@@ -142,14 +150,15 @@ pub async fn refresh(
     Ok(Refreshed::Reused)
 }
 
-/// Ends a session of `user`.
-pub async fn end(ledger: &mut LedgerTx, session: Uuid, user: &str, now: Timestamp) -> Result<()> {
+/// Ends a session of `user`. Returns the issuer of the OpenID provider that proved the login.
+pub async fn end(ledger: &mut LedgerTx, session: Uuid, user: &str, now: Timestamp) -> Result<Option<String>> {
+    let row: Option<IssuerRow> = ledger.tx.optional(ISSUER, binds![session]).await?;
     ledger.makes_stale(Cache::Session(session));
     if ledger.tx.execute(END, binds![session, now]).await? > 0 {
         let by = Actor::User(user.to_owned());
         users::record(ledger, AuditEvent::UserLoggedOut, user, format!("session {session}"), &by, now);
     }
-    Ok(())
+    Ok(row.and_then(|row| row.issuer))
 }
 
 /// Ends all sessions of `user`, as part of another change.

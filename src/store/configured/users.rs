@@ -39,6 +39,9 @@ statements! {
         WHERE name = $1 AND deleted_at IS NULL";
     LOG_IN = "UPDATE users SET last_login_at = $3, last_login_from = $4, known_networks = $5
         WHERE name = $1 AND password = $2 AND must_change_password = FALSE AND disabled_at IS NULL";
+    LOG_IN_BY_PROVIDER = "UPDATE users SET last_login_at = $2, last_login_from = $3, known_networks = $4
+        WHERE name = $1 AND disabled_at IS NULL";
+    SET_ROLE = "UPDATE users SET role = $2, changed_at = $3, version = version + 1 WHERE name = $1 AND deleted_at IS NULL";
     USE_STEP = "UPDATE users SET totp_step = $2 WHERE name = $1 AND (totp_step IS NULL OR totp_step < $2)";
     OFFER_TOTP = "UPDATE users SET totp_offered = $2 WHERE name = $1 AND totp_secret IS NULL";
     CONFIRM_TOTP = "UPDATE users SET totp_secret = totp_offered, totp_offered = NULL, totp_step = $3
@@ -237,6 +240,37 @@ pub async fn log_in(
 ) -> Result<bool> {
     ledger.makes_stale(Cache::Users);
     Ok(ledger.tx.execute(LOG_IN, binds![name, password, now, address, json(&networks)?]).await? > 0)
+}
+
+/// Records a login that an OpenID provider has proven. Returns whether the user is enabled.
+pub async fn log_in_by_provider(
+    ledger: &mut LedgerTx,
+    name: &str,
+    (address, networks): (&str, &[String]),
+    now: Timestamp,
+) -> Result<bool> {
+    ledger.makes_stale(Cache::Users);
+    Ok(ledger.tx.execute(LOG_IN_BY_PROVIDER, binds![name, now, address, json(&networks)?]).await? > 0)
+}
+
+/// The user called `name`, as this transaction sees it.
+pub async fn find_in(ledger: &mut LedgerTx, name: &str) -> Result<Option<UserRow>> {
+    ledger.tx.optional(ONE, binds![name]).await
+}
+
+/// Sets the role that the groups at an OpenID provider say; `provider` is its name.
+pub async fn follow_groups(
+    ledger: &mut LedgerTx,
+    user: &UserRow,
+    role: Role,
+    provider: &str,
+    now: Timestamp,
+) -> Result<()> {
+    ledger.makes_stale(Cache::Users);
+    ledger.tx.execute(SET_ROLE, binds![user.name.as_str(), role, now]).await?;
+    let detail = format!("role {} instead of {}, by the groups at {provider}", role.as_str(), user.role.as_str());
+    record(ledger, AuditEvent::UserChanged, &user.name, detail, &Actor::Riposte, now);
+    Ok(())
 }
 
 /// Uses the code of a time step. Returns false if that code, or a later one, was used before.

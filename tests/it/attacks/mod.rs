@@ -5,6 +5,7 @@ mod agents;
 mod forger;
 mod http;
 mod keys;
+mod sign_on;
 
 use std::collections::BTreeSet;
 use std::path::Path;

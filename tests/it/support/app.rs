@@ -10,6 +10,7 @@ use riposte::clock::Clock;
 use riposte::config::Config;
 use riposte::shutdown::Tasks;
 use riposte::store::Db;
+use riposte_protocol::time::Timestamp;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -49,6 +50,15 @@ impl TestApp {
 
     /// Starts a manager with a configuration of its own.
     pub(crate) async fn start_with(database: Database, configure: impl FnOnce(&mut Config)) -> (Self, Client) {
+        Self::start_at(NOW.parse().unwrap(), database, configure).await
+    }
+
+    /// As [`TestApp::start_with`], at another time.
+    pub(crate) async fn start_at(
+        now: Timestamp,
+        database: Database,
+        configure: impl FnOnce(&mut Config),
+    ) -> (Self, Client) {
         let dir = tempfile::tempdir().unwrap();
         let data_dir = dir.path().join("data");
         // Most tests ignore the age of alerts: the clock stands still, and moves by hours and days.
@@ -57,7 +67,7 @@ impl TestApp {
         (config.server.data_dir, config.server.database_url) = (data_dir, database.url());
         config.alerts.max_age = max_age;
         configure(&mut config);
-        Self::run(config, Clock::manual(NOW.parse().unwrap()), dir, database).await
+        Self::run(config, Clock::manual(now), dir, database).await
     }
 
     async fn run(config: Config, clock: Clock, dir: TempDir, database: Database) -> (Self, Client) {

@@ -1,12 +1,13 @@
 //! What the tests build on: the real manager on a port of its own with a clock that the test moves
 //! ([`app`]), clients ([`client`]), an agent that the test plays ([`agent`]), both databases
-//! ([`database`]), and alerts ([`alert`]).
+//! ([`database`]), alerts ([`alert`]), and an OpenID provider with a browser ([`openid`]).
 
 pub(crate) mod agent;
 pub(crate) mod alert;
 pub(crate) mod app;
 pub(crate) mod client;
 pub(crate) mod database;
+pub(crate) mod openid;
 
 use std::future::Future;
 use std::time::Duration;
