@@ -30,7 +30,7 @@ use crate::domain::formats::ObservableMappings;
 use crate::domain::pipeline::Recurring;
 use crate::engine::intake::Rules;
 use crate::engine::signer::Signer;
-use crate::engine::{Engine, EngineSettings};
+use crate::engine::{Engine, EngineSettings, agent_keys};
 use crate::shutdown::{self, GRACE, Tasks};
 use crate::store::database::nodes::Lease;
 use crate::store::{Db, StoreError};
@@ -166,7 +166,9 @@ async fn start(
     tasks.watch(keep(Arc::clone(&lease), tasks.clone()));
     let days = u64::from(config.alerts.alert_retention_days);
     let alert_retention = (days > 0).then(|| Duration::from_secs(days * 86_400));
-    let settings = EngineSettings { rules, alert_retention, providers };
+    let agent_key_max_age = agent_keys::max_age(&config.server.agent_key_max_age)
+        .map_err(|error| anyhow::anyhow!("the configuration's agent_key_max_age {error}, or none"))?;
+    let settings = EngineSettings { rules, alert_retention, providers, agent_key_max_age };
     let signer = signing::agree(&db, &config.server.data_dir, passphrase.as_ref(), adopt_signing_key, clock.now());
     let started = async {
         let signer = signer.await?;

@@ -47,7 +47,7 @@ impl Engine {
         lease: Arc<Lease>,
         tasks: Tasks,
     ) -> Result<Arc<Self>> {
-        let EngineSettings { rules, alert_retention, providers } = settings;
+        let EngineSettings { rules, alert_retention, providers, agent_key_max_age } = settings;
         let access_tokens = AccessTokens::new(signer.root(), signer.next_root(), clock.now())
             .map_err(|_| StoreError::Corrupt("no key follows from the signing key".into()))?;
         let hub = Arc::new(Hub::default());
@@ -93,6 +93,7 @@ impl Engine {
             pipelines: ArcSwap::default(),
             conditions: Conditions::default(),
             alert_retention,
+            agent_key_max_age,
             tasks: tasks.clone(),
             health: Health::default(),
             lease,

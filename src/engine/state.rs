@@ -53,6 +53,8 @@ pub struct EngineSettings {
     pub alert_retention: Option<Duration>,
     /// OpenID providers.
     pub providers: Providers,
+    /// Age at which agents are told to replace their keys; `None`: never.
+    pub agent_key_max_age: Option<Duration>,
 }
 
 /// The state that stages and handlers share.
@@ -120,6 +122,8 @@ pub struct Engine {
     pub conditions: Conditions,
     /// Retention of alerts; `None`: without limit.
     pub alert_retention: Option<Duration>,
+    /// Age at which agents are told to replace their keys; `None`: never.
+    pub agent_key_max_age: Option<Duration>,
     /// Tracker of all tasks.
     pub tasks: Tasks,
     /// Health of the stages.

@@ -27,7 +27,7 @@ use crate::agent::Agent;
 use crate::identity::Identity;
 use crate::intake::Intake;
 use crate::journal::{Held, JournalState, Record, Released};
-use crate::manager_url;
+use crate::{manager_url, own_key};
 
 /// Identifies this run of the program. It differs from other runs with the same identity, on this
 /// host or on a clone of it.
@@ -69,6 +69,8 @@ pub enum Transport {
 enum Ended {
     /// The agent is stopping.
     Stopping,
+    /// The next key of this agent was made: it takes the old one's place before the next connection.
+    NewKey,
     /// Polling has lasted its period: a stream is tried again.
     BackToStream,
     /// The manager asked the agent to reconnect after this time.
@@ -128,6 +130,44 @@ impl Conversation {
                 difference(ahead)
             ),
             None => {}
+        }
+    }
+
+    /// Takes a rotation of the agent's key to its end, and reads the key anew. Returns whether it is
+    /// another one than before.
+    async fn renew_key(&mut self) -> bool {
+        match own_key::renew(&mut self.identity, self.agent.clock.now()).await {
+            Ok(is_another) => {
+                if is_another {
+                    tracing::info!(key = self.identity.key().verifying_key().kid(), "this agent has a new key");
+                }
+                is_another
+            }
+            Err(error) => {
+                let reason = crate::telemetry::chain(&error);
+                tracing::warn!(reason, "this agent keeps its key for now: {reason}");
+                false
+            }
+        }
+    }
+
+    /// Takes in new settings.
+    ///
+    /// # Errors
+    /// [`Ended::NewKey`], if they begin a rotation of the agent's key.
+    fn set(&mut self, settings: Settings) -> Result<(), Ended> {
+        self.settings = settings;
+        match own_key::begin(&self.identity, self.settings.rotate_key.as_deref()) {
+            Ok(true) => Err(Ended::NewKey),
+            Ok(false) => Ok(()),
+            Err(error) => {
+                let reason = crate::telemetry::chain(&error);
+                tracing::error!(
+                    reason,
+                    "the manager asks for another key of this agent, which cannot be made: {reason}"
+                );
+                Ok(())
+            }
         }
     }
 
@@ -247,6 +287,11 @@ pub async fn run(agent: Arc<Agent>, identity: Identity, transport: Transport) {
             () = note_addresses(&conversation.agent, &conversation.identity) => {}
             () = conversation.agent.tasks.stopped() => break,
         }
+        let stopping = Arc::clone(&conversation.agent);
+        tokio::select! {
+            _ = conversation.renew_key() => {}
+            () = stopping.tasks.stopped() => break,
+        }
         let poll = match transport {
             Transport::Poll => true,
             Transport::Stream => false,
@@ -261,6 +306,7 @@ pub async fn run(agent: Arc<Agent>, identity: Identity, transport: Transport) {
         let spread = Duration::from_secs(conversation.settings.reconnect_spread_seconds.into());
         let pause = match ended {
             Ended::Stopping => break,
+            Ended::NewKey => continue,
             Ended::BackToStream => {
                 turns.back_to_stream();
                 continue;
@@ -270,6 +316,8 @@ pub async fn run(agent: Arc<Agent>, identity: Identity, transport: Transport) {
                 backoff = Backoff::default();
                 pause + backoff::at_random(spread)
             }
+            // The command line may have replaced the key meanwhile.
+            Ended::Rejected(_) if conversation.renew_key().await => continue,
             Ended::Rejected(reason) => {
                 tracing::error!(
                     reason,
