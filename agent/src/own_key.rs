@@ -76,18 +76,18 @@ pub async fn rotate(identity: &mut Identity, now: Timestamp) -> Result<Timestamp
     replace(identity, &next, is_first, now).await
 }
 
-/// Takes a rotation that was begun to its end, and reads the key anew. Returns whether it is another
-/// one than before.
+/// Takes a rotation that was begun to its end, and reads the key anew. With `is_first` the manager was
+/// not asked yet. Returns whether it is another key than before.
 ///
 /// # Errors
 /// If a rotation is under way and could not be ended.
-pub async fn renew(identity: &mut Identity, now: Timestamp) -> Result<bool, RotationError> {
+pub async fn renew(identity: &mut Identity, is_first: bool, now: Timestamp) -> Result<bool, RotationError> {
     let before = identity.key().verifying_key();
     let lock = wait_for_lock(identity.state_dir()).await;
     identity.reload_key()?;
     if let Some(next) = next_key(identity)? {
         let _lock = lock?;
-        replace(identity, &next, false, now).await?;
+        replace(identity, &next, is_first, now).await?;
     }
     Ok(identity.key().verifying_key() != before)
 }

@@ -70,9 +70,12 @@ pub async fn exchange(
                 None => ApiError::forbidden("this agent was revoked"),
             });
         }
+        // Told at once, and then with each answer: an agent of an older version would never wait.
+        let key = state.engine.key_to_rotate(agent.id);
+        let is_ordered = key.is_some_and(|key| state.engine.hub.tells_first(agent.id, key));
         let statements = conversation.key_statements();
         let commands = Box::pin(conversation.next(max)).await?;
-        if !commands.is_empty() || !statements.is_empty() || state.engine.clock.now() >= until {
+        if !commands.is_empty() || !statements.is_empty() || is_ordered || state.engine.clock.now() >= until {
             break (commands, statements);
         }
         tokio::select! {

@@ -255,7 +255,11 @@ async fn answers_match_the_schemas_of_the_contract() {
     let asked = serde_json::to_value(enrollment(token["token"].as_str().unwrap(), "web-02", &new_key())).unwrap();
     check("post", "/v1/agents/enroll", admin.post("/v1/agents/enroll", &asked).await);
     let request = PollRequest { max: 5, ..PollRequest::default() };
-    check("post", "/v1/agents/{id}/rotate-key", admin.post(&format!("/v1/agents/{}/rotate-key", agent.id), &json!({})).await);
+    check(
+        "post",
+        "/v1/agents/{id}/rotate-key",
+        admin.post(&format!("/v1/agents/{}/rotate-key", agent.id), &json!({})).await,
+    );
     let poll = check("post", "/v1/agent/poll", agent.exchange(&agent.token(), &request).await);
     assert!(!poll["commands"].as_array().unwrap().is_empty());
     check("get", "/v1/audit/verify", admin.get("/v1/audit/verify").await);

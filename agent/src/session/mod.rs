@@ -133,10 +133,10 @@ impl Conversation {
         }
     }
 
-    /// Takes a rotation of the agent's key to its end, and reads the key anew. Returns whether it is
-    /// another one than before.
-    async fn renew_key(&mut self) -> bool {
-        match own_key::renew(&mut self.identity, self.agent.clock.now()).await {
+    /// Takes a rotation of the agent's key to its end, and reads the key anew. With `is_first` the
+    /// manager was not asked yet. Returns whether it is another key than before.
+    async fn renew_key(&mut self, is_first: bool) -> bool {
+        match own_key::renew(&mut self.identity, is_first, self.agent.clock.now()).await {
             Ok(is_another) => {
                 if is_another {
                     tracing::info!(key = self.identity.key().verifying_key().kid(), "this agent has a new key");
@@ -282,6 +282,8 @@ pub async fn run(agent: Arc<Agent>, identity: Identity, transport: Transport) {
     // The server that refused the last stream, if nothing has got through since.
     let mut stream_refused: Option<String> = None;
     let mut turns = Turns::default();
+    // Whether the next key of this agent has just been made.
+    let mut is_new_key = false;
     while !conversation.agent.tasks.is_stopping() {
         tokio::select! {
             () = note_addresses(&conversation.agent, &conversation.identity) => {}
@@ -289,7 +291,7 @@ pub async fn run(agent: Arc<Agent>, identity: Identity, transport: Transport) {
         }
         let stopping = Arc::clone(&conversation.agent);
         tokio::select! {
-            _ = conversation.renew_key() => {}
+            _ = conversation.renew_key(std::mem::take(&mut is_new_key)) => {}
             () = stopping.tasks.stopped() => break,
         }
         let poll = match transport {
@@ -306,7 +308,10 @@ pub async fn run(agent: Arc<Agent>, identity: Identity, transport: Transport) {
         let spread = Duration::from_secs(conversation.settings.reconnect_spread_seconds.into());
         let pause = match ended {
             Ended::Stopping => break,
-            Ended::NewKey => continue,
+            Ended::NewKey => {
+                is_new_key = true;
+                continue;
+            }
             Ended::BackToStream => {
                 turns.back_to_stream();
                 continue;
@@ -317,7 +322,7 @@ pub async fn run(agent: Arc<Agent>, identity: Identity, transport: Transport) {
                 pause + backoff::at_random(spread)
             }
             // The command line may have replaced the key meanwhile.
-            Ended::Rejected(_) if conversation.renew_key().await => continue,
+            Ended::Rejected(_) if conversation.renew_key(false).await => continue,
             Ended::Rejected(reason) => {
                 tracing::error!(
                     reason,
