@@ -1,4 +1,4 @@
-.PHONY: run test conformance compatibility check bench simulate chaos soak hostile units package
+.PHONY: run test conformance compatibility check bench simulate fuzz chaos soak hostile units package reproducible
 
 # A manager and an agent on this machine; the agent only observes unless ENFORCE=1.
 run:
@@ -35,8 +35,8 @@ check:
 	    name=$$(echo $$target | tr - _); \
 	    env CC_$$name=true AR_$$name=true cargo check --package riposte-agent --locked --target $$target || exit 1; \
 	done
-	@cargo deny --version >/dev/null 2>&1 || cargo install cargo-deny --locked
-	cargo deny check licenses bans sources
+	scripts/sbom.sh
+	scripts/check-dependencies.sh
 
 # The second one needs root, for network namespaces, and fails without it.
 bench:
@@ -46,6 +46,12 @@ bench:
 # Tries to break the promises in a simulated world: many seeds, or SEED=n alone; STEPS=n steps (docs/reliability.md).
 simulate:
 	cargo run --release --locked --package riposte-simulation -- $(if $(SEED),--seed $(SEED)) $(if $(STEPS),--steps $(STEPS))
+
+# Everything that reads input from outside, driven by libFuzzer on the stable toolchain: FUZZ_SECS for each target, or only for
+# TARGET=name. KEEP=1 adds what was found to fuzz/corpus, which `make test` replays.
+FUZZ_SECS ?= 600
+fuzz:
+	FUZZ_SECS=$(FUZZ_SECS) scripts/fuzz.sh $(TARGET)
 
 # Real programs under faults, judged by their promises (docs/reliability.md); on both databases, or DATABASE=sqlite|postgres.
 AGENTS ?= 50
@@ -71,7 +77,14 @@ units:
 	cargo build --workspace --bins --locked
 	scripts/try-units.sh
 
-# Both binaries with their systemd units, as one archive: target/riposte.tar.gz.
+# Both binaries with their systemd units, as one archive: target/riposte.tar.gz. The same commit makes the same archive.
 package:
-	cargo build --release --package riposte --package riposte-agent --locked
-	tar -czf target/riposte.tar.gz README.md LICENSE config.default.toml deploy/*.service -C target/release riposte riposte-agent
+	scripts/release.sh riposte riposte-agent
+	tar --sort=name --owner=0 --group=0 --numeric-owner --mtime=@$$(git log -1 --format=%ct) -c \
+	    README.md LICENSE config.default.toml deploy/*.service -C target/release riposte riposte-agent \
+	    | gzip -n >target/riposte.tar.gz
+
+# Two release builds of each of PROGRAMS in different folders have to be one file.
+PROGRAMS ?= riposte riposte-agent
+reproducible:
+	scripts/reproducible.sh $(PROGRAMS)

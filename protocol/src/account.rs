@@ -2,6 +2,12 @@
 //! `alice@corp.example`. Two names are compared only here, so that a protected account is protected
 //! in every notation.
 
+/// `text` in lower case, letter by letter. [`str::to_lowercase`] looks at the letters around a sigma,
+/// also across a separator: `Σ` alone becomes another letter than in `corp:Σ`.
+pub fn fold_case(text: &str) -> String {
+    text.chars().flat_map(char::to_lowercase).map(|letter| if letter == 'ς' { 'σ' } else { letter }).collect()
+}
+
 /// A name in a form that can be compared: in lower case, with its realm apart.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Account {
@@ -13,7 +19,7 @@ impl Account {
     /// Parses a name. The part before the last `\`, `/` or `:`, or after the first `@`, is its
     /// realm.
     pub fn of(text: &str) -> Self {
-        let whole = text.trim().to_lowercase();
+        let whole = fold_case(text.trim());
         let filled = |parts: &(&str, &str)| !parts.0.is_empty() && !parts.1.is_empty();
         // A separator at the start or the end separates nothing.
         let mut splits = whole.rmatch_indices(['\\', '/', ':']).map(|(at, _)| (&whole[..at], &whole[at + 1..]));
@@ -64,6 +70,8 @@ mod tests {
             ("alice", "arn:aws:iam::123456789012:user/alice", true),
             ("root", "arn:aws:iam::123456789012:root", true),
             ("Müller", "mÜLLER", true),
+            ("corp:Σ", "σ", true),
+            ("ΑΛΕΞΙΟΣ", "αλεξιοσ@corp", true),
             ("CORP\\", "corp\\", true),
             ("@corp", "corp", false),
             ("corp/alice@\\", "alice", true),

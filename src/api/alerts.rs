@@ -1,7 +1,7 @@
 //! `/v1/alerts`: ingesting and reading alerts.
 
 use axum::extract::{Request, State};
-use axum::http::{StatusCode, Uri};
+use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::Response;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -67,7 +67,22 @@ pub(super) async fn ingest(
 ) -> ApiResult<(StatusCode, axum::Json<Intake>)> {
     let headers = request.headers().clone();
     let payload = Payload::read(request, state.limits.max_body_bytes, &state.memory.alerts).await?;
-    let once = idempotency_key(&headers)?.map(|key| Once {
+    let key = idempotency_key(&headers)?;
+    take_in(sender, state, &headers, key, payload).await
+}
+
+/// Takes in the alerts of a body, once for each idempotency key.
+///
+/// # Errors
+/// As [`create`].
+pub(super) async fn take_in(
+    sender: &Caller<Ingest>,
+    state: &AppState,
+    headers: &HeaderMap,
+    key: Option<String>,
+    payload: Payload,
+) -> ApiResult<(StatusCode, axum::Json<Intake>)> {
+    let once = key.map(|key| Once {
         principal: sender.principal.actor.clone(),
         key,
         fingerprint: fingerprint("POST /v1/alerts\n", &payload.bytes),
@@ -77,7 +92,7 @@ pub(super) async fn ingest(
         let most = state.limits.max_batch;
         return Err(ApiError::too_large(format!("a request may contain at most {most} alerts")));
     }
-    let trace = traceparent(&headers);
+    let trace = traceparent(headers);
     let outcome = state.engine.accept(raws, &sender.principal, once, trace, payload.permit).await?;
     match outcome {
         IdempotentOutcome::KeyReused => Err(ApiError::key_reused()),

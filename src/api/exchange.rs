@@ -36,7 +36,10 @@ pub async fn settle(state: &AppState, agent: Uuid, mut results: Vec<CommandResul
     if results.len() > MAX_ITEMS {
         return Err(too_many("results"));
     }
+    let secrets = state.engine.secrets.load();
     for result in &mut results {
+        result.output = secrets.redact(std::mem::take(&mut result.output));
+        result.message = secrets.redact(std::mem::take(&mut result.message));
         // Truncated, not refused: the agent would send a refused result again for ever.
         result.output.truncate(result.output.floor_char_boundary(MAX_OUTPUT_BYTES));
         result.message.truncate(result.message.floor_char_boundary(MAX_OUTPUT_BYTES));

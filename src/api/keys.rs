@@ -17,6 +17,7 @@ use super::front::page::{limit, page};
 use super::state::AppState;
 use crate::domain::duration::Span;
 use crate::domain::right::Right;
+use crate::domain::webhook::sender_secret;
 use crate::engine::key_uses::expires_soon;
 use crate::store::configured::keys;
 use crate::views::keys::{CreateKey, CreatedKey, KeyKind, KeyRow, KeyView};
@@ -39,7 +40,7 @@ pub async fn create(
     body: Json<CreateKey>,
 ) -> ApiResult<(StatusCode, axum::Json<CreatedKey>)> {
     let once = body.once(&caller.principal);
-    let CreateKey { name, kind, role, pipeline, expires_in, scope } = body.value;
+    let CreateKey { name, kind, role, pipeline, expires_in, webhook: is_webhook, scope } = body.value;
     let owner = match kind {
         KeyKind::Personal => {
             Some((caller.logged_in("a personal key belongs to a person")?.to_owned(), caller.principal.role))
@@ -47,9 +48,14 @@ pub async fn create(
         KeyKind::Service => caller.may(Right::Administer).map(|()| None)?,
     };
     let lifetime = expires_in.map(Span::duration);
-    let asked = AskedKey { name, role, pipeline: pipeline.clone(), lifetime, scope, owner };
+    let asked = AskedKey { name, role, pipeline: pipeline.clone(), lifetime, is_webhook, scope, owner };
     let MadeKey { id, key, expires_at } = state.engine.create_key(asked, once, &caller.principal.actor).await?;
-    Ok((StatusCode::CREATED, axum::Json(CreatedKey { id, key, kind, role, pipeline, expires_at })))
+    let is_new = key.is_some();
+    // The key of a sender that signs is no bearer token, so it is of no use.
+    let key = key.filter(|_| !is_webhook);
+    let secret = (is_webhook && is_new).then(|| state.engine.webhook_secret(&id)).transpose()?;
+    let webhook_secret = secret.map(|secret| sender_secret(&secret));
+    Ok((StatusCode::CREATED, axum::Json(CreatedKey { id, key, webhook_secret, kind, role, pipeline, expires_at })))
 }
 
 fn view(state: &AppState, mut key: KeyRow) -> KeyView {

@@ -31,6 +31,7 @@ pub mod poll;
 pub mod protected;
 pub mod responses;
 mod routes;
+pub mod secrets;
 mod service;
 pub mod signing_key;
 pub mod state;

@@ -15,7 +15,8 @@ use super::front::error::ApiError;
 use super::state::AppState;
 use super::{
     actions, agent_key, agents, alerts, audit, auth, backtest, commands, counts, docs, effects, explain, freeze,
-    health, import, ingest, keys, lift, oidc, policies, poll, protected, responses, signing_key, stream, users, whoami,
+    health, import, ingest, keys, lift, oidc, policies, poll, protected, responses, secrets, signing_key, stream,
+    users, whoami,
 };
 use crate::views::problem::Problem;
 
@@ -52,6 +53,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
         policies::routes(),
         protected::routes(),
         responses::routes(),
+        secrets::routes(),
         signing_key::routes(),
         users::routes(),
         whoami::routes(),

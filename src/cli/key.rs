@@ -36,6 +36,9 @@ pub enum KeyCommand {
         /// Pipeline whose alerts the key sends.
         #[arg(long)]
         pipeline: Option<String>,
+        /// Make the key of a sender that signs its requests (Standard Webhooks), and print its secret.
+        #[arg(long)]
+        webhook: bool,
         /// What the key may do at most, as JSON or as @FILE.
         #[arg(long, value_name = "JSON", value_parser = scope)]
         scope: Option<Value>,
@@ -73,11 +76,15 @@ pub(super) fn scope(text: &str) -> Result<Value, String> {
 pub async fn run(command: KeyCommand) -> anyhow::Result<ExitCode> {
     match command {
         KeyCommand::List(listing) => listing.print("/v1/api-keys", &COLUMNS, row).await?,
-        KeyCommand::Add { remote, name, role, personal, pipeline, scope, expires_in } => {
+        KeyCommand::Add { remote, name, role, personal, pipeline, webhook, scope, expires_in } => {
             let kind = if personal { KeyKind::Personal } else { KeyKind::Service };
-            let asked = CreateKey { name, kind, role, pipeline, expires_in, scope };
+            let asked = CreateKey { name, kind, role, pipeline, expires_in, webhook, scope };
             let made: CreatedKey = remote.post("/v1/api-keys", &asked).await?;
-            say(&plain(&made.key.context("the manager returned no key")?));
+            let secret = made.key.or(made.webhook_secret).context("the manager returned no key")?;
+            say(&plain(&secret));
+            if webhook {
+                complain(&plain(&format!("riposte: the sender posts to /v1/ingest/{}", made.id)));
+            }
             if let Some(at) = made.expires_at {
                 complain(&plain(&format!("riposte: the key {} is valid until {at}", made.id)));
             }

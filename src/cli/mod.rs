@@ -19,6 +19,7 @@ pub mod policy;
 pub mod reply;
 pub mod response;
 mod sealed;
+pub mod secret;
 pub mod serve;
 pub mod session;
 mod sign_on;
@@ -77,6 +78,9 @@ enum Command {
     /// Manage people, and one's own password and one-time codes.
     #[command(subcommand)]
     User(user::UserCommand),
+    /// Secrets that policies refer to.
+    #[command(subcommand)]
+    Secret(secret::SecretCommand),
     /// Manage API keys.
     #[command(subcommand)]
     Key(key::KeyCommand),
@@ -168,6 +172,7 @@ pub fn run() -> ExitCode {
         Command::Logout(remote) => block_on(session::logout(remote)),
         Command::Whoami(args) => block_on(session::whoami(args)),
         Command::User(command) => block_on(user::run(command)),
+        Command::Secret(command) => block_on(secret::run(command)),
         Command::Key(command) => block_on(key::run(command)),
         Command::Context(command) => block_on(context::run(command)),
         Command::Audit(AuditCommand::Verify { remote, json }) => block_on(client::verify(remote, json)),

@@ -28,8 +28,8 @@ use crate::domain::by_hand::ByHand;
 use crate::domain::duration::Span;
 use crate::domain::formats::ObservableMappings;
 use crate::domain::pipeline::Recurring;
+use crate::engine::ManagerKeys;
 use crate::engine::intake::Rules;
-use crate::engine::signer::Signer;
 use crate::engine::{Engine, EngineSettings, agent_keys};
 use crate::shutdown::{self, GRACE, Tasks};
 use crate::store::database::nodes::Lease;
@@ -169,10 +169,10 @@ async fn start(
     let agent_key_max_age = agent_keys::max_age(&config.server.agent_key_max_age)
         .map_err(|error| anyhow::anyhow!("the configuration's agent_key_max_age {error}, or none"))?;
     let settings = EngineSettings { rules, alert_retention, providers, agent_key_max_age };
-    let signer = signing::agree(&db, &config.server.data_dir, passphrase.as_ref(), adopt_signing_key, clock.now());
+    let keys = signing::agree(&db, &config.server.data_dir, passphrase.as_ref(), adopt_signing_key, clock.now());
     let started = async {
-        let signer = signer.await?;
-        start_on(db.clone(), Arc::clone(&lease), &config, settings, (signer, clock), tasks.clone()).await
+        let keys = keys.await?;
+        start_on(db.clone(), Arc::clone(&lease), &config, settings, (keys, clock), tasks.clone()).await
     };
     let started = started.await;
     let (engine, first_key) = match started {
@@ -217,10 +217,10 @@ async fn start_on(
     lease: Arc<Lease>,
     config: &Config,
     settings: EngineSettings,
-    (signer, clock): (Signer, Clock),
+    (keys, clock): (ManagerKeys, Clock),
     tasks: Tasks,
 ) -> anyhow::Result<(Arc<Engine>, Option<PathBuf>)> {
-    let engine = Engine::start(db, clock, signer, settings, lease, tasks).await?;
+    let engine = Engine::start(db, clock, keys, settings, lease, tasks).await?;
     let write_down = |key: &str| keyfiles::write_secret(&config.server.data_dir, keyfiles::ADMIN_KEY, key);
     let first_key = engine.first_key(write_down).await.context("the first admin key cannot be made")?;
     Ok((engine, first_key.map(|_| config.server.data_dir.join(keyfiles::ADMIN_KEY))))

@@ -12,6 +12,7 @@ use super::keyfiles::SIGNING_KEY;
 use super::passphrase::Passphrase;
 use super::signing_file::SigningKeyFile;
 use crate::domain::actor::Actor;
+use crate::engine::ManagerKeys;
 use crate::engine::signer::{KeyStore as _, NamedKey, Signer, is_rotated_out};
 use crate::store::Db;
 use crate::store::configured::agents;
@@ -33,7 +34,7 @@ pub(super) async fn agree(
     passphrase: Option<&Passphrase>,
     adopt: bool,
     now: Timestamp,
-) -> anyhow::Result<Signer> {
+) -> anyhow::Result<ManagerKeys> {
     let known = signing_keys::current(db).await?;
     if let Some(why) = difference(known.as_ref(), data_dir)?
         && !adopt
@@ -89,10 +90,11 @@ pub(super) async fn agree(
         let kept: Vec<SigningKey> = std::iter::once(&current).chain(&keys).map(|named| named.key.clone()).collect();
         file.replace(&kept).map_err(|why| anyhow::anyhow!(why))?;
     }
+    let ledger_key = file.ledger_key()?;
     let numbers = key_statements::numbers(db).await?;
     let signer = Signer::new(current, keys, statements, Box::new(file));
     signer.load_numbers(numbers);
-    Ok(signer)
+    Ok(ManagerKeys { signer, ledger_key })
 }
 
 /// How the signing key of a data directory or a backup differs from the ledger's, if it does.

@@ -13,8 +13,11 @@ use riposte_protocol::key::{SigningKey, VerifyingKey};
 use super::keyfiles::{self, SIGNING_KEY};
 use super::passphrase::Passphrase;
 use super::sealed::{self, Sealed};
+use crate::domain::ledger_key::{LEDGER_KEY_BYTES, LedgerKey};
 use crate::engine::signer::{KeyStore, NamedKey};
 
+/// What begins the line of the ledger key.
+const LEDGER: &str = "ledger ";
 /// What a sealed signing key file says that it holds.
 const HOLDS: &str = "signing keys";
 
@@ -103,6 +106,26 @@ impl SigningKeyFile {
         parse(&self.path(), &text)
     }
 
+    /// Reads the ledger key, or makes it: it stands in the file beside the signing keys, so that it is sealed,
+    /// backed up and shared with them.
+    ///
+    /// # Errors
+    /// As [`Self::keys`].
+    pub(super) fn ledger_key(&self) -> anyhow::Result<LedgerKey> {
+        let Some(text) = self.lines()? else { bail!("there is no {}", self.path().display()) };
+        if let Some(line) = ledger_line(&text) {
+            let bytes =
+                URL_SAFE_NO_PAD.decode(line).ok().and_then(|bytes| <[u8; LEDGER_KEY_BYTES]>::try_from(bytes).ok());
+            let bytes = bytes
+                .with_context(|| format!("{}: the ledger key is not 32 bytes in base64url", self.path().display()))?;
+            return Ok(LedgerKey::new(bytes));
+        }
+        let mut bytes = [0; LEDGER_KEY_BYTES];
+        getrandom::fill(&mut bytes).context("the system's random source failed")?;
+        self.write(&format!("{}\n{LEDGER}{}", text.trim_end(), URL_SAFE_NO_PAD.encode(bytes)))?;
+        Ok(LedgerKey::new(bytes))
+    }
+
     /// The public halves, in their order; empty without a file. A sealed file is not opened: its
     /// public keys stand in it.
     ///
@@ -149,7 +172,9 @@ impl SigningKeyFile {
 
 impl KeyStore for SigningKeyFile {
     fn replace(&self, keys: &[SigningKey]) -> Result<(), String> {
-        let lines: Vec<String> = keys.iter().map(|key| URL_SAFE_NO_PAD.encode(key.seed())).collect();
+        let mut lines: Vec<String> = keys.iter().map(|key| URL_SAFE_NO_PAD.encode(key.seed())).collect();
+        let before = self.lines().map_err(|error| format!("{error:#}"))?;
+        lines.extend(before.as_deref().and_then(ledger_line).map(|line| format!("{LEDGER}{line}")));
         self.write(&lines.join("\n")).map_err(|error| format!("{error:#}"))
     }
 }
@@ -168,9 +193,16 @@ pub(super) fn clear_keys(sealed: &Sealed, path: &Path) -> anyhow::Result<Vec<Man
     Ok(keys)
 }
 
+/// The ledger key as it is written.
+fn ledger_line(text: &str) -> Option<&str> {
+    text.lines().find_map(|line| line.trim().strip_prefix(LEDGER))
+}
+
 fn parse(path: &Path, text: &str) -> anyhow::Result<Vec<NamedKey>> {
     let mut keys = Vec::new();
-    for (number, line) in text.lines().map(str::trim).filter(|line| !line.is_empty()).enumerate() {
+    for (number, line) in
+        text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with(LEDGER)).enumerate()
+    {
         let bytes = URL_SAFE_NO_PAD.decode(line).ok().and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
         let Some(bytes) = bytes else {
             bail!("{}: line {} is not a key (32 bytes in base64url)", path.display(), number + 1);

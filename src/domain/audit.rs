@@ -214,6 +214,12 @@ events! {
         /// Deliveries were resumed.
         ManagerThawed = "thawed",
     }
+    "secret" {
+        /// It was set, or its value or its actions were changed.
+        SecretSet = "set",
+        /// It was deleted.
+        SecretDeleted = "deleted",
+    }
     "signing_key" {
         /// It became the key that signs commands.
         SigningKeyAdopted = "adopted",
@@ -347,6 +353,7 @@ mod tests {
         action: created, updated, deleted
         protected: created, deleted
         manager: frozen, thawed
+        secret: set, deleted
         signing_key: adopted, rotation_started, rotation_cancelled, recovery_key_set, revoked
         ");
         for event in AuditEvent::ALL {

@@ -1,6 +1,7 @@
 //! Canonical forms for comparison. Both sides (selector and alert, filter and row, label and label)
 //! are converted first, so spaces, case and spelling do not matter.
 
+use riposte_protocol::account::fold_case;
 use riposte_protocol::target::{Target, TargetKind};
 use uuid::Uuid;
 
@@ -22,7 +23,7 @@ pub fn id(text: &str) -> String {
 
 /// A name of a policy, action or pipeline, in lower case.
 pub fn name(text: &str) -> String {
-    text.trim().to_lowercase()
+    fold_case(text.trim())
 }
 
 /// A target of unknown kind: every notation of an address or network becomes canonical.

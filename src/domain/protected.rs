@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use ipnet::IpNet;
-use riposte_protocol::account::Account;
+use riposte_protocol::account::{Account, fold_case};
 use riposte_protocol::target::{Target, TargetKind};
 use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
@@ -84,7 +84,7 @@ impl Covered {
     /// If it is invalid.
     pub fn user(text: &str) -> Result<Self, CoveredError> {
         let target = Target::account(text.trim()).map_err(|_| CoveredError::User)?;
-        Ok(Self::User(target.value().to_lowercase()))
+        Ok(Self::User(fold_case(target.value())))
     }
 
     /// Parses the path of a file or folder.
@@ -292,7 +292,7 @@ mod tests {
 
     #[test]
     fn accounts_are_protected_in_every_notation() {
-        let covered = ["Deploy", "CORP\\Alice", " müller "].map(|name| entry(Covered::user(name).unwrap()));
+        let covered = ["Deploy", "CORP\\Alice", " müller ", "Σ"].map(|name| entry(Covered::user(name).unwrap()));
         let set = ProtectedSet::new(covered.to_vec());
         let stops = |name: &str| set.target(&Target::account(name).unwrap(), None, NOW).is_some();
         for name in [
@@ -304,6 +304,7 @@ mod tests {
             "corp\\ALICE",
             "MÜLLER",
             "x\\Müller",
+            "corp:Σ",
         ] {
             assert!(stops(name), "{name}");
         }

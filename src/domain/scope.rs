@@ -146,14 +146,14 @@ impl TryFrom<Option<String>> for Scope {
     }
 }
 
-/// Whether `pattern`, in which `*` stands for any characters, is the form of `name`.
+/// Whether `pattern`, in which `*` stands for any characters, is the form of `name`. Each part between
+/// stars is taken where it occurs first, so the time is bounded: trying every place takes years for
+/// a pattern with many stars.
 fn is_like(pattern: &str, name: &str) -> bool {
-    match pattern.split_once('*') {
-        None => pattern == name,
-        Some((head, rest)) => name.strip_prefix(head).is_some_and(|tail| {
-            (0..=tail.len()).filter(|at| tail.is_char_boundary(*at)).any(|at| is_like(rest, &tail[at..]))
-        }),
-    }
+    let Some((head, rest)) = pattern.split_once('*') else { return pattern == name };
+    let (middle, tail) = rest.rsplit_once('*').unwrap_or(("", rest));
+    let Some(mut left) = name.strip_prefix(head).and_then(|left| left.strip_suffix(tail)) else { return false };
+    middle.split('*').all(|part| left.split_once(part).map(|(_, behind)| left = behind).is_some())
 }
 
 /// Why something is outside a scope, in a sentence for the caller.
@@ -350,5 +350,35 @@ impl Scope {
             faults.push(Fault::at("/limits/responses", detail));
         }
         faults
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_pattern_with_many_stars_is_judged_at_once() {
+        let pattern = format!("{}b", "*a".repeat(2000));
+        assert!(!is_like(&pattern, &"a".repeat(64)));
+        assert!(is_like(&"*".repeat(4096), "block-ssh"));
+    }
+
+    /// Tries every place for every star: too slow for use, and plainly right.
+    fn by_trying(pattern: &str, name: &str) -> bool {
+        match pattern.split_once('*') {
+            None => pattern == name,
+            Some((head, rest)) => {
+                name.strip_prefix(head).is_some_and(|tail| (0..=tail.len()).any(|at| by_trying(rest, &tail[at..])))
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_star_stands_for_any_characters(pattern in "[ab*]{0,6}", name in "[ab]{0,8}") {
+            prop_assert_eq!(is_like(&pattern, &name), by_trying(&pattern, &name));
+        }
     }
 }

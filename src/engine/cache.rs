@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use super::Engine;
+use super::secret_values::SecretValues;
 use crate::domain::action::Catalogue;
 use crate::domain::fault::Fault;
 use crate::domain::fleet::Fleet;
@@ -19,7 +20,7 @@ use crate::domain::policy::Policy;
 use crate::domain::protected::{ProtectedEntry, ProtectedSet};
 use crate::domain::response::{EndReason, Hold, ResponseEnd};
 use crate::store::configured::caches::Cache;
-use crate::store::configured::{actions, agents, freeze, keys, policies, protected, sessions, users};
+use crate::store::configured::{actions, agents, freeze, keys, policies, protected, secrets, sessions, users};
 use crate::store::database::{Result, StoreError};
 use crate::store::ledger::audit::LedgerTx;
 
@@ -86,6 +87,7 @@ impl Engine {
             Cache::Protected => self.refresh_protected().await,
             Cache::Freeze => self.refresh_freeze().await,
             Cache::SigningKeys => self.refresh_signing_keys().await,
+            Cache::Secrets => self.refresh_secrets().await,
             Cache::Keys => self.refresh_keys().await,
             Cache::Users => self.refresh_users().await,
             Cache::Session(session) => self.refresh_session_cache(session).await,
@@ -110,7 +112,7 @@ impl Engine {
     pub async fn refresh_all(&self) -> Result<()> {
         let mut outcomes = Vec::new();
         let plain = [Cache::Actions, Cache::Policies, Cache::Fleet, Cache::Protected, Cache::Freeze, Cache::Keys];
-        for cache in plain.into_iter().chain([Cache::SigningKeys, Cache::Users, Cache::Sessions]) {
+        for cache in plain.into_iter().chain([Cache::SigningKeys, Cache::Secrets, Cache::Users, Cache::Sessions]) {
             outcomes.push(self.refresh(cache).await);
         }
         outcomes.into_iter().collect()
@@ -126,6 +128,13 @@ impl Engine {
         if self.frozen.swap(frozen, Ordering::SeqCst) && !frozen {
             self.hub.wake_all();
         }
+        Ok(())
+    }
+
+    async fn refresh_secrets(&self) -> Result<()> {
+        let _alone = self.reloading.lock().await;
+        let rows = secrets::all(&self.db).await?;
+        self.secrets.store(Arc::new(SecretValues::open(rows, &self.ledger_key)?));
         Ok(())
     }
 

@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use super::Engine;
 use super::decide::Protection;
+use super::secret_values::SecretValues;
 use super::signer::{KeyFor, NamedKey};
 use crate::domain::action::Catalogue;
 use crate::domain::id::made_at;
@@ -95,7 +96,8 @@ impl Conversation {
         if !self.engine.lease.is_held() {
             return Err(StoreError::Busy);
         }
-        let Engine { db, owed_reader, clock, writer, signer, metrics, protected, frozen, actions, .. } = &*self.engine;
+        let Engine { db, owed_reader, clock, writer, signer, metrics, protected, frozen, actions, secrets, .. } =
+            &*self.engine;
         let KeyFor::Sign(key) = signer.key_for(self.agent, self.keys) else {
             (self.is_full, self.has_more) = (false, false);
             return Ok(Vec::new());
@@ -104,12 +106,15 @@ impl Conversation {
         let of = |rank| owed.iter().filter(|command| command.rank == rank).count();
         self.is_full = (0..=2).any(|rank| of(rank) >= MAX_ITEMS);
         let now = clock.now();
-        let (protected, actions) = (protected.load_full(), actions.load_full());
+        let (protected, actions, secrets) = (protected.load_full(), actions.load_full(), secrets.load_full());
         let frozen = frozen.load(Ordering::SeqCst);
         // The sweep ends expired commands. Those for protected targets end here, because they block
         // the others.
         let mut withdrawn = BTreeMap::new();
-        owed.retain(|command| match protection(command, self.agent, &protected, now) {
+        let unsent = |command: &OwedCommand| {
+            protection(command, self.agent, &protected, now).or_else(|| unresolved(command, &secrets))
+        };
+        owed.retain(|command| match unsent(command) {
             Some(why) => {
                 tracing::warn!(command = %command.id, "command {} is not delivered: {why}", command.id);
                 withdrawn.insert(command.id, why);
@@ -128,7 +133,7 @@ impl Conversation {
         let mut room = MESSAGE_BYTES;
         for (nth, position) in chosen.iter().enumerate() {
             let command = &owed[*position];
-            let token = sign(command, self.agent, &actions, db, &key, now).await;
+            let token = sign(command, self.agent, (&actions, &secrets), db, &key, now).await;
             let size = token.as_ref().map_or(0, |token| token.len() + SEPARATOR_BYTES);
             let token = if size > room && !signed.is_empty() { None } else { Some(token) };
             let Some(Ok(token)) = token else {
@@ -190,12 +195,16 @@ fn tell(command: &OwedCommand, agent: Uuid, agent_name: Option<&str>) {
 async fn sign(
     command: &OwedCommand,
     agent: Uuid,
-    actions: &Catalogue,
+    (actions, secrets): (&Catalogue, &SecretValues),
     db: &Db,
     key: &NamedKey,
     now: Timestamp,
 ) -> Result<String> {
     let mut claims = claims(command, agent, now);
+    // A revert needs none: the agent reverts what its journal holds.
+    if let Ok(arguments) = secrets.resolve(&command.action, &command.arguments) {
+        claims.arguments = arguments;
+    }
     if command.op == Op::Apply && command.target.kind() == TargetKind::Process {
         claims.as_of = Some(as_of(command, db).await?);
     }
@@ -261,6 +270,12 @@ fn protection(command: &OwedCommand, agent: Uuid, set: &ProtectedSet, now: Times
     let protection = Protection { set, policy: command.policy.as_deref(), now };
     let of_agent = || set.agent(agent, command.target.kind(), protection.policy, now).map(|entry| entry.reason.clone());
     protection.of(&command.target).map(|spared| spared.detail()).or_else(of_agent)
+}
+
+/// Why an apply cannot be sent: it needs a secret that is not there, or not for its action.
+fn unresolved(command: &OwedCommand, secrets: &SecretValues) -> Option<String> {
+    let is_apply = command.op == Op::Apply;
+    is_apply.then(|| secrets.resolve(&command.action, &command.arguments).err()).flatten()
 }
 
 fn claims(command: &OwedCommand, agent: Uuid, now: Timestamp) -> Command {

@@ -12,6 +12,7 @@ use super::refusal::{Refusal, UseCase};
 use super::secrets::{hash_secret, new_secret};
 use crate::domain::actor::Actor;
 use crate::domain::api_key;
+use crate::domain::ledger_key::LEDGER_KEY_BYTES;
 use crate::domain::pipeline::is_name;
 use crate::domain::principal::{Credentials, Principal, Role};
 use crate::domain::right::Right;
@@ -32,6 +33,8 @@ pub struct AskedKey {
     pub pipeline: Option<String>,
     /// For how long it is valid; until it is revoked if absent, 90 days for a personal key.
     pub lifetime: Option<Duration>,
+    /// Whether its sender signs instead of sending it.
+    pub is_webhook: bool,
     /// What it may do at most, as the request has it.
     pub scope: Option<Value>,
     /// The person whose key it will be, with the role of the request; `None` for a service key.
@@ -63,7 +66,7 @@ impl Engine {
     /// Faults of what is asked.
     pub async fn create_key(self: &Arc<Self>, asked: AskedKey, once: Option<Once>, by: &Actor) -> UseCase<MadeKey> {
         let request = IdempotentRequest::find(&self.db, once).await?;
-        let AskedKey { name, role, pipeline, lifetime, scope, owner } = asked;
+        let AskedKey { name, role, pipeline, lifetime, is_webhook, scope, owner } = asked;
         if name.is_empty() || name.chars().count() > 128 || name.chars().any(char::is_control) {
             return Err(Refusal::fault("/name", "must be 1 to 128 characters without control characters"));
         }
@@ -72,6 +75,9 @@ impl Engine {
         }
         if let Some((_, own)) = &owner {
             check_personal(role, *own, pipeline.as_deref(), lifetime)?;
+        }
+        if is_webhook && role != Role::Ingest {
+            return Err(Refusal::Conflict("a sender that signs has the role ingest".to_owned()));
         }
         let scope = self.read_scope(scope.as_ref(), role)?.unwrap_or_default();
         let lifetime = lifetime.or_else(|| owner.is_some().then_some(PERSONAL_LIFETIME));
@@ -83,7 +89,7 @@ impl Engine {
         let now = self.clock.now();
         let expires_at = lifetime.map(|lifetime| now.plus(lifetime));
         let (new, key) = make(name, role, expires_at)?;
-        let new = NewKey { pipeline, user: owner.map(|(user, _)| user), scope, ..new };
+        let new = NewKey { pipeline, user: owner.map(|(user, _)| user), scope, is_webhook, ..new };
         let mut ledger = LedgerTx::begin(&self.db).await?;
         if let Some(user) = &new.user
             && keys::live_of_name(&mut ledger, user, &new.name, now).await? >= PERSONAL_OF_NAME
@@ -97,6 +103,14 @@ impl Engine {
         request.keep(&mut ledger, 201, &new.id, now).await?;
         self.commit_and_refresh(ledger).await?;
         Ok(MadeKey { id: new.id, key: Some(key), expires_at })
+    }
+
+    /// The secret that the sender with the key `id` signs with. It is not stored: it follows from the ledger key.
+    ///
+    /// # Errors
+    /// If the library refuses.
+    pub fn webhook_secret(&self, id: &str) -> UseCase<[u8; LEDGER_KEY_BYTES]> {
+        self.ledger_key.derive(&format!("webhook {id}")).map_err(|error| Refusal::System(error.to_string()))
     }
 
     /// Revokes an API key; without the right to administer only one of the caller's own.
@@ -124,10 +138,8 @@ impl Engine {
         write_down: impl FnOnce(&str) -> std::io::Result<()>,
     ) -> UseCase<Option<String>> {
         let now = self.clock.now();
-        let is_valid_admin = |StoredKey { key: row, .. }: &StoredKey| {
-            let expired = row.expires_at.is_some_and(|at| Timestamp::from(at) <= now);
-            row.role == Role::Admin && row.user.is_none() && row.revoked_at.is_none() && !expired
-        };
+        let is_valid_admin =
+            |stored: &StoredKey| stored.key.role == Role::Admin && stored.key.user.is_none() && stored.is_valid(now);
         if self.keys.load().values().any(is_valid_admin) {
             return Ok(None);
         }
@@ -157,6 +169,7 @@ fn make(name: String, role: Role, expires_at: Option<Timestamp>) -> UseCase<(New
             user: None,
             expires_at,
             scope: Scope::default(),
+            is_webhook: false,
         },
         key,
     ))

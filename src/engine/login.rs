@@ -185,7 +185,7 @@ impl Engine {
         let Some(stored) = stored.filter(|_| is_right) else { return Err(self.failed(&attempt, origin)) };
         let Some(secret) = &stored.totp_secret else { return Ok(Proof { attempt, stored, step: None }) };
         let Some(code) = totp.filter(|code| !code.trim().is_empty()) else { return Err(Refusal::TotpRequired) };
-        match matching_step(secret, &code, self.clock.now()) {
+        match matching_step(&self.open_totp(&attempt.name, secret)?, &code, self.clock.now()) {
             Some(step) => Ok(Proof { attempt, stored, step: Some(step) }),
             None => Err(self.failed(&attempt, origin)),
         }

@@ -49,6 +49,7 @@ pub mod refusal;
 pub mod respond;
 pub mod rules;
 mod scopes;
+pub mod secret_values;
 pub mod secrets;
 pub mod sign_on;
 pub mod signer;
@@ -59,4 +60,4 @@ pub mod undo;
 pub mod undo_timer;
 mod users;
 
-pub use state::{Engine, EngineSettings};
+pub use state::{Engine, EngineSettings, ManagerKeys};

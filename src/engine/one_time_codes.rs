@@ -24,7 +24,9 @@ impl Engine {
         let mut secret = [0; TOTP_SECRET_LENGTH];
         getrandom::fill(&mut secret).map_err(|error| Refusal::System(error.to_string()))?;
         let mut ledger = LedgerTx::begin(&self.db).await?;
-        if !users::offer_totp(&mut ledger, name, &secret).await? {
+        let sealed = self.ledger_key.seal(&purpose(name), &secret);
+        let sealed = sealed.map_err(|error| Refusal::System(error.to_string()))?;
+        if !users::offer_totp(&mut ledger, name, &sealed).await? {
             let why = "one-time codes are needed already: remove them with a code first";
             return Err(Refusal::Conflict(why.to_owned()));
         }
@@ -42,7 +44,7 @@ impl Engine {
         let offered = self.secrets_of(name).await?.totp_offered;
         let offered =
             offered.ok_or_else(|| Refusal::Conflict("there is no secret to confirm: ask for one first".into()))?;
-        let step = matching_step(&offered, code, now).ok_or_else(wrong_code)?;
+        let step = matching_step(&self.open_totp(name, &offered)?, code, now).ok_or_else(wrong_code)?;
         let mut ledger = LedgerTx::begin(&self.db).await?;
         let by = Actor::User(name.to_owned());
         if !users::confirm_totp(&mut ledger, name, (&offered, step), &by, now).await? {
@@ -65,7 +67,7 @@ impl Engine {
         }
         let secret = self.secrets_of(name).await?.totp_secret;
         let secret = secret.ok_or_else(|| Refusal::Conflict("no one-time codes are needed".to_owned()))?;
-        let Some(step) = matching_step(&secret, code, now) else {
+        let Some(step) = matching_step(&self.open_totp(name, &secret)?, code, now) else {
             self.lockouts.fail(&attempt, now);
             return Err(wrong_code());
         };
@@ -77,10 +79,28 @@ impl Engine {
         Ok(self.commit_and_refresh(ledger).await?)
     }
 
+    /// The secret of one-time codes of the user `name`, as it is stored: sealed, or in clear by a version from
+    /// before there was a ledger key.
+    ///
+    /// # Errors
+    /// If another ledger key sealed it.
+    pub(super) fn open_totp(&self, name: &str, stored: &[u8]) -> UseCase<Vec<u8>> {
+        if stored.len() == TOTP_SECRET_LENGTH {
+            return Ok(stored.to_vec());
+        }
+        let foreign =
+            |error| Refusal::System(format!("the one-time codes of {name}: {error}; an administrator can remove them"));
+        self.ledger_key.open(&purpose(name), stored).map_err(foreign)
+    }
+
     async fn secrets_of(&self, name: &str) -> UseCase<UserSecrets> {
         let secrets = users::secrets(&self.db, name).await?;
         secrets.ok_or_else(|| Refusal::NotFound(format!("there is no user called {name:?}")))
     }
+}
+
+fn purpose(name: &str) -> String {
+    format!("one-time codes of {name}")
 }
 
 fn wrong_code() -> Refusal {

@@ -27,7 +27,9 @@ impl Engine {
     /// Every fault.
     pub fn check_policy(&self, document: &Value) -> UseCase<Policy> {
         let policy = Policy::parse(document, &self.actions.load()).map_err(Refusal::Invalid)?;
-        let faults = run_tests(&policy, &self.mappings);
+        let (action, arguments) = (&policy.respond.action, &policy.respond.arguments);
+        let mut faults = self.secrets.load().faults(action, arguments, "/respond/arguments");
+        faults.extend(run_tests(&policy, &self.mappings));
         if faults.is_empty() { Ok(policy) } else { Err(Refusal::Invalid(faults)) }
     }
 

@@ -173,6 +173,7 @@ fn decide(engine: &Engine, order: Order, by: &Principal) -> UseCase<NewResponse>
     faults.extend(reason_fault(&reason));
     if let Some(action) = action {
         faults.extend(action.check_arguments(&arguments, "/arguments"));
+        faults.extend(engine.secrets.load().faults(&name, &arguments, "/arguments"));
         if !action.is_process_named(&arguments) {
             let detail = "must name the process, name=NAME or path=PATH: its number may belong to another process by \
                           the time the command arrives";

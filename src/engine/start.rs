@@ -19,7 +19,7 @@ use super::last_look::LastLook;
 use super::lockouts::Lockouts;
 use super::owed_batch::OwedReader;
 use super::passwords::Passwords;
-use super::signer::Signer;
+use super::state::ManagerKeys;
 use super::undo_timer::UndoTimer;
 use super::{Engine, EngineSettings, readiness, sweep, undo};
 use crate::clock::Clock;
@@ -42,11 +42,12 @@ impl Engine {
     pub async fn start(
         db: Db,
         clock: Clock,
-        signer: Signer,
+        keys: ManagerKeys,
         settings: EngineSettings,
         lease: Arc<Lease>,
         tasks: Tasks,
     ) -> Result<Arc<Self>> {
+        let ManagerKeys { signer, ledger_key } = keys;
         let EngineSettings { rules, alert_retention, providers, agent_key_max_age } = settings;
         let access_tokens = AccessTokens::new(signer.root(), signer.next_root(), clock.now())
             .map_err(|_| StoreError::Corrupt("no key follows from the signing key".into()))?;
@@ -76,6 +77,8 @@ impl Engine {
             fleet: ArcSwap::default(),
             protected: ArcSwap::default(),
             frozen: AtomicBool::new(false),
+            secrets: ArcSwap::default(),
+            ledger_key,
             keys: ArcSwap::default(),
             users: ArcSwap::default(),
             sessions: RwLock::default(),

@@ -27,6 +27,7 @@ use super::oidc::providers::Providers;
 use super::owed_batch::OwedReader;
 use super::passwords::Passwords;
 use super::rules::Rules;
+use super::secret_values::SecretValues;
 use super::signer::Signer;
 use super::undo_timer::UndoTimer;
 use crate::clock::Clock;
@@ -34,6 +35,7 @@ use crate::domain::action::Catalogue;
 use crate::domain::fleet::Fleet;
 use crate::domain::formats::ObservableMappings;
 use crate::domain::index::PolicyIndex;
+use crate::domain::ledger_key::LedgerKey;
 use crate::domain::protected::ProtectedSet;
 use crate::shutdown::Tasks;
 use crate::store::configured::keys::StoredKey;
@@ -55,6 +57,15 @@ pub struct EngineSettings {
     pub providers: Providers,
     /// Age at which agents are told to replace their keys; `None`: never.
     pub agent_key_max_age: Option<Duration>,
+}
+
+/// The manager's own keys.
+#[derive(Debug)]
+pub struct ManagerKeys {
+    /// Those that sign commands.
+    pub signer: Signer,
+    /// The one that seals what the ledger holds.
+    pub ledger_key: LedgerKey,
 }
 
 /// The state that stages and handlers share.
@@ -88,6 +99,10 @@ pub struct Engine {
     pub protected: ArcSwap<ProtectedSet>,
     /// Cache: the freeze.
     pub frozen: AtomicBool,
+    /// Cache: values of secrets.
+    pub secrets: ArcSwap<SecretValues>,
+    /// The key of what is sealed in the ledger.
+    pub ledger_key: LedgerKey,
     /// Cache: API keys by id.
     pub keys: ArcSwap<HashMap<String, StoredKey>>,
     /// Cache: people by name.

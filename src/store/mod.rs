@@ -30,6 +30,7 @@ pub fn statements() -> impl Iterator<Item = (&'static str, &'static str)> {
         configured::keys::STATEMENTS,
         configured::policies::STATEMENTS,
         configured::protected::STATEMENTS,
+        configured::secrets::STATEMENTS,
         configured::sessions::STATEMENTS,
         configured::signing_keys::STATEMENTS,
         configured::users::STATEMENTS,

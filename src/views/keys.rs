@@ -36,6 +36,9 @@ pub struct KeyRow {
     pub last_used_at: Option<Millis>,
     /// Client address of that request.
     pub last_used_from: Option<String>,
+    /// Whether its sender signs requests instead of sending the key.
+    #[serde(default)]
+    pub is_webhook: bool,
     /// What it may do at most, beside the role; a personal key is limited by its user's scope too.
     #[sqlx(try_from = "Option<String>")]
     #[serde(default, skip_serializing_if = "Scope::is_unlimited")]
@@ -86,6 +89,9 @@ pub struct CreateKey {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = "duration-text", example = "90d")]
     pub expires_in: Option<Span>,
+    /// Make the key of a sender that signs its requests (Standard Webhooks); only with the role `ingest`.
+    #[serde(default)]
+    pub webhook: bool,
     /// What it may do at most, beside the role.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Scope>)]
@@ -101,6 +107,10 @@ pub struct CreatedKey {
     /// stored.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
+    /// The secret that the sender signs with, `whsec_…`, of a key that was made with `webhook`; its requests go
+    /// to `/v1/ingest/ID`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub webhook_secret: Option<String>,
     /// Kind of the key.
     pub kind: KeyKind,
     /// Role, which decides the key's rights.

@@ -27,6 +27,7 @@ pub mod policies;
 pub mod problem;
 pub mod protected;
 pub mod responses;
+pub mod secrets;
 pub mod signing_key;
 pub mod users;
 pub mod words;

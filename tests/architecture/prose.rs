@@ -4,7 +4,7 @@
 use crate::{root, texts};
 
 /// Folders whose files are read.
-const FOLDERS: [&str; 8] = ["src", "agent", "protocol", "simulation", "chaos", "tests", "benches", "docs"];
+const FOLDERS: [&str; 9] = ["src", "agent", "protocol", "simulation", "chaos", "fuzz", "tests", "benches", "docs"];
 /// Files at the root that are read.
 const FILES: [&str; 6] =
     ["README.md", "CHANGELOG.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "config.default.toml"];

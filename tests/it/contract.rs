@@ -206,6 +206,16 @@ async fn answers_match_the_schemas_of_the_contract() {
     check("get", "/v1/policies/{name}", admin.get("/v1/policies/drop").await);
     check("get", "/v1/policies/{name}/versions", admin.get("/v1/policies/drop/versions").await);
     let batch = json!([brute_force("1", "203.0.113.7"), {"id": 7}, brute_force("2", "127.0.0.1")]);
+    let made = admin.post("/v1/api-keys", &json!({"name": "siem", "role": "ingest"})).await.is(201);
+    let path = format!("/v1/ingest/{}", made["key"].as_str().unwrap());
+    check("post", "/v1/ingest/{secret}", {
+        let mut alert = brute_force("url", "203.0.113.90");
+        alert["rule"]["id"] = json!("1");
+        alert["rule"]["level"] = json!(1);
+        admin.post(&path, &alert).await
+    });
+    admin.put("/v1/secrets/chat", &json!({"value": "x", "actions": ["log-only"]}), None).await.is(204);
+    check("get", "/v1/secrets", admin.get("/v1/secrets").await);
     let intake = check("post", "/v1/alerts", admin.post("/v1/alerts", &batch).await);
     agent.answer(Outcome::Succeeded, Some(true)).await;
     check(

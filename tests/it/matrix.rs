@@ -11,7 +11,8 @@ use riposte_protocol::identity;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::auth::{OPERATIONS, Stage, Who, call};
+use super::auth::{Stage, call};
+use super::operations::{OPERATIONS, Who};
 use crate::support::Client;
 
 /// Callers without valid credentials.

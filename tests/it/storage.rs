@@ -381,6 +381,7 @@ const LANDED: &[(&str, &str)] = &[
     ("0019_identities.sql", "e43a7c00222c66d276f6addf1399aa28823eb9d75a421bab32541aca2a951b58"),
     ("0020_key_rotation.sql", "faed30de7c96dc3c573f7b0caad5efff290c8f4fd3768d0992905c572d9d2aca"),
     ("0021_scopes.sql", "a5a2170abfd9b3a0737f573c8e25ae55d20b60769f9a4227253678d72443f414"),
+    ("0023_secrets.sql", "5a7578455f675da6cb5399993f50a7cd30cd7184146a58043db1e756afe01244"),
     ("0024_agent_keys.sql", "a76f9dc51e4fe45ae222c0b2e40d720ae5f2b7874e5a1097da8916a906f24f0d"),
 ];
 

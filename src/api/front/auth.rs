@@ -160,6 +160,22 @@ impl<R: Needed> Caller<R> {
         }
     }
 
+    /// The caller with the key `id` of a pipeline that signs its requests. The signature is not checked yet.
+    ///
+    /// # Errors
+    /// 401 for any other text; 403 without the right.
+    pub fn of_webhook(parts: &Parts, state: &AppState, id: &str) -> ApiResult<Self> {
+        let keys = state.engine.keys.load();
+        let now = state.engine.clock.now();
+        let key = keys.get(id).filter(|stored| stored.key.is_webhook && stored.is_valid(now));
+        match key.and_then(|stored| principal_of(&state.engine, id, stored)) {
+            Some(principal) => Self::admit(parts, state, principal),
+            None => {
+                Err(state.auth_failures.refuse(&state.engine, parts, "this is no valid key of a sender that signs"))
+            }
+        }
+    }
+
     /// The caller, if it may do this.
     fn admit(parts: &Parts, state: &AppState, principal: Principal) -> ApiResult<Self> {
         let engine = &state.engine;
@@ -350,17 +366,19 @@ fn role_of(engine: &Engine, user: &str) -> Option<(Role, Scope)> {
     Some((user.user.role, user.user.scope.clone()))
 }
 
-/// The principal of an API key, if the key is valid now.
+/// The principal of an API key, if the key is valid now. A key of a sender that signs is no bearer token.
 fn of_key(engine: &Engine, key: &str) -> Option<Principal> {
     let (id, secret) = key.strip_prefix(api_key::PREFIX)?.split_once('_')?;
     let keys = engine.keys.load();
-    let StoredKey { key: row, hash } = keys.get(id)?;
-    let same: bool = hash_secret(secret).as_slice().ct_eq(hash).into();
-    let expires_at = row.expires_at.map(Timestamp::from);
-    let expired = expires_at.is_some_and(|at| at <= engine.clock.now());
-    if !same || expired || row.revoked_at.is_some() {
-        return None;
-    }
+    let stored = keys.get(id)?;
+    let same: bool = hash_secret(secret).as_slice().ct_eq(&stored.hash).into();
+    let is_valid = same && !stored.key.is_webhook && stored.is_valid(engine.clock.now());
+    is_valid.then(|| principal_of(engine, id, stored)).flatten()
+}
+
+/// The principal of a valid key.
+fn principal_of(engine: &Engine, id: &str, stored: &StoredKey) -> Option<Principal> {
+    let row = &stored.key;
     let (actor, role, scopes) = match &row.user {
         None => (Actor::Key(id.to_owned()), row.role, Scopes::of([row.scope.clone()])),
         // A person who has lost rights since has no more of them by an older key.
@@ -371,5 +389,6 @@ fn of_key(engine: &Engine, key: &str) -> Option<Principal> {
         }
     };
     let (pipeline, via) = (row.pipeline.clone(), Credentials::Key(id.to_owned()));
+    let expires_at = row.expires_at.map(Timestamp::from);
     Some(Principal { actor, role, scopes, pipeline, via, expires_at })
 }

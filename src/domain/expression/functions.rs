@@ -9,6 +9,7 @@ use cel::common::types::{CelBool, CelInt, CelList, CelString};
 use cel::{DeclarationError, Env, ExecutionError};
 use ipnet::IpNet;
 use jiff::tz::TimeZone;
+use riposte_protocol::account::fold_case;
 use riposte_protocol::target::{Target, TargetKind};
 use riposte_protocol::words::nearest;
 
@@ -179,11 +180,11 @@ fn upper(text: &CelString<'_>) -> CelString<'static> {
 }
 
 fn equals_ignore_case(one: &CelString<'_>, other: &CelString<'_>) -> CelBool {
-    CelBool::from(one.inner().to_lowercase() == other.inner().to_lowercase())
+    CelBool::from(fold_case(one.inner()) == fold_case(other.inner()))
 }
 
 fn contains_ignore_case(text: &CelString<'_>, part: &CelString<'_>) -> CelBool {
-    CelBool::from(text.inner().to_lowercase().contains(&part.inner().to_lowercase()))
+    CelBool::from(fold_case(text.inner()).contains(&fold_case(part.inner())))
 }
 
 fn net(text: &str) -> Result<IpNet, String> {

@@ -21,6 +21,8 @@ pub enum Cache {
     Freeze,
     /// The signing key, and the statements about it.
     SigningKeys,
+    /// Secrets.
+    Secrets,
     /// API keys.
     Keys,
     /// People.

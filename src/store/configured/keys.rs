@@ -14,13 +14,13 @@ use crate::views::keys::KeyRow;
 
 statements! {
     ALL = "SELECT id, name, hash, role, user_name, pipeline, created_at, created_by, expires_at, revoked_at, last_used_at,
-            last_used_from, scope
+            last_used_from, scope, is_webhook
         FROM api_keys ORDER BY id";
     PAGE = "SELECT id, name, role, user_name, pipeline, created_at, created_by, expires_at, revoked_at, last_used_at,
-            last_used_from, scope
+            last_used_from, scope, is_webhook
         FROM api_keys WHERE id > $1 AND ($2 IS NULL OR user_name = $2) ORDER BY id LIMIT $3";
-    INSERT = "INSERT INTO api_keys (id, name, hash, role, created_at, created_by, expires_at, pipeline, user_name, scope)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+    INSERT = "INSERT INTO api_keys (id, name, hash, role, created_at, created_by, expires_at, pipeline, user_name, scope, is_webhook)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
     REVOKE = "UPDATE api_keys SET revoked_at = $2
         WHERE id = $1 AND revoked_at IS NULL AND ($3 IS NULL OR user_name = $3)";
     LIVE_OF_NAME = "SELECT COUNT(*) AS count FROM api_keys
@@ -37,6 +37,14 @@ pub struct StoredKey {
     pub key: KeyRow,
     /// SHA-256 of the secret.
     pub hash: Vec<u8>,
+}
+
+impl StoredKey {
+    /// Whether it is neither revoked nor expired.
+    pub fn is_valid(&self, now: Timestamp) -> bool {
+        let is_expired = self.key.expires_at.is_some_and(|at| Timestamp::from(at) <= now);
+        self.key.revoked_at.is_none() && !is_expired
+    }
 }
 
 /// An API key to create.
@@ -58,6 +66,8 @@ pub struct NewKey {
     pub expires_at: Option<Timestamp>,
     /// What it may do at most.
     pub scope: Scope,
+    /// Whether its sender signs instead of sending it.
+    pub is_webhook: bool,
 }
 
 #[derive(sqlx::FromRow)]
@@ -95,11 +105,23 @@ pub(in crate::store) async fn used(ledger: &mut LedgerTx, uses: Vec<KeyUse>) -> 
 /// Creates a key.
 pub async fn create(ledger: &mut LedgerTx, key: &NewKey, by: &Actor, now: Timestamp) -> Result<()> {
     ledger.makes_stale(Cache::Keys);
-    let NewKey { id, name, hash, role, pipeline, user, expires_at, scope } = key;
+    let NewKey { id, name, hash, role, pipeline, user, expires_at, scope, is_webhook } = key;
     let (pipeline, user) = (pipeline.as_deref(), user.as_deref());
     let scope = scope::stored(scope)?;
     let limited = scope.as_ref().map_or_else(String::new, |scope| format!(", scope {scope}"));
-    let binds = binds![id.as_str(), name.as_str(), hash.clone(), *role, now, by, *expires_at, pipeline, user, scope];
+    let binds = binds![
+        id.as_str(),
+        name.as_str(),
+        hash.clone(),
+        *role,
+        now,
+        by,
+        *expires_at,
+        pipeline,
+        user,
+        scope,
+        *is_webhook
+    ];
     ledger.tx.execute(INSERT, binds).await?;
     let kind = user.map_or_else(String::new, |user| format!(", personal key of {user}"));
     let bound = pipeline.map_or_else(String::new, |pipeline| format!(", pipeline {pipeline}"));

@@ -16,6 +16,7 @@ pub mod keys;
 pub mod policies;
 pub mod protected;
 mod scope;
+pub mod secrets;
 pub mod sessions;
 pub mod signing_keys;
 pub mod users;
