@@ -31,6 +31,16 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     Ok(folder.sync()?)
 }
 
+/// Gives the file at `from` the name `to`, in the same folder. A file that has it is replaced.
+///
+/// # Errors
+/// When the system refuses; then both files are as they were.
+pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    let (from, to) = (guarded::place(from)?, guarded::place(to)?);
+    from.folder.rename(Path::new(&from.name), &to.name)?;
+    Ok(from.folder.sync()?)
+}
+
 /// Opens the file at `path` to append to it; creates it durably if it does not exist.
 ///
 /// # Errors

@@ -1,4 +1,5 @@
-//! The agent's identity: its own key (`DIR/key`), the manager's answer at enrolment
+//! The agent's identity: its own key (`DIR/key`), during a rotation the one that replaces it
+//! (`DIR/key.next`), the manager's answer at enrolment
 //! (`DIR/agent.json`), and the authority that certifies the manager if it is not one of the
 //! system's (`DIR/ca.pem`). All are private files. The key never leaves this host; only short-lived
 //! tokens signed with it do.
@@ -139,7 +140,8 @@ impl Identity {
         let enrolment = Enrolment::load(state_dir)?;
         let damaged = |reason: String| IdentityError::Damaged { path: enrolment_path(state_dir), reason };
         let pinned = pin(&enrolment.manager_keys).map_err(|error| damaged(error.to_string()))?;
-        let key = load_key(state_dir)?.ok_or_else(|| damaged("the agent's key is missing beside it".into()))?;
+        let key = load_key(&key_path(state_dir))?;
+        let key = key.ok_or_else(|| damaged("the agent's key is missing beside it".into()))?;
         let client = read(&client_path(state_dir))?;
         if client.is_some() {
             check_secret(&client_path(state_dir))?;
@@ -191,14 +193,43 @@ impl Identity {
         &self.trust
     }
 
+    /// Where it is stored.
+    pub fn state_dir(&self) -> &Path {
+        &self.state_dir
+    }
+
+    /// The agent's own key.
+    pub const fn key(&self) -> &SigningKey {
+        &self.key
+    }
+
+    /// Reads the agent's own key again: another process may have replaced it.
+    ///
+    /// # Errors
+    /// When it cannot be read. Then the one in memory stays.
+    pub fn reload_key(&mut self) -> Result<(), IdentityError> {
+        if let Some(key) = load_key(&key_path(&self.state_dir))? {
+            self.key = key;
+        }
+        Ok(())
+    }
+
     /// A fresh `Authorization` header value.
     ///
     /// # Errors
     /// Never in practice: only if the claims could not be written as JSON.
     pub fn bearer(&self, now: Timestamp) -> Result<String, JwsError> {
+        self.bearer_by(&self.key, now)
+    }
+
+    /// The same, signed by another key of this agent.
+    ///
+    /// # Errors
+    /// As [`Identity::bearer`].
+    pub fn bearer_by(&self, key: &SigningKey, now: Timestamp) -> Result<String, JwsError> {
         let jti = Uuid::now_v7();
         let lifetime = riposte_protocol::identity::MAX_LIFETIME;
-        let token = riposte_protocol::identity::issue(&self.key, self.agent_id(), jti, now, lifetime)?;
+        let token = riposte_protocol::identity::issue(key, self.agent_id(), jti, now, lifetime)?;
         Ok(format!("Bearer {token}"))
     }
 }
@@ -245,14 +276,17 @@ pub fn pin(keys: &[ManagerKey]) -> Result<Vec<(String, VerifyingKey)>, PinError>
 /// # Errors
 /// When the file cannot be read or written, or the system has no randomness.
 pub fn create_key(state_dir: &Path) -> Result<SigningKey, IdentityError> {
-    if let Some(key) = load_key(state_dir)? {
-        return Ok(key);
+    match load_key(&key_path(state_dir))? {
+        Some(key) => Ok(key),
+        None => make_key(&key_path(state_dir)),
     }
-    let path = key_path(state_dir);
-    let file_error = |source| IdentityError::File { path: path.clone(), source };
+}
+
+pub(crate) fn make_key(path: &Path) -> Result<SigningKey, IdentityError> {
+    let file_error = |source| IdentityError::File { path: path.into(), source };
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(|error| file_error(io::Error::other(error.to_string())))?;
-    durable::replace(&path, URL_SAFE_NO_PAD.encode(seed).as_bytes()).map_err(file_error)?;
+    durable::replace(path, URL_SAFE_NO_PAD.encode(seed).as_bytes()).map_err(file_error)?;
     SigningKey::from_seed(&seed).map_err(|error| file_error(io::Error::other(error)))
 }
 
@@ -293,10 +327,10 @@ fn check_secret(path: &Path) -> Result<(), IdentityError> {
     Err(IdentityError::Exposed { path: path.into(), what, mend })
 }
 
-fn load_key(state_dir: &Path) -> Result<Option<SigningKey>, IdentityError> {
-    let path = key_path(state_dir);
-    let Some(text) = read(&path)? else { return Ok(None) };
-    check_secret(&path)?;
+pub(crate) fn load_key(path: &Path) -> Result<Option<SigningKey>, IdentityError> {
+    let Some(text) = read(path)? else { return Ok(None) };
+    check_secret(path)?;
+    let path = path.to_owned();
     let seed: Option<[u8; 32]> = URL_SAFE_NO_PAD.decode(text.trim_ascii()).ok().and_then(|seed| seed.try_into().ok());
     let Some(seed) = seed else { return Err(IdentityError::Damaged { path, reason: "not a key".into() }) };
     let key = SigningKey::from_seed(&seed);
@@ -312,7 +346,7 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>, IdentityError> {
     }
 }
 
-fn key_path(state_dir: &Path) -> PathBuf {
+pub(crate) fn key_path(state_dir: &Path) -> PathBuf {
     state_dir.join("key")
 }
 
@@ -332,6 +366,21 @@ fn enrolment_path(state_dir: &Path) -> PathBuf {
 mod tests {
     use super::*;
 
+    fn enrolment(manager_keys: Vec<ManagerKey>) -> Enrolment {
+        Enrolment {
+            agent_id: Uuid::from_u128(1),
+            name: "web-1".into(),
+            manager: "http://localhost".into(),
+            manager_keys,
+            stream_url: "ws://localhost/".into(),
+            poll_url: "http://localhost/".into(),
+            insecure_http: false,
+            key_number: 0,
+            recovery_key: None,
+            revocations: 0,
+        }
+    }
+
     #[test]
     fn a_key_is_made_once_and_stored() {
         let directory = tempfile::tempdir().unwrap();
@@ -347,18 +396,7 @@ mod tests {
             kid: "k1".into(),
             public_key: SigningKey::from_seed(&[7; 32]).unwrap().verifying_key().text(),
         }];
-        let enrolment = Enrolment {
-            agent_id: Uuid::from_u128(1),
-            name: "web-1".into(),
-            manager: "http://localhost".into(),
-            manager_keys,
-            stream_url: "ws://localhost/".into(),
-            poll_url: "http://localhost/".into(),
-            insecure_http: false,
-            key_number: 0,
-            recovery_key: None,
-            revocations: 0,
-        };
+        let enrolment = enrolment(manager_keys);
         create_key(directory.path()).unwrap();
         let trust = Trust { ca: Some(b"a certificate".into()), client: Some(b"a certificate and its key".into()) };
         save(directory.path(), &enrolment, &trust).unwrap();
@@ -414,18 +452,7 @@ mod tests {
             };
             statement.sign(&signer(by), &format!("k{by}")).unwrap()
         };
-        let enrolment = Enrolment {
-            agent_id: Uuid::from_u128(1),
-            name: "web-1".into(),
-            manager: "http://localhost".into(),
-            manager_keys: vec![key(1)],
-            stream_url: "ws://localhost/".into(),
-            poll_url: "http://localhost/".into(),
-            insecure_http: false,
-            key_number: 0,
-            recovery_key: None,
-            revocations: 0,
-        };
+        let enrolment = enrolment(vec![key(1)]);
         create_key(directory.path()).unwrap();
         save(directory.path(), &enrolment, &Trust::default()).unwrap();
         let mut identity = Identity::load(directory.path()).unwrap();

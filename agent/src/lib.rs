@@ -41,6 +41,7 @@ pub mod local_policy;
 pub mod manager_time;
 pub mod manager_url;
 pub mod moment;
+pub mod own_key;
 pub mod pin;
 pub mod platform;
 pub mod refusal;

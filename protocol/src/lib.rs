@@ -5,7 +5,7 @@
 //! and the tests run the same code.
 //!
 //! Reading order: [`time`] and [`target`] (values), [`message`] (the wire), [`key`], [`jws`],
-//! [`command`] and [`identity`] (signatures), [`enrolment`] (how both first meet), [`delivery`]
+//! [`command`] and [`identity`] (signatures), [`key_change`] and [`enrolment`] (how both first meet), [`delivery`]
 //! (what to send when, and what to do with what arrives).
 
 pub mod account;
@@ -15,6 +15,7 @@ pub mod enrolment;
 pub mod identity;
 pub mod jws;
 pub mod key;
+pub mod key_change;
 pub mod key_statement;
 pub mod message;
 pub mod target;

@@ -315,11 +315,15 @@ pub struct Settings {
     pub poll_interval_seconds: u32,
     /// Reconnects are spread at random over this many seconds.
     pub reconnect_spread_seconds: u32,
+    /// The agent's public key, if the agent is to replace it now ([`crate::key_change`]). Another key
+    /// than its present one means nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotate_key: Option<String>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { heartbeat_seconds: 30, poll_interval_seconds: 1, reconnect_spread_seconds: 5 }
+        Self { heartbeat_seconds: 30, poll_interval_seconds: 1, reconnect_spread_seconds: 5, rotate_key: None }
     }
 }
 

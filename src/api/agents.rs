@@ -43,6 +43,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(list))
         .routes(routes!(find, change, revoke))
         .routes(routes!(enroll))
+        .routes(routes!(rotate_key))
         .routes(routes!(list_tokens, create_token))
         .routes(routes!(delete_token))
 }
@@ -145,6 +146,21 @@ pub async fn revoke(
 ) -> ApiResult<StatusCode> {
     state.engine.revoke_agent(id, &caller.principal).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Orders an agent to replace its own key
+///
+/// It does when it is connected; `key_since` shows that it has. An agent of a version that cannot
+/// keeps its key, and `key_ordered_at` stays.
+#[utoipa::path(post, path = "/v1/agents/{id}/rotate-key", tag = "agents", params(("id" = Uuid, Path)),
+    responses((status = 202, body = AgentView)))]
+pub async fn rotate_key(
+    caller: Caller<ManageAgents>,
+    State(state): State<AppState>,
+    Path(id): Path<Uuid>,
+) -> ApiResult<(StatusCode, axum::Json<AgentView>)> {
+    state.engine.order_agent_key(id, &caller.principal).await?;
+    Ok((StatusCode::ACCEPTED, axum::Json(stored(&state, id).await?)))
 }
 
 /// Enrols an agent

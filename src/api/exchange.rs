@@ -69,11 +69,12 @@ pub fn compare_clocks(state: &AppState, agent: Uuid, host: Timestamp) {
     state.engine.clocks.told(agent, host, state.engine.clock.now());
 }
 
-/// Settings for agents. The reconnect delay spreads reconnects to about this number per second.
-pub fn settings(state: &AppState) -> Settings {
+/// Settings for an agent. The reconnect delay spreads reconnects to about this number per second.
+pub fn settings(state: &AppState, agent: Uuid) -> Settings {
     const RECONNECTS_PER_SECOND: usize = 4000;
     let spread = state.engine.fleet.load().len() / RECONNECTS_PER_SECOND;
-    Settings { reconnect_spread_seconds: u32::try_from(spread).unwrap_or(u32::MAX), ..Settings::default() }
+    let rotate_key = state.engine.key_to_rotate(agent);
+    Settings { reconnect_spread_seconds: u32::try_from(spread).unwrap_or(u32::MAX), rotate_key, ..Settings::default() }
 }
 
 /// A client speaks as the agent: checks that it is the only one.

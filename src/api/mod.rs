@@ -4,6 +4,7 @@
 //! one function of a lower layer, and maps the result.
 
 pub mod actions;
+pub mod agent_key;
 pub mod agents;
 pub mod alerts;
 pub mod audit;

@@ -47,7 +47,7 @@ pub async fn exchange(
     if let Some(host) = clock {
         exchange::compare_clocks(&state, agent.id, host);
     }
-    let said = Announcement { version: agent.version, capabilities };
+    let said = Announcement { version: agent.version.clone(), capabilities };
     Box::pin(exchange::announce(&state, agent.id, said)).await?;
     Box::pin(exchange::acknowledge(&state, agent.id, acks)).await?;
     Box::pin(exchange::rejected(&state, agent.id, rejected)).await?;
@@ -64,12 +64,18 @@ pub async fn exchange(
     let (commands, key_statements) = loop {
         // Before the store is read, so that a commit in between still wakes this poll.
         nudges.borrow_and_update();
-        if state.engine.fleet.load().get(agent.id).is_none() {
-            return Err(ApiError::forbidden("this agent was revoked"));
+        if !agent.is_current(&state.engine) {
+            return Err(match state.engine.fleet.load().get(agent.id) {
+                Some(_) => ApiError::unauthenticated("this agent's key was replaced"),
+                None => ApiError::forbidden("this agent was revoked"),
+            });
         }
+        // Told at once, and then with each answer: an agent of an older version would never wait.
+        let key = state.engine.key_to_rotate(agent.id);
+        let is_ordered = key.is_some_and(|key| state.engine.hub.tells_first(agent.id, key));
         let statements = conversation.key_statements();
         let commands = Box::pin(conversation.next(max)).await?;
-        if !commands.is_empty() || !statements.is_empty() || state.engine.clock.now() >= until {
+        if !commands.is_empty() || !statements.is_empty() || is_ordered || state.engine.clock.now() >= until {
             break (commands, statements);
         }
         tokio::select! {
@@ -79,5 +85,10 @@ pub async fn exchange(
         }
     };
     poll.answered(state.engine.clock.now());
-    Ok(axum::Json(PollResponse { commands, result_acks, settings: exchange::settings(&state), key_statements }))
+    Ok(axum::Json(PollResponse {
+        commands,
+        result_acks,
+        settings: exchange::settings(&state, agent.id),
+        key_statements,
+    }))
 }

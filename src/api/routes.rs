@@ -14,9 +14,9 @@ use super::front::compression;
 use super::front::error::ApiError;
 use super::state::AppState;
 use super::{
-    actions, agents, alerts, audit, auth, backtest, bundle, commands, counts, docs, effects, explain, freeze, health,
-    import, ingest, keys, lift, oidc, policies, poll, protected, responses, secrets, signing_key, stream, users,
-    whoami,
+    actions, agent_key, agents, alerts, audit, auth, backtest, bundle, commands, counts, docs, effects, explain,
+    freeze, health, import, ingest, keys, lift, oidc, policies, poll, protected, responses, secrets, signing_key,
+    stream, users, whoami,
 };
 use crate::views::problem::Problem;
 
@@ -34,6 +34,7 @@ const LONG_TIMEOUT: Duration = Duration::from_mins(10);
 pub(super) fn routes() -> OpenApiRouter<AppState> {
     let quick = merged(vec![
         actions::routes(),
+        agent_key::routes(),
         agents::routes(),
         alerts::routes(),
         audit::routes(),

@@ -151,7 +151,7 @@ impl Line {
 }
 
 async fn talk(state: &AppState, caller: AgentCaller, line: &mut Line) -> End {
-    let AgentCaller { id: agent, version } = caller;
+    let (agent, version) = (caller.id, caller.version.clone());
     let hello = match tokio::time::timeout(HELLO_TIMEOUT, line.hear()).await {
         Ok(Ok(FromAgent::Hello { cursor, capabilities, effects, run, keys })) => {
             Hello { cursor, said: Announcement { version, capabilities: Some(capabilities) }, effects, run, keys }
@@ -163,10 +163,10 @@ async fn talk(state: &AppState, caller: AgentCaller, line: &mut Line) -> End {
     let mut handle = state.engine.hub.open_stream(agent);
     let replaced = handle.replaced.clone();
     let end = tokio::select! {
-        end = take_over(state, agent, line, &mut handle, hello) => end,
+        end = take_over(state, &caller, line, &mut handle, hello) => end,
         // At any point: a job that was passed to the writer is committed before any message of the
         // newer stream.
-        () = replaced.cancelled() => End::Close(1008, "another stream of this agent took over, or it was revoked"),
+        () = replaced.cancelled() => End::Close(1008, "another stream of this agent took over, it was revoked, or its key was replaced"),
     };
     tracing::info!(%agent, "the stream of agent {agent} has ended");
     end
@@ -181,12 +181,19 @@ struct Hello {
     keys: Option<u64>,
 }
 
-async fn take_over(state: &AppState, agent: Uuid, line: &mut Line, handle: &mut StreamHandle, hello: Hello) -> End {
+async fn take_over(
+    state: &AppState,
+    caller: &AgentCaller,
+    line: &mut Line,
+    handle: &mut StreamHandle,
+    hello: Hello,
+) -> End {
+    let agent = caller.id;
     let _inbound = handle.lock_inbound().await;
-    // The agent may be revoked between its token and its hello, before there is a connection to
-    // close.
-    if state.engine.fleet.load().get(agent).is_none() {
-        return End::Close(1008, "this agent was revoked");
+    // The agent may be revoked, or its key replaced, between its token and its hello, before there is
+    // a connection to close.
+    if !caller.is_current(&state.engine) {
+        return End::Close(1008, "this agent was revoked, or its key was replaced");
     }
     let (cursor, keys) = (hello.cursor, hello.keys);
     // Boxed, to keep ten thousand idle streams small.
@@ -216,7 +223,8 @@ async fn converse(
     handle: &mut StreamHandle,
     mut conversation: Conversation,
 ) -> End {
-    if let Err(end) = line.say(&ToAgent::Settings { settings: exchange::settings(state) }).await {
+    let mut settings = exchange::settings(state, agent);
+    if let Err(end) = line.say(&ToAgent::Settings { settings: settings.clone() }).await {
         return end;
     }
     let (clock, stop) = (state.engine.clock.clone(), state.engine.tasks.stopping().clone());
@@ -225,6 +233,13 @@ async fn converse(
         if fetch {
             // Before the store is read, so that a commit in between still wakes this stream.
             handle.nudges.borrow_and_update();
+            let ordered = exchange::settings(state, agent);
+            if ordered.rotate_key != settings.rotate_key {
+                settings = ordered;
+                if let Err(end) = line.say(&ToAgent::Settings { settings: settings.clone() }).await {
+                    return end;
+                }
+            }
             // Boxed, so that ten thousand idle streams do not carry the state of a query each.
             match Box::pin(send_owed(&mut conversation, line)).await {
                 Ok(()) => retry = None,

@@ -7,7 +7,7 @@ use clap::Subcommand;
 use reqwest::Method;
 use riposte_protocol::time::difference;
 
-use super::client::Remote;
+use super::client::{NO_BODY, Remote};
 use super::listing::Listing;
 use super::output::say;
 use super::terminal::plain;
@@ -44,6 +44,14 @@ pub enum AgentCommand {
         #[arg(required = true)]
         labels: Vec<String>,
     },
+    /// Order an agent to replace its own key.
+    RotateKey {
+        /// Which manager.
+        #[command(flatten)]
+        remote: Remote,
+        /// Agent, by name or id.
+        agent: String,
+    },
     /// List the agents.
     List(Listing),
 }
@@ -56,6 +64,7 @@ pub async fn run(command: AgentCommand) -> anyhow::Result<ExitCode> {
     match command {
         AgentCommand::Token { remote, uses, expires_in, labels } => token(remote, uses, expires_in, labels).await,
         AgentCommand::Label { remote, agent, labels } => label(remote, agent, labels).await,
+        AgentCommand::RotateKey { remote, agent } => rotate_key(remote, agent).await,
         AgentCommand::List(listing) => {
             listing.print("/v1/agents", &AGENT_COLUMNS, agent_row).await?;
             Ok(ExitCode::SUCCESS)
@@ -83,23 +92,35 @@ async fn label(remote: Remote, agent: String, changes: Vec<String>) -> anyhow::R
         (None, None) => bail!("{change:?} is neither KEY=VALUE nor KEY-"),
     });
     let body = ChangeAgent { labels: labels.collect::<anyhow::Result<_>>()? };
-    let id = if agent.parse::<uuid::Uuid>().is_ok() {
-        agent
-    } else {
-        let agents: Vec<AgentView> = remote.items("/v1/agents").await?;
-        let found = agents.into_iter().find(|one| one.agent.name.eq_ignore_ascii_case(&agent));
-        let found =
-            found.with_context(|| format!("no agent called {agent} is enrolled; `riposte agent list` lists them"))?;
-        found.agent.id
-    };
-    let path = format!("/v1/agents/{id}");
+    let path = format!("/v1/agents/{}", id_of(&remote, agent).await?);
     let changed: AgentView = remote.send(Method::PATCH, &path, None, Some(&body)).await?.done()?;
     say(&plain(&format!("{} {}", changed.agent.name, changed.agent.labels.as_str())));
     Ok(ExitCode::SUCCESS)
 }
 
+/// `riposte agent rotate-key`
+async fn rotate_key(remote: Remote, agent: String) -> anyhow::Result<ExitCode> {
+    let path = format!("/v1/agents/{}/rotate-key", id_of(&remote, agent).await?);
+    let AgentView { agent, presence, .. } = remote.send(Method::POST, &path, None, NO_BODY).await?.done()?;
+    let when = if presence == Presence::Away { "when it connects" } else { "now" };
+    say(&plain(&format!("{} replaces its key {when}; `riposte agent list` shows since when it has one", agent.name)));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The id of an agent that is named by its name or its id.
+async fn id_of(remote: &Remote, agent: String) -> anyhow::Result<String> {
+    if agent.parse::<uuid::Uuid>().is_ok() {
+        return Ok(agent);
+    }
+    let agents: Vec<AgentView> = remote.items("/v1/agents").await?;
+    let found = agents.into_iter().find(|one| one.agent.name.eq_ignore_ascii_case(&agent));
+    let found =
+        found.with_context(|| format!("no agent called {agent} is enrolled; `riposte agent list` lists them"))?;
+    Ok(found.agent.id)
+}
+
 /// What stands above the agents.
-const AGENT_COLUMNS: [&str; 6] = ["id", "presence", "last seen", "name", "version", "labels"];
+const AGENT_COLUMNS: [&str; 7] = ["id", "presence", "last seen", "name", "version", "key since", "labels"];
 
 fn agent_row(view: &AgentView) -> Vec<String> {
     let AgentView { agent, presence, away_since, rejecting, .. } = view;
@@ -117,7 +138,10 @@ fn agent_row(view: &AgentView) -> Vec<String> {
         format!("  its clock is {} the manager's", difference(ahead.saturating_mul(1000)))
     });
     let labels = format!("{}{incident}{clock}", agent.labels.as_str());
-    vec![agent.id.clone(), here, seen, agent.name.clone(), agent.version.clone(), labels]
+    let ordered = agent.key_ordered_at.map_or_else(String::new, |at| format!(", ordered to rotate {at}"));
+    // Older managers do not say.
+    let key = agent.key_since.map_or_else(|| "?".to_owned(), |since| format!("{since}{ordered}"));
+    vec![agent.id.clone(), here, seen, agent.name.clone(), agent.version.clone(), key, labels]
 }
 
 #[cfg(test)]
@@ -155,7 +179,7 @@ mod tests {
         assert_eq!((seen(Value::Null), seen(since.into())), ("never connected".into(), since.into()));
         let shown = row(&json!({"incident": "a clone", "rejecting": "a signature", "clock_skew_seconds": 90}));
         assert_eq!(
-            shown[5],
+            shown[6],
             r#"{"env":"prod"}  INCIDENT: a clone  INCIDENT: a signature  its clock is 90 s ahead of the manager's"#
         );
     }

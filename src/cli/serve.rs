@@ -30,7 +30,7 @@ use crate::domain::formats::ObservableMappings;
 use crate::domain::pipeline::Recurring;
 use crate::engine::ManagerKeys;
 use crate::engine::intake::Rules;
-use crate::engine::{Engine, EngineSettings};
+use crate::engine::{Engine, EngineSettings, agent_keys};
 use crate::shutdown::{self, GRACE, Tasks};
 use crate::store::database::nodes::Lease;
 use crate::store::{Db, StoreError};
@@ -167,7 +167,9 @@ async fn start(
     let days = u64::from(config.alerts.alert_retention_days);
     let alert_retention = (days > 0).then(|| Duration::from_secs(days * 86_400));
     let checkpoints = config.checkpoint_places()?;
-    let settings = EngineSettings { rules, alert_retention, providers, checkpoints };
+    let agent_key_max_age = agent_keys::max_age(&config.server.agent_key_max_age)
+        .map_err(|error| anyhow::anyhow!("the configuration's agent_key_max_age {error}, or none"))?;
+    let settings = EngineSettings { rules, alert_retention, providers, checkpoints, agent_key_max_age };
     let keys = signing::agree(&db, &config.server.data_dir, passphrase.as_ref(), adopt_signing_key, clock.now());
     let started = async {
         let keys = keys.await?;

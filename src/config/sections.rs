@@ -92,6 +92,8 @@ sections! {
         /// Addresses and networks of proxies whose Forwarded or X-Forwarded-For header is trusted.
         #[flag(value_delimiter = ',')]
         trusted_proxies "RIPOSTE_TRUSTED_PROXIES": Vec<String> = Vec::new();
+        /// Age at which agents are told to replace their own key, a duration or "none".
+        agent_key_max_age "RIPOSTE_AGENT_KEY_MAX_AGE": String = "none".into();
     }
 
     /// What becomes of alerts.

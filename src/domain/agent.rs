@@ -3,12 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use riposte_protocol::key::VerifyingKey;
 use riposte_protocol::message::{Capability, ONLY_OBSERVED};
 use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
 
 use super::action::Action;
+use super::agent_key::AgentKey;
 use super::agent_selector::{LabelValues, Selectable};
 use super::host_name::is_same_host;
 use super::labels::{WAZUH_ID, WAZUH_MANAGER, WAZUH_NAME};
@@ -26,8 +26,8 @@ pub struct Agent {
     pub id: Uuid,
     /// Unique name among agents that are not revoked.
     pub name: String,
-    /// Ed25519 public key that verifies its tokens.
-    pub public_key: VerifyingKey,
+    /// The key that verifies its tokens.
+    pub key: AgentKey,
     /// Labels from operators and enrolment tokens.
     pub labels: BTreeMap<String, String>,
     /// The version of its program, as it last said.

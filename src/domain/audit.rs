@@ -116,6 +116,12 @@ events! {
         AgentVersionAnnounced = "announced its version",
         /// It was revoked.
         AgentRevoked = "revoked",
+        /// A user ordered a rotation of its key.
+        AgentKeyOrdered = "ordered to rotate its key",
+        /// It replaced its key.
+        AgentKeyRotated = "rotated its key",
+        /// Its old key was used after it was replaced.
+        AgentKeyCopied = "key copied",
         /// Its journal is ahead of this ledger, which continues from there.
         AgentAdvanced = "advanced",
         /// Its host was restored from an earlier state.
@@ -356,7 +362,7 @@ mod tests {
         response: created, submitted, observed, spared, approved, rejected, break_glass, lapsed, activated, confirmed, continued, stopped, ended
         command: queued, acknowledged, succeeded, failed, timed_out, refused, expired, cancelled
         effect: lifted, failing, repaired, drifted, lost
-        agent: enrolled, took over, labelled, announced capabilities, announced its version, revoked, advanced, restored, cloned, rejected orders, accepted orders again, holds strangers, holds what cannot be lifted
+        agent: enrolled, took over, labelled, announced capabilities, announced its version, revoked, ordered to rotate its key, rotated its key, key copied, advanced, restored, cloned, rejected orders, accepted orders again, holds strangers, holds what cannot be lifted
         enrollment_token: created, deleted
         api_key: created, revoked
         user: created, changed, disabled, enabled, deleted, logged in, logged out, failed to log in, locked out, changed the password, got a temporary password, added one-time codes, removed one-time codes, reused a refresh token, linked, unlinked

@@ -328,7 +328,7 @@ mod tests {
         Agent {
             id: Uuid::from_u128(n),
             name: name.into(),
-            public_key: key.verifying_key(),
+            key: crate::domain::agent_key::AgentKey::first(key.verifying_key(), Timestamp::from_millis(0)),
             labels: labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
             version: String::new(),
             capabilities: vec![],

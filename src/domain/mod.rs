@@ -11,6 +11,7 @@ pub mod access_token;
 pub mod action;
 pub mod actor;
 pub mod agent;
+pub mod agent_key;
 pub mod agent_selector;
 pub mod alert;
 pub mod api_key;

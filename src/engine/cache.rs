@@ -175,7 +175,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Refreshes all agents; the streams of those that were revoked end.
+    /// Refreshes all agents; the streams of those that were revoked or whose key was replaced end.
     ///
     /// # Errors
     /// If the store cannot be read.
@@ -184,8 +184,8 @@ impl Engine {
         let agents = agents::all(&self.db).await?;
         self.db.names().set_agents(agents.iter().map(|agent| (agent.id, agent.name.clone())).collect());
         let fleet = Arc::new(Fleet::new(agents));
-        self.fleet.store(Arc::clone(&fleet));
-        self.hub.disconnect(|agent| fleet.is_revoked(agent));
+        let before = self.fleet.swap(Arc::clone(&fleet));
+        self.hub.disconnect(|agent| fleet.is_revoked(agent) || is_rekeyed(&before, &fleet, agent));
         Ok(())
     }
 
@@ -194,13 +194,17 @@ impl Engine {
     ///
     /// # Errors
     /// If the store cannot be read.
-    async fn refresh_agent(&self, agent: uuid::Uuid) -> Result<()> {
+    async fn refresh_agent(&self, agent: Uuid) -> Result<()> {
         let _alone = self.reloading.lock().await;
         if let Some(row) = agents::find(&self.db, agent).await?
             && row.revoked_at.is_none()
         {
             self.db.names().add_agent(agent, row.name.clone());
-            self.fleet.store(Arc::new(self.fleet.load().with(row.try_into()?)));
+            let fleet = Arc::new(self.fleet.load().with(row.try_into()?));
+            let before = self.fleet.swap(Arc::clone(&fleet));
+            if is_rekeyed(&before, &fleet, agent) {
+                self.hub.disconnect(|other| other == agent);
+            }
         }
         Ok(())
     }
@@ -283,4 +287,10 @@ impl Engine {
         *self.sessions.write().unwrap_or_else(PoisonError::into_inner) = live.into_iter().collect();
         Ok(())
     }
+}
+
+/// Whether the agent has another key than before: its connections were opened with the old one.
+fn is_rekeyed(before: &Fleet, now: &Fleet, agent: Uuid) -> bool {
+    let keys = (before.get(agent), now.get(agent));
+    matches!(keys, (Some(before), Some(now)) if before.key.public != now.key.public)
 }

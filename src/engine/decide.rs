@@ -237,7 +237,10 @@ mod tests {
         Agent {
             id: Uuid::from_u128(u128::from(name.len() as u64)),
             name: name.into(),
-            public_key: riposte_protocol::key::SigningKey::from_seed(&[7; 32]).unwrap().verifying_key(),
+            key: crate::domain::agent_key::AgentKey::first(
+                riposte_protocol::key::SigningKey::from_seed(&[7; 32]).unwrap().verifying_key(),
+                riposte_protocol::time::Timestamp::from_millis(0),
+            ),
             labels: std::collections::BTreeMap::new(),
             version: String::new(),
             capabilities,

@@ -47,6 +47,8 @@ struct Place {
     newest_run: Option<Uuid>,
     /// The run whose first report was processed.
     reported_run: Option<Uuid>,
+    /// The key that a poll told the agent to replace.
+    told_key: Option<String>,
 }
 
 /// Remembered runs per agent: enough to detect one that comes back.
@@ -121,6 +123,17 @@ impl Hub {
     pub fn reported(&self, agent: Uuid, run: Uuid) {
         let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
         places.entry(agent).or_default().reported_run = Some(run);
+    }
+
+    /// Whether no poll has told the agent yet to replace that key; from now on one has.
+    pub fn tells_first(&self, agent: Uuid, key: String) -> bool {
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        let told = &mut places.entry(agent).or_default().told_key;
+        if told.as_ref() == Some(&key) {
+            return false;
+        }
+        *told = Some(key);
+        true
     }
 
     /// The wake-up counter for a polling agent.

@@ -9,6 +9,7 @@
 pub mod access_tokens;
 mod account_duties;
 mod actions;
+pub mod agent_keys;
 pub mod agent_tokens;
 pub mod agents;
 pub mod announcements;

@@ -49,7 +49,7 @@ impl Engine {
         tasks: Tasks,
     ) -> Result<Arc<Self>> {
         let ManagerKeys { signer, ledger_key } = keys;
-        let EngineSettings { rules, alert_retention, providers, checkpoints: places } = settings;
+        let EngineSettings { rules, alert_retention, providers, checkpoints: places, agent_key_max_age } = settings;
         let access_tokens = AccessTokens::new(signer.root(), signer.next_root(), clock.now())
             .map_err(|_| StoreError::Corrupt("no key follows from the signing key".into()))?;
         let hub = Arc::new(Hub::default());
@@ -98,6 +98,7 @@ impl Engine {
             pipelines: ArcSwap::default(),
             conditions: Conditions::default(),
             alert_retention,
+            agent_key_max_age,
             tasks: tasks.clone(),
             health: Health::default(),
             lease,

@@ -59,6 +59,8 @@ pub struct EngineSettings {
     pub providers: Providers,
     /// Where checkpoints of the audit log are sent.
     pub checkpoints: CheckpointPlaces,
+    /// Age at which agents are told to replace their keys; `None`: never.
+    pub agent_key_max_age: Option<Duration>,
 }
 
 /// The manager's own keys.
@@ -141,6 +143,8 @@ pub struct Engine {
     pub conditions: Conditions,
     /// Retention of alerts; `None`: without limit.
     pub alert_retention: Option<Duration>,
+    /// Age at which agents are told to replace their keys; `None`: never.
+    pub agent_key_max_age: Option<Duration>,
     /// Tracker of all tasks.
     pub tasks: Tasks,
     /// Health of the stages.

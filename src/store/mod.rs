@@ -20,6 +20,7 @@ pub use database::{Db, StoreError};
 pub fn statements() -> impl Iterator<Item = (&'static str, &'static str)> {
     let modules = [
         configured::actions::STATEMENTS,
+        configured::agent_keys::STATEMENTS,
         configured::agents::STATEMENTS,
         configured::breakers::STATEMENTS,
         configured::enrolment::STATEMENTS,

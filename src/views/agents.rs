@@ -49,6 +49,13 @@ pub struct AgentRow {
     /// behind. 0 within the tolerance of one minute. Absent if the agent does not report it, as
     /// older versions.
     pub clock_skew_seconds: Option<i64>,
+    /// When the present key became the agent's: its enrolment, or the last rotation of its key.
+    pub key_since: Option<Millis>,
+    /// When a user ordered a rotation of its key; absent once the agent has done it.
+    pub key_ordered_at: Option<Millis>,
+    /// The key that the present one replaced.
+    #[serde(skip)]
+    pub previous_key: Option<String>,
 }
 
 /// An enrolment token, without its secret.

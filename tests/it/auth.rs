@@ -235,6 +235,7 @@ impl Stage {
                 body
             }
             ("POST", "/v1/api-keys") => json!({"name": "k", "role": "viewer"}),
+            ("POST", "/v1/agent/key") => json!({"by_old": "a.b.c", "by_new": "a.b.c"}),
             ("POST", "/v1/agent/poll") => {
                 serde_json::to_value(PollRequest { max: 1, ..PollRequest::default() }).unwrap()
             }

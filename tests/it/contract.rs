@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use reqwest::Method;
+use riposte_protocol::key_change::KeyChange;
 use riposte_protocol::key_statement::KeyStatement;
 use riposte_protocol::message::{Outcome, PollRequest};
 use serde_json::{Map, Value, json};
@@ -13,7 +14,7 @@ use crate::support::agent::{enrollment, new_key};
 use crate::support::alert::{brute_force, drop_policy};
 use crate::support::app::PASSWORD;
 use crate::support::openid::{OpenIdProvider, manager_with, session};
-use crate::support::{Answer, Database, TestApp};
+use crate::support::{Answer, Client, Database, TestApp};
 
 fn contract() -> Value {
     riposte::api::contract()
@@ -266,6 +267,16 @@ async fn answers_match_the_schemas_of_the_contract() {
     let asked = serde_json::to_value(enrollment(token["token"].as_str().unwrap(), "web-02", &new_key())).unwrap();
     check("post", "/v1/agents/enroll", admin.post("/v1/agents/enroll", &asked).await);
     let request = PollRequest { max: 5, ..PollRequest::default() };
+    check(
+        "post",
+        "/v1/agents/{id}/rotate-key",
+        admin.post(&format!("/v1/agents/{}/rotate-key", agent.id), &json!({})).await,
+    );
+    let (spare, next) = (app.enrol(&admin, "web-09", &json!({})).await, new_key());
+    let change = KeyChange::new(spare.id, &spare.key.verifying_key(), &next.verifying_key(), app.clock.now());
+    let change = change.sign(&spare.key, &next).unwrap();
+    let changed = Client::anonymous(&app.base).with_key(&spare.token()).request(Method::POST, "/v1/agent/key");
+    check("post", "/v1/agent/key", Answer::to(changed.json(&change)).await);
     let poll = check("post", "/v1/agent/poll", agent.exchange(&agent.token(), &request).await);
     assert!(!poll["commands"].as_array().unwrap().is_empty());
     check("get", "/v1/audit/verify", admin.get("/v1/audit/verify").await);

@@ -75,8 +75,9 @@ on_both_databases! {
                 let schema = &operation["requestBody"]["content"]["application/json"]["schema"];
                 let schema = resolved(&contract, schema);
                 let fields = schema["properties"].as_object().cloned().unwrap_or_default();
-                // An agent's report is kept, even if a program printed control characters.
-                let is_report = template == "/v1/agent/poll";
+                // An agent's report is kept, even if a program printed control characters. What agents send is
+                // refused here for the caller, before it is read.
+                let is_report = template.starts_with("/v1/agent/");
                 for (name, _) in fields.iter().filter(|(_, schema)| takes_text(&contract, schema) && !is_report) {
                     refused(answer(&admin, method, &path_with(""), Some(json!({name: "a\0b"}))).await, &format!("/{name}"));
                     bodies += 1;

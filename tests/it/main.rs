@@ -7,6 +7,7 @@ mod support;
 
 mod accounts;
 mod actions;
+mod agent_keys;
 mod alerts;
 mod attacks;
 mod audit;

@@ -105,6 +105,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     ("GET", "/v1/agents/{id}", Who::Roles(VIEWERS), On::Agent, 200, None),
     ("PATCH", "/v1/agents/{id}", Who::Roles(ENGINEERS), On::Agent, 200, Some("labelled")),
     ("DELETE", "/v1/agents/{id}", Who::Roles(ENGINEERS), On::Agent, 204, Some("revoked")),
+    ("POST", "/v1/agents/{id}/rotate-key", Who::Roles(ENGINEERS), On::Agent, 202, Some("ordered to rotate its key")),
     ("POST", "/v1/agents/enroll", Who::TokenHolders, On::Nothing, 201, Some("enrolled")),
     ("GET", "/v1/enrollment-tokens", Who::Roles(ENGINEERS), On::Nothing, 200, None),
     ("POST", "/v1/enrollment-tokens", Who::Roles(ENGINEERS), On::Nothing, 201, Some("created")),
@@ -141,6 +142,8 @@ pub(super) const OPERATIONS: &[Operation] = &[
     ("GET", "/v1/audit", Who::Roles(VIEWERS), On::Nothing, 200, None),
     ("GET", "/v1/audit/verify", Who::Roles(VIEWERS), On::Nothing, 200, None),
     ("POST", "/v1/agent/poll", Who::Agents, On::Nothing, 200, None),
+    // `agent_keys.rs` has the changes that are accepted.
+    ("POST", "/v1/agent/key", Who::Agents, On::Nothing, 422, None),
     // Not a WebSocket handshake: refused, but not because of the caller.
     ("GET", "/v1/agent/stream", Who::Agents, On::Nothing, 400, None),
     ("GET", "/livez", Who::Anybody, On::Nothing, 200, None),

@@ -118,6 +118,14 @@ pub(super) struct PlainHttp {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct RotateKeyArguments {
+    #[command(flatten)]
+    pub(super) state: StateDir,
+    #[command(flatten)]
+    pub(super) plain: PlainHttp,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct ReleaseArguments {
     #[command(flatten)]
     pub(super) state: StateDir,

@@ -4,6 +4,7 @@
 mod arguments;
 mod enroll;
 mod release;
+mod rotate_key;
 mod run;
 mod show;
 
@@ -11,7 +12,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use self::arguments::{EnrollArguments, PolicyFile, ReleaseArguments, RunArguments, StateDir, WazuhArguments};
+use self::arguments::{
+    EnrollArguments, PolicyFile, ReleaseArguments, RotateKeyArguments, RunArguments, StateDir, WazuhArguments,
+};
 use crate::telemetry::{self, LogFormat};
 
 #[derive(Debug, Parser)]
@@ -32,6 +35,8 @@ enum Order {
     Run(RunArguments),
     /// Lift everything that this agent holds, before its end; the agent must not be running
     Release(ReleaseArguments),
+    /// Replace the key by which this agent proves its identity; a running agent takes the new one over
+    RotateKey(RotateKeyArguments),
     /// Show what this agent holds, from its journal
     Status {
         #[command(flatten)]
@@ -62,6 +67,7 @@ pub fn main() -> ExitCode {
         Order::Enroll(arguments) => on_runtime(enroll::enroll(arguments)),
         Order::Run(arguments) => on_runtime(run::run(arguments)),
         Order::Release(arguments) => on_runtime(release::release(arguments)),
+        Order::RotateKey(arguments) => on_runtime(rotate_key::rotate_key(arguments)),
         Order::Status { state, json } => show::status(&state.path, json),
         Order::Actions { state, wazuh, policy, json } => show::actions(&state, &wazuh, &policy, json),
     };

@@ -27,7 +27,7 @@ use crate::agent::Agent;
 use crate::identity::Identity;
 use crate::intake::Intake;
 use crate::journal::{Held, JournalState, Record, Released};
-use crate::manager_url;
+use crate::{manager_url, own_key};
 
 /// Identifies this run of the program. It differs from other runs with the same identity, on this
 /// host or on a clone of it.
@@ -69,6 +69,8 @@ pub enum Transport {
 enum Ended {
     /// The agent is stopping.
     Stopping,
+    /// The next key of this agent was made: it takes the old one's place before the next connection.
+    NewKey,
     /// Polling has lasted its period: a stream is tried again.
     BackToStream,
     /// The manager asked the agent to reconnect after this time.
@@ -128,6 +130,44 @@ impl Conversation {
                 difference(ahead)
             ),
             None => {}
+        }
+    }
+
+    /// Takes a rotation of the agent's key to its end, and reads the key anew. With `is_first` the
+    /// manager was not asked yet. Returns whether it is another key than before.
+    async fn renew_key(&mut self, is_first: bool) -> bool {
+        match own_key::renew(&mut self.identity, is_first, self.agent.clock.now()).await {
+            Ok(is_another) => {
+                if is_another {
+                    tracing::info!(key = self.identity.key().verifying_key().kid(), "this agent has a new key");
+                }
+                is_another
+            }
+            Err(error) => {
+                let reason = crate::telemetry::chain(&error);
+                tracing::warn!(reason, "this agent keeps its key for now: {reason}");
+                false
+            }
+        }
+    }
+
+    /// Takes in new settings.
+    ///
+    /// # Errors
+    /// [`Ended::NewKey`], if they begin a rotation of the agent's key.
+    fn set(&mut self, settings: Settings) -> Result<(), Ended> {
+        self.settings = settings;
+        match own_key::begin(&self.identity, self.settings.rotate_key.as_deref()) {
+            Ok(true) => Err(Ended::NewKey),
+            Ok(false) => Ok(()),
+            Err(error) => {
+                let reason = crate::telemetry::chain(&error);
+                tracing::error!(
+                    reason,
+                    "the manager asks for another key of this agent, which cannot be made: {reason}"
+                );
+                Ok(())
+            }
         }
     }
 
@@ -242,10 +282,17 @@ pub async fn run(agent: Arc<Agent>, identity: Identity, transport: Transport) {
     // The server that refused the last stream, if nothing has got through since.
     let mut stream_refused: Option<String> = None;
     let mut turns = Turns::default();
+    // Whether the next key of this agent has just been made.
+    let mut is_new_key = false;
     while !conversation.agent.tasks.is_stopping() {
         tokio::select! {
             () = note_addresses(&conversation.agent, &conversation.identity) => {}
             () = conversation.agent.tasks.stopped() => break,
+        }
+        let stopping = Arc::clone(&conversation.agent);
+        tokio::select! {
+            _ = conversation.renew_key(std::mem::take(&mut is_new_key)) => {}
+            () = stopping.tasks.stopped() => break,
         }
         let poll = match transport {
             Transport::Poll => true,
@@ -261,6 +308,10 @@ pub async fn run(agent: Arc<Agent>, identity: Identity, transport: Transport) {
         let spread = Duration::from_secs(conversation.settings.reconnect_spread_seconds.into());
         let pause = match ended {
             Ended::Stopping => break,
+            Ended::NewKey => {
+                is_new_key = true;
+                continue;
+            }
             Ended::BackToStream => {
                 turns.back_to_stream();
                 continue;
@@ -270,6 +321,8 @@ pub async fn run(agent: Arc<Agent>, identity: Identity, transport: Transport) {
                 backoff = Backoff::default();
                 pause + backoff::at_random(spread)
             }
+            // The command line may have replaced the key meanwhile.
+            Ended::Rejected(_) if conversation.renew_key(false).await => continue,
             Ended::Rejected(reason) => {
                 tracing::error!(
                     reason,

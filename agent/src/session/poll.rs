@@ -125,7 +125,10 @@ impl Conversation {
             // What is forgotten now must not be reported again as vanished.
             untold.told_effects = Some(held);
         }
-        Ok(self.hear_answer(response, untold))
+        let settings = response.settings.clone();
+        let brought_something = self.hear_answer(response, untold);
+        self.set(settings)?;
+        Ok(brought_something)
     }
 
     fn poll_request(&self, untold: &mut Untold) -> PollRequest {
@@ -173,7 +176,6 @@ impl Conversation {
         // says what was learnt.
         let has_learnt = self.intake.learn(&mut self.identity, &answer.key_statements);
         let brought_something = has_learnt || !answer.commands.is_empty() || !answer.result_acks.is_empty();
-        self.settings = answer.settings;
         if !answer.result_acks.is_empty() {
             let acknowledged = Record::Acknowledged { ids: answer.result_acks };
             self.agent.note([acknowledged]);

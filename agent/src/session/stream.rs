@@ -275,7 +275,7 @@ impl Conversation {
                     send(socket, &FromAgent::Keys { number: self.identity.enrolment.key_number }).await?;
                 }
             }
-            ToAgent::Settings { settings } => self.settings = settings,
+            ToAgent::Settings { settings } => self.set(settings)?,
             ToAgent::Unknown => {}
             ToAgent::Bye { retry_after } => return Err(Ended::Bye(Duration::from_secs(retry_after.min(3600).into()))),
         }

@@ -6,6 +6,7 @@
 mod conversation;
 mod crashes;
 mod keys;
+mod own_key;
 mod promises;
 mod support;
 mod tls;

@@ -26,7 +26,7 @@ pub(crate) const AGENT: Uuid = Uuid::from_u128(1);
 /// Far in the future, so that the tests need no clock.
 pub(crate) const EXP: i64 = 4_000_000_000;
 pub(crate) const PROMPT: Settings =
-    Settings { heartbeat_seconds: 1, poll_interval_seconds: 1, reconnect_spread_seconds: 0 };
+    Settings { heartbeat_seconds: 1, poll_interval_seconds: 1, reconnect_spread_seconds: 0, rotate_key: None };
 
 /// A simulated manager, and the state of the agent that is enrolled at it.
 pub(crate) struct Manager {

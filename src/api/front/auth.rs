@@ -18,6 +18,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use riposte_protocol::identity::{self, TokenError};
 use riposte_protocol::jws::JwsError;
+use riposte_protocol::key::VerifyingKey;
 use riposte_protocol::time::Timestamp;
 use subtle::ConstantTimeEq as _;
 use uuid::Uuid;
@@ -28,6 +29,7 @@ use super::route::route;
 use crate::api::state::AppState;
 use crate::domain::access_token::AccessTokenError;
 use crate::domain::actor::Actor;
+use crate::domain::agent::Agent;
 use crate::domain::api_key;
 use crate::domain::principal::{Credentials, Principal, Role};
 use crate::domain::right::Right;
@@ -232,6 +234,15 @@ pub struct AgentCaller {
     pub id: Uuid,
     /// The version of its program, as its `User-Agent` says; none if it says something else.
     pub version: Option<String>,
+    /// The key that signed its token.
+    pub key: VerifyingKey,
+}
+
+impl AgentCaller {
+    /// Whether it may go on: it is not revoked, and its key was not replaced since.
+    pub fn is_current(&self, engine: &Engine) -> bool {
+        engine.fleet.load().get(self.id).is_some_and(|agent| agent.key.public == self.key)
+    }
 }
 
 impl FromRequestParts<AppState> for AgentCaller {
@@ -257,11 +268,17 @@ impl FromRequestParts<AppState> for AgentCaller {
             return Err(refuse("the agent is not enrolled"));
         };
         let now = engine.clock.now();
-        let claims = identity::check(token, &agent.public_key, agent.id, now).map_err(|error| match error {
+        let claims = match identity::check(token, &agent.key.public, agent.id, now) {
+            Ok(claims) => claims,
             // The agent itself, or an old token of its: it is told the time, and comes again with a token that is right.
-            TokenError::Time(_) => state.auth_failures.dated(engine, agent, ApiError::wrong_time(error.to_string())),
-            other => refuse(&other.to_string()),
-        })?;
+            Err(error @ TokenError::Time(_)) => {
+                return Err(state.auth_failures.dated(engine, agent, ApiError::wrong_time(error.to_string())));
+            }
+            Err(error) => {
+                let replaced = Box::pin(replaced_key(engine, agent, token)).await?;
+                return Err(refuse(&replaced.unwrap_or_else(|| error.to_string())));
+            }
+        };
         certified(state, parts)?;
         known(parts);
         state.caller_limits.count_agent(parts, agent.id)?;
@@ -273,8 +290,23 @@ impl FromRequestParts<AppState> for AgentCaller {
             return Err(state.auth_failures.count(engine, parts, ApiError::conflict(used)));
         }
         engine.hub.heard(agent.id, now);
-        Ok(Self { id: agent.id, version: agent_version(&parts.headers) })
+        Ok(Self { id: agent.id, version: agent_version(&parts.headers), key: agent.key.public })
     }
+}
+
+/// Why a token is refused that the replaced key of the agent signed; `None` if it did not. Long after
+/// the rotation, it shows that the key was copied.
+async fn replaced_key(engine: &Engine, agent: &Agent, token: &str) -> ApiResult<Option<String>> {
+    let Some(previous) = &agent.key.previous else { return Ok(None) };
+    let Ok(claims) = identity::check(token, previous, agent.id, engine.clock.now()) else { return Ok(None) };
+    let since = agent.key.since;
+    if agent.key.shows_copy(Timestamp::from_millis(claims.iat.saturating_mul(1000))) {
+        engine.flag_copied_key(agent).await?;
+    }
+    Ok(Some(format!(
+        "this agent's key was replaced at {since}: if that was not this host, another one has a copy of its key; revoke the \
+         agent and enrol this host anew"
+    )))
 }
 
 /// The version in `User-Agent: riposte-agent/VERSION`. It becomes a row and a line of the audit log, so it is short and plain.

@@ -16,6 +16,7 @@ use crate::cli::output::say;
 use crate::cli::terminal::{Tone, plain, shade};
 use crate::domain::action::{Action, Catalogue};
 use crate::domain::agent::Agent;
+use crate::domain::agent_key::AgentKey;
 use crate::domain::fleet::Fleet;
 use crate::views::actions::{ActionSummary, ActionView};
 use crate::views::agents::{AgentRow, AgentView};
@@ -93,11 +94,12 @@ impl Stored {
 
 /// Parses an agent of the manager.
 fn agent(row: AgentRow) -> anyhow::Result<Agent> {
-    let AgentRow { id, name, public_key, labels, version, capabilities, .. } = row;
+    let AgentRow { id, name, public_key, labels, version, capabilities, enrolled_at, .. } = row;
+    let public_key = VerifyingKey::parse(&public_key).context("an agent's public key")?;
     Ok(Agent {
         id: id.parse().context("an agent's id")?,
         name,
-        public_key: VerifyingKey::parse(&public_key).context("an agent's public key")?,
+        key: AgentKey::first(public_key, enrolled_at.into()),
         labels: labels.read().context("an agent's labels")?,
         version,
         capabilities: capabilities.read().context("an agent's capabilities")?,

@@ -134,7 +134,10 @@ mod tests {
         Agent {
             id: Uuid::from_u128(n),
             name: name.into(),
-            public_key: riposte_protocol::key::SigningKey::from_seed(&[7; 32]).unwrap().verifying_key(),
+            key: crate::domain::agent_key::AgentKey::first(
+                riposte_protocol::key::SigningKey::from_seed(&[7; 32]).unwrap().verifying_key(),
+                riposte_protocol::time::Timestamp::from_millis(0),
+            ),
             labels: labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
             version: String::new(),
             capabilities: cannot.iter().map(unable).collect(),

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::caches::Cache;
 use crate::domain::actor::Actor;
 use crate::domain::agent::Agent;
+use crate::domain::agent_key::AgentKey;
 use crate::domain::audit::{AuditEntry, AuditEvent};
 use crate::store::database::columns::{id, json};
 use crate::store::database::{Bind, Db, Result, StoreError, binds, statements};
@@ -20,13 +21,16 @@ use crate::views::agents::{AgentRow, TokenRow};
 
 statements! {
     ALL = "SELECT id, name, public_key, labels, platform, version, capabilities, enrolled_at, revoked_at, last_seen_at,
-            incident, rejected_orders, rejected_reason, rejected_at, clock_skew_seconds
+            incident, rejected_orders, rejected_reason, rejected_at, clock_skew_seconds,
+            key_since, key_ordered_at, previous_key
         FROM agents ORDER BY id";
     ONE = "SELECT id, name, public_key, labels, platform, version, capabilities, enrolled_at, revoked_at, last_seen_at,
-            incident, rejected_orders, rejected_reason, rejected_at, clock_skew_seconds
+            incident, rejected_orders, rejected_reason, rejected_at, clock_skew_seconds,
+            key_since, key_ordered_at, previous_key
         FROM agents WHERE id = $1";
     PAGE = "SELECT id, name, public_key, labels, platform, version, capabilities, enrolled_at, revoked_at, last_seen_at,
-            incident, rejected_orders, rejected_reason, rejected_at, clock_skew_seconds
+            incident, rejected_orders, rejected_reason, rejected_at, clock_skew_seconds,
+            key_since, key_ordered_at, previous_key
         FROM agents WHERE id > $1 AND ($2 IS NULL OR name = $2) AND (revoked_at IS NULL OR $3) ORDER BY id LIMIT $4";
     SET_LABELS = "UPDATE agents SET labels = $2 WHERE id = $1 AND revoked_at IS NULL";
     SET_CAPABILITIES = "UPDATE agents SET capabilities = $2 WHERE id = $1";
@@ -55,11 +59,18 @@ impl TryFrom<AgentRow> for Agent {
     type Error = StoreError;
 
     fn try_from(row: AgentRow) -> Result<Self> {
-        let key = VerifyingKey::parse(&row.public_key);
+        let parsed =
+            |key: &str| VerifyingKey::parse(key).map_err(|_| StoreError::Corrupt("an agent's public key".into()));
+        let key = AgentKey {
+            public: parsed(&row.public_key)?,
+            previous: row.previous_key.as_deref().map(parsed).transpose()?,
+            since: row.key_since.unwrap_or(row.enrolled_at).into(),
+            is_ordered: row.key_ordered_at.is_some(),
+        };
         Ok(Self {
             id: id(&row.id)?,
             name: row.name,
-            public_key: key.map_err(|_| StoreError::Corrupt("an agent's public key".into()))?,
+            key,
             labels: row.labels.read()?,
             version: row.version,
             capabilities: row.capabilities.read()?,

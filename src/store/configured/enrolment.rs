@@ -22,18 +22,20 @@ use crate::views::agents::AgentRow;
 use crate::views::columns::JsonText;
 
 statements! {
-    INSERT = "INSERT INTO agents (id, name, public_key, labels, platform, version, capabilities, enrolled_at)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+    INSERT = "INSERT INTO agents (id, name, public_key, labels, platform, version, capabilities, enrolled_at, key_since)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8)";
     USE_TOKEN = "UPDATE enrollment_tokens SET uses_left = uses_left - 1
         WHERE hash = $1 AND uses_left > 0 AND expires_at > $2 RETURNING id, labels";
     ENROLLED = "SELECT id FROM agents WHERE name = $1 AND public_key = $2 AND revoked_at IS NULL
         AND EXISTS (SELECT 1 FROM enrollment_tokens WHERE hash = $3 AND expires_at > $4
             AND (enrollment_tokens.labels = agents.labels OR $5))";
     OF_NAME = "SELECT id, name, public_key, labels, platform, version, capabilities, enrolled_at, revoked_at, last_seen_at,
-            incident, rejected_orders, rejected_reason, rejected_at, clock_skew_seconds
+            incident, rejected_orders, rejected_reason, rejected_at, clock_skew_seconds,
+            key_since, key_ordered_at, previous_key
         FROM agents WHERE revoked_at IS NULL AND (lower(name) LIKE $1 OR lower(labels) LIKE $2) ORDER BY id";
     OF_LABEL = "SELECT id, name, public_key, labels, platform, version, capabilities, enrolled_at, revoked_at, last_seen_at,
-            incident, rejected_orders, rejected_reason, rejected_at, clock_skew_seconds
+            incident, rejected_orders, rejected_reason, rejected_at, clock_skew_seconds,
+            key_since, key_ordered_at, previous_key
         FROM agents WHERE labels LIKE $1 AND revoked_at IS NULL ORDER BY id";
     WANTED = "SELECT id FROM effects WHERE agent_id = $1 AND desired = 'in_force'";
     MOVE_EFFECTS = "UPDATE effects SET agent_id = $2, actual = 'absent', actual_seq = 0, changed_at = $3

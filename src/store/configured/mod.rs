@@ -4,6 +4,7 @@
 //! stale.
 
 pub mod actions;
+pub mod agent_keys;
 pub mod agents;
 pub mod breakers;
 pub mod caches;

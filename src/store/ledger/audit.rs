@@ -117,7 +117,7 @@ impl LedgerTx {
     }
 
     /// What an agent is called; its id if it is not known.
-    pub(super) fn name_of(&self, agent: uuid::Uuid) -> String {
+    pub(in crate::store) fn name_of(&self, agent: uuid::Uuid) -> String {
         self.story.name_of(agent)
     }
 

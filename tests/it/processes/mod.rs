@@ -446,6 +446,11 @@ impl Agent {
         self.child = Some(child.unwrap());
     }
 
+    /// Returns the path of a file in its state directory.
+    pub(crate) fn state(&self, name: &str) -> PathBuf {
+        self.directory.path().join("state").join(name)
+    }
+
     /// Returns its log, over all restarts.
     pub(crate) fn log(&self) -> String {
         read(&self.directory.path().join("log"))
