@@ -9,12 +9,17 @@ first=$root/a second=$root/another-folder/with-a-longer-name
 SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
 export SOURCE_DATE_EPOCH
 
+# Both copies first: the second build begins minutes later, and an edit in between would look like a difference.
+for folder in "$first" "$second"; do
+    rm -rf "$folder"
+    mkdir -p "$folder"
+    git ls-files -z --cached --others --exclude-standard | tar -c --null --files-from=- --ignore-failed-read | tar -x -C "$folder"
+done
+
 build() {
     local folder=$1
     shift
-    rm -rf "$folder"
-    mkdir -p "$folder" "$folder-temporary"
-    git ls-files -z --cached --others --exclude-standard | tar -c --null --files-from=- --ignore-failed-read | tar -x -C "$folder"
+    mkdir -p "$folder-temporary"
     (cd "$folder" && env -u CARGO_TARGET_DIR TMPDIR="$folder-temporary" "$@")
     rm -rf "$folder-temporary"
 }

@@ -48,7 +48,7 @@ pub(crate) fn notations(name: &str) -> Vec<String> {
 /// `name` with each letter in its other case, if that letter has exactly one.
 fn other_case(name: &str) -> String {
     let other = |c: char| {
-        let (lower, upper) = (String::from_iter(c.to_lowercase()), String::from_iter(c.to_uppercase()));
+        let (lower, upper): (String, String) = (c.to_lowercase().collect(), c.to_uppercase().collect());
         let other = if upper == c.to_string() { &lower } else { &upper };
         let mut letters = other.chars();
         let one = letters.next().filter(|_| letters.next().is_none());
