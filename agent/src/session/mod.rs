@@ -265,6 +265,20 @@ impl Turns {
     }
 }
 
+/// Does what comes before a connection: what must never be blocked is noted, and the key is replaced where
+/// that is due. Returns false if the agent stops meanwhile.
+async fn is_prepared(conversation: &mut Conversation, is_new_key: bool) -> bool {
+    let agent = Arc::clone(&conversation.agent);
+    tokio::select! {
+        () = note_addresses(&agent, &conversation.identity) => {}
+        () = agent.tasks.stopped() => return false,
+    }
+    tokio::select! {
+        _ = conversation.renew_key(is_new_key) => true,
+        () = agent.tasks.stopped() => false,
+    }
+}
+
 /// Talks to the manager until the agent stops.
 pub async fn run(agent: Arc<Agent>, identity: Identity, transport: Transport) {
     let tls = match crate::tls::config(identity.trust()) {
@@ -285,14 +299,8 @@ pub async fn run(agent: Arc<Agent>, identity: Identity, transport: Transport) {
     // Whether the next key of this agent has just been made.
     let mut is_new_key = false;
     while !conversation.agent.tasks.is_stopping() {
-        tokio::select! {
-            () = note_addresses(&conversation.agent, &conversation.identity) => {}
-            () = conversation.agent.tasks.stopped() => break,
-        }
-        let stopping = Arc::clone(&conversation.agent);
-        tokio::select! {
-            _ = conversation.renew_key(std::mem::take(&mut is_new_key)) => {}
-            () = stopping.tasks.stopped() => break,
+        if !is_prepared(&mut conversation, std::mem::take(&mut is_new_key)).await {
+            break;
         }
         let poll = match transport {
             Transport::Poll => true,
