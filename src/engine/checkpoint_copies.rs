@@ -211,7 +211,7 @@ mod tests {
     #[test]
     fn a_message_is_one_of_rfc_5424() {
         let at = Timestamp::from_millis(1_795_514_400_000);
-        let expected = format!("<109>1 2026-11-24T10:00:00Z web riposte {} checkpoint - a.b.c", std::process::id());
+        let expected = format!("<109>1 2026-11-24T10:00:00.000Z web riposte {} checkpoint - a.b.c", std::process::id());
         assert_eq!(message(at, "web", "a.b.c"), expected);
     }
 }

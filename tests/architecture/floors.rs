@@ -42,7 +42,7 @@ const AGENT: House = House {
         &["executor"],
         &["agent"],
         &["actions", "scripts"],
-        &["local_policy", "responses_log"],
+        &["local_policy", "own_key", "responses_log"],
         &["identity", "journal", "runner", "self_protection", "service"],
     ],
     ground: &[

@@ -236,6 +236,7 @@ fn login_or_refresh() -> Value {
 fn fields() -> Vec<(&'static str, Value)> {
     vec![
         ("LiftMany", says_what_to_lift()),
+        ("SetSecret.actions", json!({"items": {"format": "action-name"}})),
         ("CreateProtected", covered()),
         ("CreateProtected.kind", json!({"enum": ["ip", "user", "file", "process", "host", "agent"]})),
         ("CreateProtected.policies", json!({"maxItems": 256, "items": {"pattern": POLICY_NAME}})),
