@@ -68,7 +68,7 @@ const PROTOCOL: House = House {
     name: "riposte_protocol",
     floors: &[
         &["delivery"],
-        &["command", "enrolment", "key_statement", "message"],
+        &["command", "enrolment", "key_change", "key_statement", "message"],
         &["identity", "target"],
         &["account", "jws"],
         &["key"],
