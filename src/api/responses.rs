@@ -140,7 +140,8 @@ pub(super) async fn view(state: &AppState, visible: &Visible<'_>, id: Uuid, show
 /// in the audit log.
 #[utoipa::path(post, path = "/v1/responses", tag = "responses",
     params(("Idempotency-Key" = Option<String>, Header)), request_body = NewManualResponse,
-    responses((status = 201, body = ResponseView), (status = 200, description = "A dry run", body = ManualPreview)))]
+    responses((status = 201, body = ResponseView), (status = 409),
+        (status = 200, description = "A dry run", body = ManualPreview)))]
 pub async fn create(
     caller: Caller<Respond>,
     State(state): State<AppState>,

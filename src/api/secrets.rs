@@ -31,7 +31,7 @@ pub struct ListSecrets {
 }
 
 /// Lists secrets, without their values
-#[utoipa::path(get, operation_id = "list_secrets", path = "/v1/secrets", tag = "secrets", params(ListSecrets),
+#[utoipa::path(get, path = "/v1/secrets", tag = "secrets", params(ListSecrets),
     responses((status = 200, body = Page<SecretView>)))]
 pub async fn list(
     _: Caller<Read>,
@@ -50,7 +50,7 @@ pub async fn list(
 ///
 /// An argument of a policy refers to it as `secret:NAME` or `KEY=secret:NAME`. The value is put into a
 /// command when it is signed for its agent, and shown nowhere.
-#[utoipa::path(put, operation_id = "set_secret", path = "/v1/secrets/{name}", tag = "secrets",
+#[utoipa::path(put, path = "/v1/secrets/{name}", tag = "secrets",
     params(("name" = String, Path)), request_body = SetSecret, responses((status = 204)))]
 pub async fn set(
     caller: Caller<WritePolicies>,
@@ -66,7 +66,7 @@ pub async fn set(
 /// Deletes a secret
 ///
 /// The response is 409 while a policy refers to it.
-#[utoipa::path(delete, operation_id = "delete_secret", path = "/v1/secrets/{name}", tag = "secrets",
+#[utoipa::path(delete, path = "/v1/secrets/{name}", tag = "secrets",
     params(("name" = String, Path)), responses((status = 204), (status = 409)))]
 pub async fn delete(
     caller: Caller<WritePolicies>,

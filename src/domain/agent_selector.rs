@@ -93,7 +93,7 @@ impl AgentSelector {
             && labels.is_empty()
             && not.as_ref().is_none_or(|not| not.is_empty())
             && any.is_empty()
-            && all.iter().all(Self::is_empty)
+            && all.is_empty()
     }
 
     /// Whether it selects `agent`.
@@ -109,7 +109,7 @@ impl AgentSelector {
             && self.all.iter().all(|one| one.selects(agent))
     }
 
-    /// Whether `not` excludes `agent`.
+    /// Whether `not` excludes `agent`. One without a condition excludes nothing.
     pub fn excludes(&self, agent: &dyn Selectable) -> bool {
         self.not.as_ref().is_some_and(|not| !not.is_empty() && not.selects(agent))
     }

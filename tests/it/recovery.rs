@@ -250,7 +250,9 @@ async fn readyz_shows_the_last_round_of_every_stage_of_the_sweep() {
     let names: Vec<&str> = stages.keys().map(String::as_str).collect();
     let all = [
         "breakers",
+        "checkpoint",
         "clear",
+        "denials",
         "expire",
         "keys",
         "logins",

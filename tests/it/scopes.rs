@@ -48,6 +48,7 @@ fn expected(scope: &str, method: &str, path: &str) -> Option<u16> {
             (_, "/v1/enrollment-tokens" | "/v1/enrollment-tokens/{id}") => Some(403),
             (_, path)
                 if path.ends_with("{id}") && !path.starts_with("/v1/protected")
+                    || path.starts_with("/v1/agents/{id}")
                     || path.starts_with("/v1/alerts/{id}")
                     || path.starts_with("/v1/responses/{id}")
                     || path.starts_with("/v1/commands/{id}") =>

@@ -103,7 +103,7 @@ fn of_parameter(operation: &str, name: &str) -> Option<Value> {
     Some(match (operation, name) {
         (_, "limit") => json!({"minimum": 1, "maximum": 500, "default": 50}),
         ("policies_versions" | "audit_list", "cursor") => json!({"pattern": "^[0-9]{1,18}$"}),
-        ("policies_list" | "api_keys_list" | "users_list", "cursor") => return None,
+        ("policies_list" | "api_keys_list" | "users_list" | "secrets_list", "cursor") => return None,
         (_, "cursor") => json!({"format": "uuid"}),
         // The flag may have no value.
         ("health_ready", "verbose") => json!({"type": "string", "pattern": ONE_LINE}),

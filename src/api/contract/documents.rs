@@ -65,29 +65,20 @@ fn unwrap_selector(schemas: &mut Map<String, Value>) {
     on.insert("anyOf".into(), Value::Array(kinds));
 }
 
-/// In a request a selector of `on` names something: each form has a part that is not empty. A response by hand
+/// In a request a selector of `on` names something: none of its parts is empty. A response by hand
 /// has no origin, and names agents in `agents` or in `on`. It comes after the bounds, which it copies.
 pub(super) fn close_on(contract: &mut Value) {
-    const PARTS: [(&str, &str); 5] = [
-        ("labels", "minProperties"),
-        ("ids", "minItems"),
-        ("any", "minItems"),
-        ("all", "minItems"),
-        ("not", "minProperties"),
-    ];
+    const PARTS: [(&str, &str); 3] = [("labels", "minProperties"), ("ids", "minItems"), ("not", "minProperties")];
     let Some(schemas) = contract.pointer_mut("/components/schemas").and_then(Value::as_object_mut) else { return };
-    let Some(selector) = schemas.get("AgentSelectorDocument").cloned() else { return };
-    let forms = PARTS.iter().map(|(part, least)| {
-        let mut form = selector.clone();
-        form["required"] = json!([part]);
+    let Some(mut form) = schemas.get("AgentSelectorDocument").cloned() else { return };
+    form["minProperties"] = json!(1);
+    for (part, least) in PARTS {
         form["properties"][part][least] = json!(1);
-        form
-    });
-    let forms: Vec<Value> = forms.collect();
+    }
     let kinds = schemas.get_mut("OnDocument").and_then(|on| on.get_mut("anyOf")).and_then(Value::as_array_mut);
     let Some(kinds) = kinds else { return };
     kinds.retain(|kind| kind.get("$ref").is_none());
-    kinds.extend(forms);
+    kinds.push(form);
     let by_hand = kinds.iter().filter(|kind| kind["enum"] != json!(["origin"])).cloned().map(|mut kind| {
         if let Some(agents) = kind.pointer_mut("/properties/agents") {
             agents["items"] = json!({"type": "string", "format": "agent-word"});

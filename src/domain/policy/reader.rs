@@ -280,9 +280,16 @@ impl On {
             }
             Value::Object(object) if !object.contains_key("agents") => {
                 let selector = AgentSelector::read(read, value, at);
-                if selector.is_empty() {
-                    let labels = if object.contains_key("labels") { "/labels" } else { "" };
-                    read.fault(format!("{at}{labels}"), "must name at least one label");
+                let is_empty = |part: &&str| match object.get(*part) {
+                    Some(Value::Object(part)) => part.is_empty(),
+                    Some(Value::Array(part)) => part.is_empty(),
+                    _ => false,
+                };
+                if let Some(part) = ["labels", "ids", "not"].into_iter().find(is_empty) {
+                    let what = if part == "labels" { "label" } else { "condition" };
+                    read.fault(format!("{at}/{part}"), format!("must name at least one {what}"));
+                } else if selector.is_empty() {
+                    read.fault(at, "must name at least one label");
                 }
                 Self::Select(selector)
             }
