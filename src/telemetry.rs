@@ -96,6 +96,8 @@ pub struct Metrics {
     pub agents_streaming: Gauge,
     /// Requests without valid credentials.
     pub unauthenticated: Counter,
+    /// Responses that acted by break-glass.
+    pub break_glass: Counter,
     /// Answered requests.
     pub requests: Family<ByRoute, Counter>,
     /// Failed conditions of policies.
@@ -126,6 +128,7 @@ impl Default for Metrics {
             orders_rejected: Family::default(),
             agents_streaming: Gauge::default(),
             unauthenticated: Counter::default(),
+            break_glass: Counter::default(),
             requests: Family::default(),
             request_seconds: Family::new_with_constructor(request_histogram),
             writer_load: Gauge::default(),
@@ -158,6 +161,8 @@ impl Metrics {
         registry.register("results", "Results received from agents", self.results.clone());
         registry.register("orders_rejected", "Commands that agents rejected", self.orders_rejected.clone());
         registry.register("agents_streaming", "Agents with a stream to this node", self.agents_streaming.clone());
+        let about = "Responses that acted without the people whose approval they need";
+        registry.register("break_glass", about, self.break_glass.clone());
         registry.register("unauthenticated", "Requests without valid credentials", self.unauthenticated.clone());
         registry.register("http_requests", "Requests answered", self.requests.clone());
         registry.register("http_request_seconds", "Duration of requests", self.request_seconds.clone());

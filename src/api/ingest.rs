@@ -9,7 +9,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::alerts;
-use super::front::auth::{Caller, Ingest};
+use super::front::auth::{Caller, Ingest, of_webhook};
 use super::front::error::{ApiError, ApiResult};
 use super::front::extract::{Path, Payload};
 use super::state::AppState;
@@ -43,7 +43,8 @@ pub async fn create(
     let refuse = |parts: &Parts, why: &str| state.auth_failures.refuse(&state.engine, parts, why);
     let engine = &state.engine;
     signed.check(engine.clock.now()).map_err(|error| refuse(&parts, &error.to_string()))?;
-    let sender = Caller::<Ingest>::of_webhook(&parts, &state, &secret)?;
+    let unknown = "this is no valid key of a sender that signs";
+    let sender = of_webhook(engine, &secret).ok_or_else(|| refuse(&parts, unknown))?;
     // The signature is of the bytes as they are sent.
     if parts.headers.contains_key("content-encoding") {
         return Err(ApiError::unsupported("a signed request must not have a Content-Encoding"));
@@ -52,6 +53,8 @@ pub async fn create(
     let payload = Payload::read(request, state.limits.max_body_bytes, &state.memory.alerts).await?;
     let key = engine.webhook_secret(&secret)?;
     signed.verify(&key, &payload.bytes).map_err(|error| refuse(&parts, &error.to_string()))?;
+    // Only now is the sender known.
+    let sender = Caller::<Ingest>::admit(&parts, &state, sender)?;
     alerts::take_in(&sender, &state, &parts.headers, Some(signed.id.to_owned()), payload).await
 }
 

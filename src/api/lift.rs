@@ -165,6 +165,11 @@ pub async fn lift_many(
             state.engine.writer.release(some.to_vec(), why).await?;
         }
     }
-    let warnings = if responses.is_empty() { names_nothing(&state, &filter).await? } else { Vec::new() };
+    // The names of what a scope hides are not told.
+    let warnings = if responses.is_empty() && caller.principal.scopes.all().is_empty() {
+        names_nothing(&state, &filter).await?
+    } else {
+        Vec::new()
+    };
     Ok(axum::Json(Lifted { count: responses.len(), responses, warnings }))
 }

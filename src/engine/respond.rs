@@ -84,7 +84,7 @@ impl Engine {
             Err(until) => return Err(self.over_scope(until)),
         };
         if is_forced {
-            announce(id, by);
+            self.announce_break_glass(id, by);
         }
         if let Some(until) = until {
             self.undo.expect(until);
@@ -118,9 +118,16 @@ impl Engine {
             _ => {}
         }
         if is_forced && outcome == ApprovalOutcome::Carried {
-            announce(response, by);
+            self.announce_break_glass(response, by);
         }
         Ok(outcome)
+    }
+
+    /// Tells the people who watch the log and the metrics.
+    fn announce_break_glass(&self, response: Uuid, by: &Principal) {
+        self.metrics.break_glass.inc();
+        let principal = by.actor.to_string();
+        tracing::warn!(%response, principal, "{principal} used break-glass: response {response} acts without a second person");
     }
 
     fn over_scope(&self, until: Timestamp) -> Refusal {
@@ -283,12 +290,6 @@ pub fn may_break_glass(by: &Principal) -> UseCase<()> {
     }
     let why = "break-glass is for people with the right to approve, and for the admin key";
     Err(Refusal::Forbidden(why.to_owned()))
-}
-
-/// The log's line for people who watch: it is at the level of errors that need a look.
-fn announce(response: Uuid, by: &Principal) {
-    let principal = by.actor.to_string();
-    tracing::warn!(%response, principal, "{principal} used break-glass: response {response} acts without a second person");
 }
 
 fn manual_target(action: &Action, target: Option<WrittenTarget>, faults: &mut Vec<Fault>) -> Option<Target> {

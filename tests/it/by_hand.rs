@@ -87,6 +87,7 @@ on_both_databases! {
         let id = forced["id"].as_str().unwrap();
         let history = admin.history("response", id).await;
         assert!(history.contains(&("user:alice".into(), "break_glass".into())), "{history:?}");
+        admin.metrics_show("riposte_break_glass_total 1", true).await;
         // What needs no second person is no break-glass.
         let plain = order(&alice, "firewall-drop", json!("203.0.113.2"), &names[..1], json!({"break_glass": true})).await;
         assert_eq!(plain.is(201).get("break_glass"), None);

@@ -167,6 +167,9 @@ on_both_databases! {
             assert!(["response", "command", "effect", "agent", "policy"].contains(&noun), "{entry}");
             assert!(!entry["detail"].as_str().unwrap().contains("203.0.113.2"), "{entry}");
         }
+        // Nor does an empty result tell which names exist.
+        let named = dev.post("/v1/responses/lift", &json!({"policy": "absent", "reason": "x"})).await.is(200);
+        assert_eq!(named.get("warnings"), None, "{named}");
         // Lifting by a filter leaves out what is not within the scope.
         let lifted = dev.post("/v1/responses/lift", &json!({"everything": true, "dry_run": true, "reason": "x"})).await.is(200);
         assert_eq!(lifted["count"], 1);
@@ -358,6 +361,10 @@ on_both_databases! {
             Answer::to(request.header("webhook-signature", signature).body(body.to_owned())).await
         };
         let (now, alert) = (app.clock.now().as_secs(), brute_force("1", "203.0.113.7").to_string());
+        // A request that only names the key is no use of it.
+        send("msg_0", now, &alert, "another body").await.is_problem(401);
+        let key = admin.list("/v1/api-keys").await.into_iter().find(|key| key["id"] == id).unwrap();
+        assert_eq!(key["last_used_at"], Value::Null, "{key}");
         assert_eq!(send("msg_1", now, &alert, &alert).await.is(202)["accepted"], 1);
         // The same message again has the same answer, and changes nothing.
         assert_eq!(send("msg_1", now, &alert, &alert).await.is(202)["accepted"], 1);

@@ -160,24 +160,12 @@ impl<R: Needed> Caller<R> {
         }
     }
 
-    /// The caller with the key `id` of a pipeline that signs its requests. The signature is not checked yet.
+    /// The caller, whose credentials are proven, if it may do this. The connection, and the last use of the key,
+    /// count from here on.
     ///
     /// # Errors
-    /// 401 for any other text; 403 without the right.
-    pub fn of_webhook(parts: &Parts, state: &AppState, id: &str) -> ApiResult<Self> {
-        let keys = state.engine.keys.load();
-        let now = state.engine.clock.now();
-        let key = keys.get(id).filter(|stored| stored.key.is_webhook && stored.is_valid(now));
-        match key.and_then(|stored| principal_of(&state.engine, id, stored)) {
-            Some(principal) => Self::admit(parts, state, principal),
-            None => {
-                Err(state.auth_failures.refuse(&state.engine, parts, "this is no valid key of a sender that signs"))
-            }
-        }
-    }
-
-    /// The caller, if it may do this.
-    fn admit(parts: &Parts, state: &AppState, mut principal: Principal) -> ApiResult<Self> {
+    /// 401 without a client certificate where one is needed; 403 without the right; 429 over the limit.
+    pub fn admit(parts: &Parts, state: &AppState, mut principal: Principal) -> ApiResult<Self> {
         let engine = &state.engine;
         let address = state.auth_failures.origin(parts);
         principal.address = Some(address);
@@ -394,6 +382,13 @@ fn of_key(engine: &Engine, key: &str) -> Option<Principal> {
     let same: bool = hash_secret(secret).as_slice().ct_eq(&stored.hash).into();
     let is_valid = same && !stored.key.is_webhook && stored.is_valid(engine.clock.now());
     is_valid.then(|| principal_of(engine, id, stored)).flatten()
+}
+
+/// The principal of the valid key `id`, whose sender signs. The signature is still to be checked.
+pub fn of_webhook(engine: &Engine, id: &str) -> Option<Principal> {
+    let keys = engine.keys.load();
+    let stored = keys.get(id).filter(|stored| stored.key.is_webhook && stored.is_valid(engine.clock.now()))?;
+    principal_of(engine, id, stored)
 }
 
 /// The principal of a valid key.
