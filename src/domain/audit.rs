@@ -219,6 +219,16 @@ events! {
         /// Its caller has not the right, or not there; the detail has the number of such requests.
         RequestDenied = "denied",
     }
+    "legal_hold" {
+        /// It was created.
+        LegalHoldPlaced = "placed",
+        /// It was released.
+        LegalHoldReleased = "released",
+    }
+    "retention" {
+        /// Rows were removed because of their age; the id says which kind, and the detail how many.
+        RetentionRemoved = "removed",
+    }
     "secret" {
         /// It was set, or its value or its actions were changed.
         SecretSet = "set",
@@ -371,6 +381,8 @@ mod tests {
         protected: created, deleted
         manager: frozen, thawed
         request: denied
+        legal_hold: placed, released
+        retention: removed
         secret: set, deleted
         signing_key: adopted, rotation_started, rotation_cancelled, recovery_key_set, revoked
         ");

@@ -63,6 +63,25 @@ impl<'de> Deserialize<'de> for ChainHash {
     }
 }
 
+/// Where a log begins whose older entries were removed by retention: what the manager says of it in each
+/// checkpoint from then on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogBeginning {
+    /// The last entry that may be missing, with all before it. There was a checkpoint of it.
+    pub seq: i64,
+    /// The hash of that entry, and so of all before it.
+    pub hash: ChainHash,
+    /// When the manager moved the beginning there, in seconds since the epoch.
+    pub at: i64,
+}
+
+impl LogBeginning {
+    /// When the manager moved the beginning there.
+    pub const fn moved_at(&self) -> Timestamp {
+        Timestamp::from_millis(self.at.saturating_mul(1000))
+    }
+}
+
 /// The claims of a checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checkpoint {
@@ -86,6 +105,9 @@ pub struct Checkpoint {
     /// The hash of the checkpoint before it: so one of a new signing key vouches for those of the old.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prev: Option<ChainHash>,
+    /// Where the log begins; absent if no entry was removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begins: Option<LogBeginning>,
 }
 
 impl Checkpoint {
@@ -100,6 +122,20 @@ impl Checkpoint {
     /// The claims of a token, without a look at its signature.
     pub fn peek(token: &str) -> Option<Self> {
         Unverified::parse(token, TYP, false).ok()?.peek().ok()
+    }
+
+    /// Verifies a token that one of `keys` itself has signed; no other checkpoint vouches for it.
+    ///
+    /// # Errors
+    /// Why it does not count.
+    pub fn open(token: &str, keys: &CheckpointKeys) -> Result<Self, CheckpointError> {
+        CheckpointOpener::new(keys).open(token)
+    }
+
+    /// Whether its numbers can be true.
+    fn is_possible(&self) -> bool {
+        let begins = self.begins.as_ref().map_or(0, |begins| begins.seq);
+        (0..self.seq).contains(&self.from) && (0..=self.from).contains(&begins)
     }
 
     /// When it was issued.
@@ -176,7 +212,7 @@ impl<'k> CheckpointOpener<'k> {
             JwsError::Signature => CheckpointError::Signature(kid),
             _ => CheckpointError::Malformed,
         })?;
-        if checkpoint.iss != MANAGER || !(0..checkpoint.seq).contains(&checkpoint.from) {
+        if checkpoint.iss != MANAGER || !checkpoint.is_possible() {
             return Err(CheckpointError::Malformed);
         }
         self.vouched.extend(checkpoint.prev);
@@ -202,6 +238,7 @@ mod tests {
             root: Some(ChainHash([3; 32])),
             iat: 1_795_514_400,
             prev: prev.map(ChainHash::of_text),
+            begins: None,
         }
     }
 
@@ -236,6 +273,12 @@ mod tests {
         assert!(matches!(opener.open(&forged), Err(CheckpointError::Signature(_))));
         let order = jws::sign(&key(2), "riposte-command+jwt", "k", &checkpoint(3, None)).unwrap();
         assert_eq!(opener.open(&order), Err(CheckpointError::Malformed), "another kind of token");
+        // A log cannot begin after what the checkpoint covers.
+        let begins = |seq| Some(LogBeginning { seq, hash: ChainHash([4; 32]), at: 1 });
+        let late = Checkpoint { from: 1, begins: begins(2), ..checkpoint(3, None) }.sign(&key(2)).unwrap();
+        assert_eq!(opener.open(&late), Err(CheckpointError::Malformed));
+        let early = Checkpoint { from: 1, begins: begins(1), ..checkpoint(3, None) }.sign(&key(2)).unwrap();
+        assert_eq!(Checkpoint::open(&early, &keys).map(|opened| opened.begins), Ok(begins(1)));
         let stranger = Checkpoint { iss: "x".into(), ..checkpoint(3, None) }.sign(&key(2)).unwrap();
         assert_eq!(opener.open(&stranger), Err(CheckpointError::Malformed));
     }

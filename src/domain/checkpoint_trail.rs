@@ -112,15 +112,30 @@ impl CheckpointTrail {
         self.checkpoints.first().map(|checkpoint| checkpoint.seq)
     }
 
+    /// How many checkpoints cover an entry from `seq` on.
+    pub fn count_from(&self, seq: i64) -> usize {
+        self.checkpoints.len() - self.checkpoints.partition_point(|checkpoint| checkpoint.seq < seq)
+    }
+
+    /// Compares the ledger of the checkpoints with that of a log whose first entry was removed, as its
+    /// own checkpoints say.
+    ///
+    /// # Errors
+    /// [`TrailFault::OtherLedger`].
+    pub fn check_ledger(&self, ours: ChainHash) -> Result<(), TrailFault> {
+        match self.checkpoints.first().map(|first| first.ledger).filter(|theirs| *theirs != ours) {
+            Some(theirs) => Err(TrailFault::OtherLedger { theirs, ours }),
+            None => Ok(()),
+        }
+    }
+
     /// Compares an entry of the log with the checkpoints that end there.
     ///
     /// # Errors
     /// [`TrailFault::Rewritten`], or [`TrailFault::OtherLedger`] for the first entry.
     pub fn check(&self, seq: i64, hash: ChainHash) -> Result<(), TrailFault> {
-        if seq == 1
-            && let Some(theirs) = self.checkpoints.first().map(|first| first.ledger).filter(|theirs| *theirs != hash)
-        {
-            return Err(TrailFault::OtherLedger { theirs, ours: hash });
+        if seq == 1 {
+            self.check_ledger(hash)?;
         }
         let from = self.checkpoints.partition_point(|checkpoint| checkpoint.seq < seq);
         let here = self.checkpoints.iter().skip(from).take_while(|checkpoint| checkpoint.seq == seq);
@@ -155,9 +170,19 @@ mod tests {
 
     fn at(seq: i64, hash: u8, ledger: u8) -> String {
         let (ledger, hash) = (ChainHash([ledger; 32]), ChainHash([hash; 32]));
-        Checkpoint { iss: MANAGER.into(), ledger, seq, hash, from: 0, root: None, iat: 60 * seq, prev: None }
-            .sign(&key())
-            .unwrap()
+        Checkpoint {
+            iss: MANAGER.into(),
+            ledger,
+            seq,
+            hash,
+            from: 0,
+            root: None,
+            iat: 60 * seq,
+            prev: None,
+            begins: None,
+        }
+        .sign(&key())
+        .unwrap()
     }
 
     fn read(text: &str) -> Result<CheckpointTrail, TrailFault> {
@@ -173,6 +198,7 @@ mod tests {
             assert_eq!(trail.check(seq.into(), hash(seq)), Ok(()));
         }
         assert!(matches!(trail.check(1, hash(9)), Err(TrailFault::OtherLedger { .. })));
+        assert_eq!((trail.check_ledger(hash(1)), trail.count_from(3)), (Ok(()), 1));
         assert!(matches!(trail.check(2, hash(9)), Err(TrailFault::Rewritten { seq: 2, .. })));
         assert_eq!(trail.check(3, hash(9)), Ok(()), "the chain of hashes finds that");
         assert_eq!(trail.check_end(4), Ok(()));

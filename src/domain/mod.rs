@@ -42,6 +42,7 @@ pub mod incident_seal;
 pub mod index;
 pub mod labels;
 pub mod ledger_key;
+pub mod legal_hold;
 pub mod lockout;
 pub mod merkle;
 pub mod oidc;

@@ -203,6 +203,11 @@ impl Scopes {
             .all(|scope| scope.policies.is_empty() || scope.policies.iter().any(|pattern| is_like(pattern, name)))
     }
 
+    /// Whether one of them limits the policies.
+    pub fn limit_policies(&self) -> bool {
+        self.0.iter().any(|scope| !scope.policies.is_empty())
+    }
+
     /// Refuses a change of what concerns all agents and policies.
     ///
     /// # Errors

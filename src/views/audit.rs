@@ -1,10 +1,11 @@
 //! `/v1/audit`: who did what, and the proof that the log was not edited.
 
+use riposte_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::columns::Millis;
 use crate::domain::audit::EntryRef;
-use crate::domain::checkpoint::CheckpointKeys;
+use crate::domain::checkpoint::{ChainHash, CheckpointKeys, LogBeginning};
 
 /// An entry of the audit log.
 #[derive(Clone, Debug, sqlx::FromRow, Serialize, Deserialize, utoipa::ToSchema)]
@@ -49,6 +50,9 @@ pub struct AuditProof {
     /// How many stored checkpoints were compared with the log.
     #[serde(default)]
     pub checkpoints: i64,
+    /// Where the log begins, if retention removed the entries before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begins: Option<AuditBeginning>,
     /// Why the log is not intact, where a checkpoint says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
@@ -60,7 +64,37 @@ pub struct AuditProof {
 impl AuditProof {
     /// The proof of a chain alone.
     pub const fn of(entries: i64, broken_at: Option<i64>) -> Self {
-        Self { entries, intact: broken_at.is_none(), broken_at, checkpoints: 0, why: None, keys: Vec::new() }
+        Self {
+            entries,
+            intact: broken_at.is_none(),
+            broken_at,
+            checkpoints: 0,
+            begins: None,
+            why: None,
+            keys: Vec::new(),
+        }
+    }
+}
+
+/// Where an audit log begins whose older entries were removed by retention, as the last checkpoint says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct AuditBeginning {
+    /// The last entry that may be missing, with all before it.
+    pub after: i64,
+    /// The hash of that entry, in hexadecimal.
+    #[schema(value_type = String)]
+    pub hash: ChainHash,
+    /// When the manager moved the beginning there.
+    pub moved_at: Timestamp,
+    /// Which ledger: the hash of the very first entry.
+    #[schema(value_type = String)]
+    pub ledger: ChainHash,
+}
+
+impl AuditBeginning {
+    /// The beginning of this ledger's log.
+    pub const fn of(begins: &LogBeginning, ledger: ChainHash) -> Self {
+        Self { after: begins.seq, hash: begins.hash, moved_at: begins.moved_at(), ledger }
     }
 }
 

@@ -22,6 +22,7 @@ pub mod freeze;
 pub mod health;
 pub mod import;
 pub mod keys;
+pub mod legal_holds;
 pub mod oidc;
 pub mod page;
 pub mod policies;

@@ -13,6 +13,7 @@ pub mod freeze;
 pub mod identities;
 pub mod key_statements;
 pub mod keys;
+pub mod legal_holds;
 pub mod policies;
 pub mod protected;
 mod scope;

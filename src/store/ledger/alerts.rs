@@ -7,14 +7,33 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::audit::LedgerTx;
+use super::retention::is_needed;
 use crate::domain::alert::Alert;
 use crate::domain::decode::{decode, legible};
 use crate::domain::pipeline::DedupeKey;
+use crate::store::configured::legal_holds::{first_id, is_held};
 use crate::store::database::codec;
 use crate::store::database::columns::id;
 use crate::store::database::{Bind, Db, Result, StoreError, binds, statements};
 use crate::views::columns::Millis;
 use riposte_protocol::time::Timestamp;
+
+/// That nothing needs the row of `alerts` that a statement looks at, in SQL: no response that is not over
+/// refers to it, and no legal hold covers it or such a response.
+macro_rules! is_free {
+    () => {
+        concat!(
+            " AND NOT EXISTS (SELECT 1 FROM responses WHERE responses.alert_id = alerts.id AND (
+                ",
+            is_needed!(),
+            " OR ",
+            is_held!(),
+            ")) AND NOT EXISTS (SELECT 1 FROM legal_holds WHERE legal_holds.kind = 'time'
+                AND ((alerts.time >= legal_holds.since AND alerts.time < legal_holds.until)
+                    OR (alerts.id >= legal_holds.first_id AND alerts.id < legal_holds.last_id)))"
+        )
+    };
+}
 
 statements! {
     ONE = "SELECT id, pipeline, time, rule_id, rule_level, raw FROM alerts WHERE id = $1";
@@ -34,11 +53,8 @@ statements! {
     COUNT_BETWEEN = "SELECT COUNT(*) AS count FROM alerts
         WHERE ($1 IS NULL OR time >= $1) AND ($2 IS NULL OR time < $2)";
     COUNT = "SELECT COUNT(*) AS count FROM alerts";
-    FORGET = "DELETE FROM alerts WHERE id IN (
-            SELECT id FROM alerts WHERE id < $1 AND NOT EXISTS (
-                SELECT 1 FROM responses
-                WHERE responses.alert_id = alerts.id AND responses.state IN ('active', 'awaiting_approval'))
-            ORDER BY id LIMIT $2)";
+    OLD = concat!("SELECT id FROM alerts WHERE id > $1 AND id < $2", is_free!(), " ORDER BY id LIMIT $3");
+    FORGET = concat!("DELETE FROM alerts WHERE TRUE", is_free!(), " AND id IN (VALUES {1})");
     /// Skips alerts that are already stored, or repeated within the statement.
     INSERT = "INSERT INTO alerts (id, dedupe, pipeline, pipeline_id, time, agent_id, rule_id, rule_level, raw)
         VALUES {9} ON CONFLICT (dedupe) DO NOTHING";
@@ -279,13 +295,16 @@ pub async fn count(db: &Db) -> Result<i64> {
     Ok(db.optional::<Count>(COUNT, vec![]).await?.map_or(0, |row| row.count))
 }
 
-/// Deletes at most `limit` alerts received before `cutoff` that no open response refers to. Returns
-/// their number.
-pub(in crate::store) async fn forget(ledger: &mut LedgerTx, cutoff: Timestamp, limit: i64) -> Result<u64> {
-    // UUIDv7 sorts by time: every older id is below this one.
-    let millis = u64::try_from(cutoff.as_millis()).unwrap_or(0);
-    let bound = Uuid::from_u64_pair(millis << 16, 0);
-    ledger.tx.execute(FORGET, binds![bound, limit]).await
+/// At most `limit` alerts after `after` that were received before `cutoff` and that nothing needs.
+pub async fn forgettable(db: &Db, after: Uuid, cutoff: Timestamp, limit: i64) -> Result<Vec<Uuid>> {
+    let rows: Vec<Stored> = db.all(OLD, binds![after, first_id(cutoff), limit]).await?;
+    rows.iter().map(|row| id(&row.id)).collect()
+}
+
+/// Deletes those of these alerts that nothing needs.
+pub(in crate::store) async fn forget(ledger: &mut LedgerTx, alerts: &[Uuid]) -> Result<u64> {
+    let rows = alerts.iter().map(|alert| binds![*alert]).collect();
+    ledger.tx.execute_rows(FORGET, rows, vec![]).await
 }
 
 #[cfg(test)]

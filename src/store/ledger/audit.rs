@@ -8,6 +8,7 @@ use std::sync::{Arc, PoisonError};
 use super::audit_head::CachedAuditHead;
 use super::story::{About, Ended, Story};
 use crate::domain::audit::{AuditEntry, GENESIS, hash};
+use crate::domain::checkpoint::{ChainHash, LogBeginning};
 use crate::domain::outcome::ResponseOutcome;
 use crate::store::configured::caches::Cache;
 use crate::store::database::{Bind, Db, Result, StoreError, Tx, binds, statements};
@@ -184,17 +185,23 @@ pub async fn after(db: &Db, seq: i64, limit: i64) -> Result<Vec<AuditRow>> {
     db.all(FORWARD, binds![seq, limit]).await
 }
 
-/// Recomputes the chain from its beginning to its head, in bounded memory.
-pub async fn verify(db: &Db) -> Result<AuditProof> {
-    walk(db, |_, _| ()).await
-}
-
-/// As [`verify`], and passes on the position and the hash of every entry that is in the chain.
-pub async fn walk(db: &Db, mut each: impl FnMut(i64, [u8; 32])) -> Result<AuditProof> {
+/// Recomputes the chain to its head, in bounded memory: from the first entry, or from `begins`, before
+/// which entries were removed. Passes on the position and the hash of every entry that is in the chain,
+/// and of the last one that was removed.
+pub(super) async fn walk(
+    db: &Db,
+    begins: Option<&LogBeginning>,
+    mut each: impl FnMut(i64, [u8; 32]),
+) -> Result<AuditProof> {
     const PAGE_ROWS: i64 = 1000;
     let head: Option<HeadRow> = db.optional(HEAD, vec![]).await?;
     let (mut previous, mut seq) = (GENESIS, 0);
-    let broken = |seq| Ok(AuditProof::of(seq - 1, Some(seq)));
+    if let Some(LogBeginning { seq: last, hash: ChainHash(hash), .. }) = begins {
+        (previous, seq) = (*hash, *last);
+        each(seq, previous);
+    }
+    let first = seq;
+    let broken = |seq| Ok(AuditProof::of(seq - 1 - first, Some(seq)));
     loop {
         let rows: Vec<AuditRow> = db.all(FORWARD, binds![seq, PAGE_ROWS]).await?;
         for row in &rows {
@@ -213,6 +220,6 @@ pub async fn walk(db: &Db, mut each: impl FnMut(i64, [u8; 32])) -> Result<AuditP
     // them.
     match head {
         Some(head) if head.seq > seq => broken(seq + 1),
-        _ => Ok(AuditProof::of(seq, None)),
+        _ => Ok(AuditProof::of(seq - first, None)),
     }
 }

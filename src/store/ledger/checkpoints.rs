@@ -1,18 +1,22 @@
 //! Checkpoints of the audit log, as they are stored beside it (`domain/checkpoint.rs`). They are never
-//! changed or deleted.
+//! changed, and deleted only with the entries that they cover (`retention.rs`).
 
 use riposte_protocol::time::Timestamp;
 
 use super::audit::{self, LedgerTx};
+use super::retention;
 use crate::domain::audit::{GENESIS, hash as audit_hash, leaf};
-use crate::domain::checkpoint::{ChainHash, Checkpoint, CheckpointError, CheckpointKeys, CheckpointOpener};
+use crate::domain::checkpoint::{
+    ChainHash, Checkpoint, CheckpointError, CheckpointKeys, CheckpointOpener, LogBeginning,
+};
 use crate::domain::merkle::TreeHash;
 use crate::store::database::{Db, Result, StoreError, binds, statements};
-use crate::views::audit::{AuditProof, CheckpointKey};
+use crate::views::audit::{AuditBeginning, AuditProof, CheckpointKey};
 
 statements! {
     LAST = "SELECT seq, token FROM audit_checkpoints ORDER BY seq DESC LIMIT 1";
     AFTER = "SELECT seq, token FROM audit_checkpoints WHERE seq > $1 ORDER BY seq LIMIT $2";
+    BEFORE = "SELECT seq, token FROM audit_checkpoints WHERE seq < $1 ORDER BY seq DESC LIMIT $2";
     FROM = "SELECT seq, token FROM audit_checkpoints WHERE seq >= $1 ORDER BY seq LIMIT 1";
     AT = "SELECT seq, token FROM audit_checkpoints WHERE seq = $1";
     ADD = "INSERT INTO audit_checkpoints (seq, at, token) VALUES ($1, $2, $3)";
@@ -91,10 +95,14 @@ pub struct Leaves {
     pub chain: Option<ChainHash>,
 }
 
-/// The entries after `from`, up to `to`.
-pub async fn leaves(db: &Db, from: i64, to: i64) -> Result<Leaves> {
+/// The entries after `from`, up to `to`; `start` is the hash of `from` where that entry was removed.
+pub async fn leaves(db: &Db, from: i64, to: i64, start: Option<ChainHash>) -> Result<Leaves> {
     const PAGE_ROWS: i64 = 1000;
-    let mut chain = if from == 0 { Some(ChainHash(GENESIS)) } else { hash(db, from).await? };
+    let mut chain = match start {
+        Some(start) => Some(start),
+        None if from == 0 => Some(ChainHash(GENESIS)),
+        None => hash(db, from).await?,
+    };
     let (mut leaves, mut seq) = (Vec::new(), from);
     while seq < to {
         let rows = audit::after(db, seq, PAGE_ROWS.min(to - seq)).await?;
@@ -111,14 +119,121 @@ pub async fn leaves(db: &Db, from: i64, to: i64) -> Result<Leaves> {
     Ok(Leaves { leaves, chain })
 }
 
-/// Recomputes the hash chain, and compares it with the stored checkpoints. Passes on each entry of the
-/// chain, as [`audit::walk`] does.
-pub async fn prove(db: &Db, keys: &CheckpointKeys, each: impl FnMut(i64, [u8; 32])) -> Result<AuditProof> {
+/// What is known about the beginning of the log.
+enum Beginning {
+    /// It has its first entry.
+    Whole,
+    /// A checkpoint says that it begins later, and of which ledger it is.
+    Cut(LogBeginning, ChainHash),
+    /// Entries are missing at the beginning, and nothing that counts says so; the text says why.
+    Missing(String),
+}
+
+/// Where the log begins. What a checkpoint says of it counts only if one of `keys` itself has signed it: a
+/// later one that names it would vouch also for a forged one. `None`: no signature is verified.
+/// `trusted` is what this manager has signed before its key was replaced.
+async fn beginning(
+    db: &Db,
+    first: Option<i64>,
+    keys: Option<&CheckpointKeys>,
+    trusted: Option<&LogBeginning>,
+) -> Result<Beginning> {
+    let Some(first) = first.filter(|first| *first > 1) else { return Ok(Beginning::Whole) };
+    let missing =
+        |why: String| Ok(Beginning::Missing(format!("the entries 1 to {} are missing, and {why}", first - 1)));
+    let Some(StoredCheckpoint { seq, token }) = last(db).await? else {
+        return missing("no checkpoint says that retention removed them".into());
+    };
+    let claimed = Checkpoint::peek(&token);
+    let opened = match keys {
+        None => claimed.clone().ok_or(CheckpointError::Malformed),
+        Some(keys) => Checkpoint::open(&token, keys),
+    };
+    let opened = match (opened, claimed) {
+        (Err(CheckpointError::UnknownKey(_)), Some(claimed))
+            if trusted.is_some() && claimed.begins.as_ref() == trusted =>
+        {
+            Ok(claimed)
+        }
+        (opened, _) => opened,
+    };
+    match opened {
+        Err(error) => missing(format!("the last stored checkpoint, of entry {seq}, {error}")),
+        Ok(Checkpoint { begins: Some(begins), ledger, .. }) => Ok(Beginning::Cut(begins, ledger)),
+        Ok(_) => match earlier(db, keys).await? {
+            Some((begins, ledger)) => Ok(Beginning::Cut(begins, ledger)),
+            None => missing("no checkpoint of this manager says that retention removed them".into()),
+        },
+    }
+}
+
+/// The newest beginning that one of `keys` has signed. It is needed if the signing key was lost: the
+/// manager does not repeat what it cannot verify, and `--public-key` names the key of before.
+async fn earlier(db: &Db, keys: Option<&CheckpointKeys>) -> Result<Option<(LogBeginning, ChainHash)>> {
     const PAGE_ROWS: i64 = 1000;
-    let mut proof = audit::walk(db, each).await?;
+    let mut before = i64::MAX;
+    loop {
+        let rows: Vec<StoredCheckpoint> = db.all(BEFORE, binds![before, PAGE_ROWS]).await?;
+        let Some(oldest) = rows.last() else { return Ok(None) };
+        before = oldest.seq;
+        let opened = rows.iter().filter_map(|row| match keys {
+            None => Checkpoint::peek(&row.token),
+            Some(keys) => Checkpoint::open(&row.token, keys).ok(),
+        });
+        let mut said = opened.filter_map(|checkpoint| Some((checkpoint.begins?, checkpoint.ledger)));
+        if let Some(found) = said.next() {
+            return Ok(Some(found));
+        }
+    }
+}
+
+/// Recomputes the hash chain from where the log begins. Passes on each entry of the chain, as
+/// [`audit::walk`] does. Without keys no signature is verified.
+async fn recompute(
+    db: &Db,
+    keys: Option<&CheckpointKeys>,
+    trusted: Option<&LogBeginning>,
+    mut each: impl FnMut(i64, [u8; 32]),
+) -> Result<AuditProof> {
+    let mut first = retention::first_entry(db).await?;
+    loop {
+        let (begins, ledger) = match beginning(db, first, keys, trusted).await? {
+            Beginning::Whole => (None, None),
+            Beginning::Cut(begins, ledger) => (Some(begins), Some(ledger)),
+            Beginning::Missing(why) => return Ok(AuditProof { why: Some(why), ..AuditProof::of(0, Some(1)) }),
+        };
+        let mut proof = audit::walk(db, begins.as_ref(), &mut each).await?;
+        let now = retention::first_entry(db).await?;
+        if proof.intact || now == first {
+            proof.begins = begins.zip(ledger).map(|(begins, ledger)| AuditBeginning::of(&begins, ledger));
+            return Ok(proof);
+        }
+        // Entries were removed while they were read.
+        first = now;
+    }
+}
+
+/// Recomputes the hash chain alone, without a look at signatures.
+pub async fn prove_chain(db: &Db, each: impl FnMut(i64, [u8; 32])) -> Result<AuditProof> {
+    recompute(db, None, None, each).await
+}
+
+/// Recomputes the hash chain, and compares it with the stored checkpoints. Passes on each entry of the
+/// chain, as [`audit::walk`] does. `trusted` is the beginning of the log that this manager knows of.
+pub async fn prove(
+    db: &Db,
+    keys: &CheckpointKeys,
+    trusted: Option<&LogBeginning>,
+    each: impl FnMut(i64, [u8; 32]),
+) -> Result<AuditProof> {
+    const PAGE_ROWS: i64 = 1000;
+    let mut proof = recompute(db, Some(keys), trusted, each).await?;
     proof.keys = CheckpointKey::all(keys);
     let (mut opener, mut before) = (CheckpointOpener::new(keys), i64::MAX);
-    let ledger = hash(db, 1).await?;
+    let (begin, ledger) = match &proof.begins {
+        Some(begins) => ((begins.after, Some(begins.hash)), Some(begins.ledger)),
+        None => ((0, None), hash(db, 1).await?),
+    };
     while proof.intact {
         let rows: Vec<ComparedRow> = db.all(BACKWARD, binds![before, PAGE_ROWS]).await?;
         let Some(oldest) = rows.last() else { break };
@@ -135,9 +250,10 @@ pub async fn prove(db: &Db, keys: &CheckpointKeys, each: impl FnMut(i64, [u8; 32
                 Err(error) => Some(error.to_string()),
                 Ok((checkpoint, counts)) => {
                     proof.checkpoints += counts;
-                    let hash = hash.map(of_bytes).transpose()?;
-                    let fits =
-                        checkpoint.seq == seq && hash == Some(checkpoint.hash) && ledger == Some(checkpoint.ledger);
+                    let hash = if seq == begin.0 { begin.1 } else { hash.map(of_bytes).transpose()? };
+                    // Of what was removed, nothing is left to compare.
+                    let is_same = seq < begin.0 || hash == Some(checkpoint.hash);
+                    let fits = checkpoint.seq == seq && is_same && ledger == Some(checkpoint.ledger);
                     (!fits).then(|| "says something else than the log: the log was cut off or rewritten".to_owned())
                 }
             };

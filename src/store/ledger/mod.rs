@@ -22,6 +22,7 @@ pub mod queue;
 pub mod release;
 pub mod responses;
 pub mod resync;
+pub mod retention;
 pub mod settle;
 pub mod stages;
 pub mod standing;

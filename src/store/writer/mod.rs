@@ -40,7 +40,7 @@ use crate::store::ledger::converge::{self, AgentNews};
 use crate::store::ledger::holds;
 use crate::store::ledger::idempotency::Once;
 use crate::store::ledger::release::{release, release_holds};
-use crate::store::ledger::settle;
+use crate::store::ledger::{alerts, retention, settle};
 
 pub use idempotent::IdempotentOutcome;
 pub use job::{Accepted, IntakeJob};
@@ -219,6 +219,26 @@ impl Writer {
     /// Runs one step of the sweep on at most `limit` rows; returns the number of rows found.
     pub async fn sweep(&self, step: SweepStep, limit: i64) -> Result<usize> {
         self.run(Kind::Ordinary, move |ledger, now, wake| Box::pin(sweep::sweep(ledger, step, limit, now, wake))).await
+    }
+
+    /// Deletes those of these alerts that nothing needs.
+    pub async fn forget_alerts(&self, alerts: Vec<Uuid>) -> Result<u64> {
+        self.run(Kind::Ordinary, move |ledger, _, _| Box::pin(async move { alerts::forget(ledger, &alerts).await }))
+            .await
+    }
+
+    /// Removes responses that are over, until about `limit` rows are gone. Returns whether there is more to do.
+    pub async fn forget_responses(&self, responses: Vec<Uuid>, limit: i64) -> Result<bool> {
+        self.run(Kind::Ordinary, move |ledger, now, _| {
+            Box::pin(async move { retention::forget_responses(ledger, &responses, limit, now).await })
+        })
+        .await
+    }
+
+    /// Removes at most `limit` entries of the audit log up to `last`. Returns how many.
+    pub async fn forget_entries(&self, last: i64, limit: i64) -> Result<i64> {
+        self.run(Kind::Ordinary, move |ledger, now, _| Box::pin(retention::forget_entries(ledger, last, limit, now)))
+            .await
     }
 
     /// Opens the breakers of policies whose ratio is reached; returns the number of open breakers.

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use crate::store::configured::{agents, sessions};
 use crate::store::database::Result;
 use crate::store::ledger::audit::LedgerTx;
-use crate::store::ledger::{alerts, approvals, guard, idempotency, settle, stages, standing};
+use crate::store::ledger::{approvals, guard, idempotency, settle, stages, standing};
 
 /// A step of the sweep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,8 +25,6 @@ pub enum SweepStep {
     Waves,
     /// Delete sightings older than an instant.
     ForgetSightings(Timestamp),
-    /// Delete alerts received before an instant.
-    ForgetAlerts(Timestamp),
     /// Delete idempotent responses stored before an instant.
     ForgetAnswers(Timestamp),
     /// Delete enrolment tokens that expired before an instant.
@@ -78,7 +76,6 @@ pub(super) async fn sweep(
             count
         }
         SweepStep::ForgetSightings(cutoff) => rows(guard::forget(ledger, cutoff).await?),
-        SweepStep::ForgetAlerts(cutoff) => rows(alerts::forget(ledger, cutoff, limit).await?),
         SweepStep::ForgetAnswers(cutoff) => rows(idempotency::forget(ledger, cutoff).await?),
         SweepStep::ForgetTokens(cutoff) => rows(agents::forget_tokens(ledger, cutoff).await?),
         SweepStep::ForgetSessions(cutoff) => rows(sessions::forget(ledger, cutoff).await?),
