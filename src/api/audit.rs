@@ -84,9 +84,13 @@ async fn concerns(state: &AppState, visible: &Visible<'_>, row: &AuditRow) -> Ap
     })
 }
 
-/// Recomputes the hash chain from its beginning, and compares it with the stored checkpoints
+/// Recomputes the hash chain, and compares it with the stored checkpoints
+///
+/// If retention removed entries at the beginning, the chain is recomputed from where the manager has signed
+/// that the log begins.
 #[utoipa::path(get, path = "/v1/audit/verify", tag = "audit", responses((status = 200, body = AuditProof)))]
 pub async fn verify(_: Caller<Read>, State(state): State<AppState>) -> ApiResult<axum::Json<AuditProof>> {
     let keys = state.engine.signer.checkpoint_keys();
-    Ok(axum::Json(checkpoints::prove(&state.engine.db, &keys, |_, _| ()).await?))
+    let begins = state.engine.log_beginning.load_full();
+    Ok(axum::Json(checkpoints::prove(&state.engine.db, &keys, begins.as_deref(), |_, _| ()).await?))
 }

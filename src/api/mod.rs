@@ -21,6 +21,7 @@ pub mod explain;
 pub mod freeze;
 pub mod front;
 pub mod health;
+pub mod holds;
 pub mod import;
 pub mod ingest;
 pub mod keys;

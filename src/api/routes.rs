@@ -15,8 +15,8 @@ use super::front::error::ApiError;
 use super::state::AppState;
 use super::{
     actions, agent_key, agents, alerts, audit, auth, backtest, bundle, commands, counts, docs, effects, explain,
-    freeze, health, import, ingest, keys, lift, oidc, policies, poll, protected, responses, secrets, signing_key,
-    stream, users, whoami,
+    freeze, health, holds, import, ingest, keys, lift, oidc, policies, poll, protected, responses, secrets,
+    signing_key, stream, users, whoami,
 };
 use crate::views::problem::Problem;
 
@@ -46,6 +46,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
         explain::routes(),
         freeze::routes(),
         health::routes(),
+        holds::routes(),
         import::routes(),
         ingest::routes(),
         keys::routes(),

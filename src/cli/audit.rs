@@ -21,8 +21,8 @@ use crate::config::Config;
 use crate::domain::checkpoint::{ChainHash, CheckpointKeys};
 use crate::domain::checkpoint_trail::{CheckpointTrail, TrailFault};
 use crate::store::Db;
-use crate::store::ledger::{audit, checkpoints};
-use crate::views::audit::{AuditProof, AuditRow};
+use crate::store::ledger::checkpoints;
+use crate::views::audit::{AuditBeginning, AuditProof, AuditRow};
 use crate::views::auth::WhoAmI;
 use crate::views::page::Page;
 
@@ -138,6 +138,9 @@ async fn of_manager(
         Err(fault) => return Ok(AuditVerdict { proof, compared: None, fault: Some(fault) }),
     };
     let (mut fault, mut entries, mut cursor) = (None, None, String::new());
+    if let Some(begins) = &proof.begins {
+        fault = trail.check_ledger(begins.ledger).and_then(|()| trail.check(begins.after, begins.hash)).err();
+    }
     loop {
         let page: Page<AuditRow> = remote.get(&format!("/v1/audit?limit=500{cursor}")).await?;
         for AuditRow { seq, hash, .. } in page.items {
@@ -151,12 +154,18 @@ async fn of_manager(
         }
     }
     let cut = trail.check_end(entries.unwrap_or_default()).err();
-    Ok(AuditVerdict { proof, compared: Some(trail.len()), fault: fault.or(cut) })
+    let compared = Some(compared(&trail, &proof));
+    Ok(AuditVerdict { proof, compared, fault: fault.or(cut) })
 }
 
 fn compare(trail: &CheckpointTrail, seq: i64, hash: Vec<u8>) -> anyhow::Result<Option<TrailFault>> {
     let Ok(hash) = hash.try_into() else { bail!("entry {seq} has a hash of another length") };
     Ok(trail.check(seq, ChainHash(hash)).err())
+}
+
+/// How many checkpoints are of entries that the log has.
+fn compared(trail: &CheckpointTrail, proof: &AuditProof) -> usize {
+    trail.count_from(proof.begins.as_ref().map_or(0, |begins| begins.after))
 }
 
 /// Reads a ledger without its manager.
@@ -196,12 +205,20 @@ async fn of_ledger(
             fault = trail.check(seq, ChainHash(hash)).err();
         }
     };
-    let proof =
-        if keys.all().is_empty() { audit::walk(&db, each).await } else { checkpoints::prove(&db, &keys, each).await };
+    let proof = if keys.all().is_empty() {
+        checkpoints::prove_chain(&db, each).await
+    } else {
+        checkpoints::prove(&db, &keys, None, each).await
+    };
     db.close().await;
     let proof = proof.context("the ledger cannot be read")?;
-    let cut = trail.as_ref().and_then(|trail| trail.check_end(entries).err());
-    Ok(AuditVerdict { proof, compared: trail.map(|trail| trail.len()), fault: fault.or(cut) })
+    let other = trail.as_ref().zip(proof.begins.as_ref());
+    let other = other.and_then(|(trail, begins)| trail.check_ledger(begins.ledger).err());
+    // Where the beginning is unknown, no entry was read.
+    let read = trail.as_ref().filter(|_| proof.intact || entries > 0);
+    let cut = read.and_then(|trail| trail.check_end(entries).err());
+    let compared = trail.map(|trail| compared(&trail, &proof));
+    Ok(AuditVerdict { proof, compared, fault: other.or(fault).or(cut) })
 }
 
 impl AuditVerdict {
@@ -225,10 +242,19 @@ impl AuditVerdict {
 
     /// What the log says by itself.
     fn chain(&self) -> String {
-        let AuditProof { entries, intact, broken_at, checkpoints, why, .. } = &self.proof;
+        let AuditProof { entries, intact, broken_at, checkpoints, begins, why, .. } = &self.proof;
+        let from = begins.as_ref().map_or_else(String::new, |begins| {
+            let AuditBeginning { after, moved_at, .. } = begins;
+            format!(
+                "; verified from entry {} on, retention removed the earlier ones on {moved_at}, as the checkpoints say",
+                after + 1
+            )
+        });
         match why {
-            _ if *intact && *checkpoints > 0 => format!("intact: {entries} entries, {checkpoints} stored checkpoints"),
-            _ if *intact => format!("intact: {entries} entries"),
+            _ if *intact && *checkpoints > 0 => {
+                format!("intact: {entries} entries, {checkpoints} stored checkpoints{from}")
+            }
+            _ if *intact => format!("intact: {entries} entries{from}"),
             Some(why) => format!("BROKEN at entry {}: {why}", cell(*broken_at)),
             None => format!("BROKEN at entry {}: it, or an entry before it, was changed or deleted", cell(*broken_at)),
         }
@@ -241,6 +267,7 @@ impl AuditVerdict {
             "intact": is_right,
             "broken_at": proof.broken_at,
             "why": proof.why,
+            "begins": proof.begins,
             "checkpoints": proof.checkpoints,
             "keys": proof.keys,
             "compared": compared,

@@ -11,6 +11,7 @@ pub mod client;
 pub mod context;
 pub mod contexts;
 pub mod demo;
+pub mod hold;
 pub mod key;
 pub mod keyfiles;
 pub mod listing;
@@ -83,6 +84,9 @@ enum Command {
     /// Secrets that policies refer to.
     #[command(subcommand)]
     Secret(secret::SecretCommand),
+    /// Place and release legal holds: what no retention removes.
+    #[command(subcommand)]
+    Hold(hold::HoldCommand),
     /// Manage API keys.
     #[command(subcommand)]
     Key(key::KeyCommand),
@@ -163,6 +167,7 @@ pub fn run() -> ExitCode {
         Command::Whoami(args) => block_on(session::whoami(args)),
         Command::User(command) => block_on(user::run(command)),
         Command::Secret(command) => block_on(secret::run(command)),
+        Command::Hold(command) => block_on(hold::run(command)),
         Command::Key(command) => block_on(key::run(command)),
         Command::Context(command) => block_on(context::run(command)),
         Command::Audit(command) => block_on(audit::run(command)),

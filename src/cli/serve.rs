@@ -30,6 +30,7 @@ use crate::domain::formats::ObservableMappings;
 use crate::domain::pipeline::Recurring;
 use crate::engine::ManagerKeys;
 use crate::engine::intake::Rules;
+use crate::engine::retention_ages::Retention;
 use crate::engine::{Engine, EngineSettings, agent_keys};
 use crate::shutdown::{self, GRACE, Tasks};
 use crate::store::database::nodes::Lease;
@@ -164,12 +165,16 @@ async fn start(
     let lease = Arc::new(lease);
     // Keep the lease from here on: the next steps can take longer than it lasts.
     tasks.watch(keep(Arc::clone(&lease), tasks.clone()));
-    let days = u64::from(config.alerts.alert_retention_days);
-    let alert_retention = (days > 0).then(|| Duration::from_secs(days * 86_400));
+    let days = |days: u32| (days > 0).then(|| Duration::from_secs(u64::from(days) * 86_400));
+    let retention = Retention {
+        alerts: days(config.alerts.alert_retention_days),
+        responses: days(config.retention.response_retention_days),
+        audit: days(config.retention.audit_retention_days),
+    };
     let checkpoints = config.checkpoint_places()?;
     let agent_key_max_age = agent_keys::max_age(&config.server.agent_key_max_age)
         .map_err(|error| anyhow::anyhow!("the configuration's agent_key_max_age {error}, or none"))?;
-    let settings = EngineSettings { rules, alert_retention, providers, checkpoints, agent_key_max_age };
+    let settings = EngineSettings { rules, retention, providers, checkpoints, agent_key_max_age };
     let keys = signing::agree(&db, &config.server.data_dir, passphrase.as_ref(), adopt_signing_key, clock.now());
     let started = async {
         let keys = keys.await?;
@@ -235,8 +240,9 @@ fn rules(config: &Config) -> anyhow::Result<Rules> {
     let max_age = config.alerts.max_age.parse();
     let max_age = max_age.map_err(|error| anyhow::anyhow!("the configuration's max_age {error}, or none"))?;
     let said = config.pipelines.iter().filter_map(|(name, pipeline)| Some((name.clone(), pipeline.ids_recur?)));
-    let Responses { max_agents_by_hand: max_agents, second_person_actions: second_person, second_person_within } =
-        config.responses.clone();
+    let Responses {
+        max_agents_by_hand: max_agents, second_person_actions: second_person, second_person_within, ..
+    } = config.responses.clone();
     let within = second_person_within.parse::<Span>();
     let within = within.map_err(|error| anyhow::anyhow!("the configuration's second_person_within {error}"))?;
     let by_hand = ByHand { max_agents, second_person, decide_within: within.duration() };

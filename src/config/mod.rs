@@ -15,7 +15,7 @@ use serde::Deserialize;
 
 pub use checkpoints::{CheckpointPlaces, SyslogAddress};
 pub use oidc::{OidcFault, OidcProvider, is_safe};
-pub use sections::{Alerts, Audit, ClientLimits, ConfigFlags, Responses, Server};
+pub use sections::{Alerts, Audit, ClientLimits, ConfigFlags, Responses, RetentionAges, Server};
 
 /// The configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -29,6 +29,8 @@ pub struct Config {
     pub responses: Responses,
     /// What proves the audit log.
     pub audit: Audit,
+    /// How long what happened is kept.
+    pub retention: RetentionAges,
     /// How much clients may ask for.
     pub limits: ClientLimits,
     /// Settings of single pipelines, by name.
@@ -141,7 +143,8 @@ impl Config {
     /// # Errors
     /// As [`Config::check`].
     pub fn with(mut self, flags: ConfigFlags) -> Result<Self, ConfigError> {
-        flags.apply(&mut self.server, &mut self.alerts, &mut self.responses, &mut self.audit, &mut self.limits);
+        let Self { server, alerts, responses, audit, retention, limits, .. } = &mut self;
+        flags.apply(server, alerts, responses, audit, retention, limits);
         self.check()?;
         Ok(self)
     }
@@ -202,7 +205,7 @@ impl Config {
     /// # Errors
     /// [`ConfigError::Syslog`].
     pub fn checkpoint_places(&self) -> Result<CheckpointPlaces, ConfigError> {
-        let Audit { audit_checkpoint_file: file, audit_checkpoint_syslog: syslog } = &self.audit;
+        let Audit { audit_checkpoint_file: file, audit_checkpoint_syslog: syslog, .. } = &self.audit;
         let file = (!file.as_os_str().is_empty()).then(|| file.clone());
         let parse = |text: &str| SyslogAddress::parse(text).ok_or_else(|| ConfigError::Syslog(text.to_owned()));
         let syslog = Some(syslog.trim()).filter(|text| !text.is_empty()).map(parse).transpose()?;
@@ -231,7 +234,7 @@ mod tests {
         for (key, section) in sections::KEYS {
             assert!(table[*section].get(*key).is_some(), "{key} is missing in [{section}] of config.default.toml");
         }
-        let sections = ["server", "alerts", "responses", "audit", "limits", "pipelines", "observables"];
+        let sections = ["server", "alerts", "responses", "audit", "retention", "limits", "pipelines", "observables"];
         assert_eq!(
             table.keys().map(String::as_str).collect::<Vec<_>>(),
             sections.into_iter().collect::<std::collections::BTreeSet<_>>().into_iter().collect::<Vec<_>>()

@@ -127,6 +127,15 @@ sections! {
         audit_checkpoint_syslog "RIPOSTE_AUDIT_CHECKPOINT_SYSLOG": String = String::new();
     }
 
+    /// How long what happened is kept.
+    "Retention" retention: RetentionAges, RetentionFlags {
+        /// Retention in days of responses that are over, from their end, with their commands and results; 0
+        /// keeps all.
+        response_retention_days "RIPOSTE_RESPONSE_RETENTION_DAYS": u32 = 0;
+        /// Retention of the entries of the audit log in days; 0 keeps all.
+        audit_retention_days "RIPOSTE_AUDIT_RETENTION_DAYS": u32 = 0;
+    }
+
     /// How much clients may ask for.
     "Limits" limits: ClientLimits, LimitFlags {
         /// Maximum request body, in bytes, before and after decompression.

@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, RwLock};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::Semaphore;
 
 use super::access_tokens::AccessTokens;
@@ -49,7 +49,7 @@ impl Engine {
         tasks: Tasks,
     ) -> Result<Arc<Self>> {
         let ManagerKeys { signer, ledger_key } = keys;
-        let EngineSettings { rules, alert_retention, providers, checkpoints: places, agent_key_max_age } = settings;
+        let EngineSettings { rules, retention, providers, checkpoints: places, agent_key_max_age } = settings;
         let access_tokens = AccessTokens::new(signer.root(), signer.next_root(), clock.now())
             .map_err(|_| StoreError::Corrupt("no key follows from the signing key".into()))?;
         let hub = Arc::new(Hub::default());
@@ -92,12 +92,13 @@ impl Engine {
             denials: DenialLog::default(),
             key_uses: KeyUses::default(),
             signer,
+            log_beginning: ArcSwapOption::empty(),
             undo: UndoTimer::default(),
             mappings: rules.mappings.clone(),
             rules,
             pipelines: ArcSwap::default(),
             conditions: Conditions::default(),
-            alert_retention,
+            retention,
             agent_key_max_age,
             tasks: tasks.clone(),
             health: Health::default(),

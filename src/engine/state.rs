@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use riposte_protocol::time::Timestamp;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
@@ -27,6 +27,7 @@ use super::lockouts::Lockouts;
 use super::oidc::providers::Providers;
 use super::owed_batch::OwedReader;
 use super::passwords::Passwords;
+use super::retention_ages::Retention;
 use super::rules::Rules;
 use super::secret_values::SecretValues;
 use super::signer::Signer;
@@ -34,6 +35,7 @@ use super::undo_timer::UndoTimer;
 use crate::clock::Clock;
 use crate::config::CheckpointPlaces;
 use crate::domain::action::Catalogue;
+use crate::domain::checkpoint::LogBeginning;
 use crate::domain::fleet::Fleet;
 use crate::domain::formats::ObservableMappings;
 use crate::domain::index::PolicyIndex;
@@ -53,8 +55,8 @@ use crate::telemetry::Metrics;
 pub struct EngineSettings {
     /// Configuration of the intake.
     pub rules: Rules,
-    /// Retention of alerts; `None`: without limit.
-    pub alert_retention: Option<Duration>,
+    /// How long things are kept.
+    pub retention: Retention,
     /// OpenID providers.
     pub providers: Providers,
     /// Where checkpoints of the audit log are sent.
@@ -131,6 +133,8 @@ pub struct Engine {
     pub key_uses: KeyUses,
     /// The manager's signing keys.
     pub signer: Signer,
+    /// Where the audit log begins, as a checkpoint of this manager says; none: with its first entry.
+    pub log_beginning: ArcSwapOption<LogBeginning>,
     /// Wake-ups of the undo stage.
     pub undo: UndoTimer,
     /// Site-specific fields that hold observables.
@@ -141,8 +145,8 @@ pub struct Engine {
     pub pipelines: ArcSwap<HashMap<String, Timestamp>>,
     /// Failed conditions.
     pub conditions: Conditions,
-    /// Retention of alerts; `None`: without limit.
-    pub alert_retention: Option<Duration>,
+    /// How long things are kept.
+    pub retention: Retention,
     /// Age at which agents are told to replace their keys; `None`: never.
     pub agent_key_max_age: Option<Duration>,
     /// Tracker of all tasks.

@@ -5,7 +5,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Engine, account_duties, capabilities, key_rotation, own_ids};
+use riposte_protocol::time::Timestamp;
+
+use super::{Engine, account_duties, capabilities, key_rotation, own_ids, retention};
 use crate::store::StoreError;
 use crate::store::configured::protected;
 use crate::store::writer::SweepStep;
@@ -14,8 +16,10 @@ use crate::store::writer::SweepStep;
 const TIDY_PERIOD: Duration = Duration::from_secs(1);
 /// Interval between rounds.
 const PERIOD: Duration = Duration::from_secs(5);
-/// Rounds between two deletions of old rows.
-const CLEAR_EVERY: u32 = 60;
+/// Interval between two deletions of old rows.
+const CLEAR_EVERY: Duration = Duration::from_mins(5);
+/// Interval between two removals of responses and audit entries.
+const REMOVE_EVERY: Duration = Duration::from_hours(1);
 /// Rounds between two refreshes of all caches: the guarantee behind the refresh at each change.
 const RELOAD_EVERY: u32 = 12;
 /// Rows per transaction, so that the sweep does not delay the intake.
@@ -28,7 +32,7 @@ const KEEP_SIGHTINGS: Duration = Duration::from_hours(24);
 const KEEP_TOKENS: Duration = Duration::from_hours(168);
 
 /// The duties of a round, with their intervals.
-const DUTIES: [(&str, Duration); 12] = [
+const DUTIES: [(&str, Duration); 13] = [
     ("expire", PERIOD),
     ("time_out", PERIOD),
     ("silence", PERIOD),
@@ -40,7 +44,8 @@ const DUTIES: [(&str, Duration); 12] = [
     ("rotation", PERIOD),
     ("keys", PERIOD.saturating_mul(RELOAD_EVERY)),
     ("reload", PERIOD.saturating_mul(RELOAD_EVERY)),
-    ("clear", PERIOD.saturating_mul(CLEAR_EVERY)),
+    ("clear", CLEAR_EVERY),
+    ("retention", REMOVE_EVERY),
 ];
 
 /// Runs until the engine stops.
@@ -50,9 +55,18 @@ pub async fn run(engine: &Arc<Engine>) {
         engine.health.expect(duty, every, engine.clock.now());
     }
     let mut round: u32 = 0;
+    let (mut clear_at, mut remove_at) = (engine.clock.now(), engine.clock.now());
     while !stop.is_cancelled() {
         tick(engine, round).await;
         round = round.wrapping_add(1);
+        if is_due(engine, clear_at, CLEAR_EVERY) {
+            clear_at = engine.clock.now().plus(CLEAR_EVERY);
+            duty(engine, "clear", clear(engine)).await;
+        }
+        if is_due(engine, remove_at, REMOVE_EVERY) {
+            remove_at = engine.clock.now().plus(REMOVE_EVERY);
+            duty(engine, "retention", retention::step(engine)).await;
+        }
         tokio::select! {
             () = engine.clock.sleep(PERIOD) => {}
             () = stop.cancelled() => {}
@@ -62,6 +76,12 @@ pub async fn run(engine: &Arc<Engine>) {
     duty(engine, "keys", account_duties::look_after_keys(engine)).await;
     duty(engine, "logins", account_duties::record_failed_logins(engine, true)).await;
     duty(engine, "denials", account_duties::record_denials(engine, true)).await;
+}
+
+/// Whether a duty is due at this time; a clock that was set back must not put it off.
+fn is_due(engine: &Engine, at: Timestamp, every: Duration) -> bool {
+    let now = engine.clock.now();
+    now >= at || at > now.plus(every)
 }
 
 /// Checkpoints the database every second until the engine stops.
@@ -109,9 +129,6 @@ async fn tick(engine: &Arc<Engine>, round: u32) {
     if round.is_multiple_of(RELOAD_EVERY) {
         duty(engine, "keys", account_duties::look_after_keys(engine)).await;
     }
-    if round.is_multiple_of(CLEAR_EVERY) {
-        duty(engine, "clear", clear(engine)).await;
-    }
 }
 
 /// Runs one duty and reports its outcome.
@@ -151,10 +168,7 @@ async fn clear(engine: &Engine) -> Result<(), StoreError> {
     engine.writer.sweep(SweepStep::ForgetSightings(now.minus(KEEP_SIGHTINGS)), BATCH).await?;
     engine.writer.sweep(SweepStep::ForgetTokens(now.minus(KEEP_TOKENS)), BATCH).await?;
     engine.writer.sweep(SweepStep::ForgetSessions(now.minus(KEEP_TOKENS)), BATCH).await?;
-    match engine.alert_retention {
-        Some(retention) => all(engine, SweepStep::ForgetAlerts(now.minus(retention))).await,
-        None => Ok(()),
-    }
+    retention::clear_alerts(engine).await
 }
 
 /// Opens the breakers of failing policies before the next alert.

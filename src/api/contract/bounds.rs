@@ -211,6 +211,18 @@ fn covered() -> Value {
     json!({ "oneOf": one_of })
 }
 
+/// A legal hold names what it covers, or a range of times.
+fn held() -> Value {
+    let (is, no) = (json!({"type": "string"}), json!({"type": "null"}));
+    json!({"oneOf": [
+        {"required": ["value"], "properties": {"kind": {"enum": ["response", "policy", "agent", "target"]},
+            "value": {"type": "string", "minLength": 1}, "since": no, "until": no}},
+        {"properties": {"kind": {"const": "time"}, "value": no},
+            "anyOf": [{"required": ["since"], "properties": {"since": is}},
+                {"required": ["until"], "properties": {"until": is}}]},
+    ]})
+}
+
 /// A lift request must contain at least one filter.
 fn says_what_to_lift() -> Value {
     let kinds = ["policy", "alert_id", "rule_id", "target", "since", "until"];
@@ -237,6 +249,7 @@ fn fields() -> Vec<(&'static str, Value)> {
     vec![
         ("LiftMany", says_what_to_lift()),
         ("SetSecret.actions", json!({"items": {"format": "action-name"}})),
+        ("CreateLegalHold", held()),
         ("CreateProtected", covered()),
         ("CreateProtected.kind", json!({"enum": ["ip", "user", "file", "process", "host", "agent"]})),
         ("CreateProtected.policies", json!({"maxItems": 256, "items": {"pattern": POLICY_NAME}})),

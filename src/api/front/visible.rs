@@ -43,6 +43,11 @@ impl<'a> Visible<'a> {
         self.scopes.limit_agents()
     }
 
+    /// Whether agents or policies are hidden.
+    pub fn hides(&self) -> bool {
+        self.scopes.limit_agents() || self.scopes.limit_policies()
+    }
+
     /// The enrolled agent `id`, as text.
     pub fn enrolled(&self, id: &str) -> Option<&Agent> {
         self.fleet.get(id.parse().ok()?).map(AsRef::as_ref)
