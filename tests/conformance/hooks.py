@@ -207,6 +207,10 @@ def before_call(context, case, kwargs):
         policy(body)
     elif path == "/v1/protected" and "kind" in body:
         body["value"] = random.choice(TARGETS.get(body["kind"], ["web-01"]))
+    elif path == "/v1/holds" and "kind" in body:
+        # What it covers must exist, and its name must be new.
+        body.clear()
+        body.update(name=uuid.uuid4().hex, reason="r", kind="target", value=random.choice(TARGETS["ip"]))
     elif path == "/v1/responses":
         manual(body)
     elif path.startswith("/v1/actions"):

@@ -145,6 +145,11 @@ impl Stage {
                 let answer = admin.post("/v1/alerts", &alert).await.is(202);
                 answer["responses"][0].as_str().unwrap().to_owned()
             }
+            On::LegalHold => {
+                let target = self.target();
+                let asked = json!({"name": target, "reason": "why", "kind": "target", "value": target});
+                id(&admin.post("/v1/holds", &asked).await.is(201))
+            }
             On::Secret => {
                 let name = format!("s-{}", self.target());
                 let set = json!({"value": "x", "actions": ["log-only"]});
@@ -216,6 +221,7 @@ impl Stage {
                 let count = self.admin.post(path, &all).await.is(200)["count"].clone();
                 json!({"everything": true, "count": count, "reason": "over"})
             }
+            ("POST", "/v1/holds") => json!({"name": target, "reason": "why", "kind": "target", "value": target}),
             ("PUT", "/v1/secrets/{name}") => json!({"value": "x", "actions": ["log-only"]}),
             ("PUT", "/v1/freeze") => json!({"frozen": true, "reason": "night"}),
             ("POST", "/v1/protected") => json!({"kind": "ip", "value": target, "reason": "why"}),

@@ -36,6 +36,7 @@ pub(super) enum On {
     /// A user that is linked at an OpenID provider.
     Linked,
     Protected,
+    LegalHold,
     Secret,
     /// A response that waits for approval.
     Waiting,
@@ -83,6 +84,10 @@ pub(super) const OPERATIONS: &[Operation] = &[
     ("POST", "/v1/responses/{id}/approve", Who::Roles(ANALYSTS), On::Waiting, 200, Some("approved")),
     ("POST", "/v1/responses/{id}/reject", Who::Roles(ANALYSTS), On::Waiting, 200, Some("rejected")),
     ("POST", "/v1/responses/{id}/confirm", Who::Roles(ANALYSTS), On::Unconfirmed, 200, Some("confirmed")),
+    ("GET", "/v1/holds", Who::Roles(VIEWERS), On::Nothing, 200, None),
+    ("POST", "/v1/holds", Who::Roles(ADMINS), On::Nothing, 201, Some("placed")),
+    ("GET", "/v1/holds/{id}", Who::Roles(VIEWERS), On::LegalHold, 200, None),
+    ("DELETE", "/v1/holds/{id}", Who::Roles(ADMINS), On::LegalHold, 204, Some("released")),
     ("GET", "/v1/secrets", Who::Roles(VIEWERS), On::Nothing, 200, None),
     ("PUT", "/v1/secrets/{name}", Who::Roles(ENGINEERS), On::Secret, 204, Some("set")),
     ("DELETE", "/v1/secrets/{name}", Who::Roles(ENGINEERS), On::Secret, 204, Some("deleted")),

@@ -257,6 +257,7 @@ async fn readyz_shows_the_last_round_of_every_stage_of_the_sweep() {
         "keys",
         "logins",
         "reload",
+        "retention",
         "retry_reverts",
         "rotation",
         "silence",

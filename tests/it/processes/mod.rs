@@ -152,6 +152,11 @@ impl Manager {
         Self::start_in(TempDir::new().unwrap(), flags, |_| Vec::new()).await
     }
 
+    /// The same, on the folder `data` in a directory.
+    pub(crate) async fn start_on(directory: TempDir, flags: &[&str]) -> Self {
+        Self::start_in(directory, flags, |_| Vec::new()).await
+    }
+
     /// Starts another manager with a copy of this one's data directory.
     pub(crate) async fn start_copy(&self) -> Self {
         let directory = TempDir::new().unwrap();
