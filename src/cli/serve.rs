@@ -23,12 +23,16 @@ use crate::api::front::listen;
 use crate::api::front::tls::{Tls, TlsFiles};
 use crate::api::state::AppState;
 use crate::clock::Clock;
-use crate::config::{Config, ConfigFlags, Responses};
+use crate::config::{Config, ConfigFlags, Responses, WebhookAddress};
 use crate::domain::by_hand::ByHand;
 use crate::domain::duration::Span;
+use crate::domain::egress::allow_list::AllowList;
 use crate::domain::formats::ObservableMappings;
 use crate::domain::pipeline::Recurring;
+use crate::domain::webhook::WebhookSecret;
 use crate::engine::ManagerKeys;
+use crate::engine::checkpoint_webhook::CheckpointWebhook;
+use crate::engine::egress::rules::Egress;
 use crate::engine::intake::Rules;
 use crate::engine::{Engine, EngineSettings, agent_keys};
 use crate::shutdown::{self, GRACE, Tasks};
@@ -151,7 +155,11 @@ async fn start(
 ) -> anyhow::Result<Running> {
     // Refuse an invalid configuration before anything is created.
     let rules = rules(&config)?;
-    let providers = sign_on::providers(&config, listener.local_addr()?)?;
+    let egress = AllowList::parse(&config.egress.allow).context("the configuration's [egress] allow")?;
+    let egress = Egress::new(egress);
+    let providers = sign_on::providers(&config, &egress, listener.local_addr()?)?;
+    let checkpoints = config.checkpoint_places()?;
+    let checkpoint_webhook = checkpoints.webhook.as_ref().map(|place| webhook(place, &egress)).transpose()?;
     let passphrase = Passphrase::of(&config.server.key_passphrase_file)?;
     let tls = TlsFiles::of(&config.server).map(|files| Tls::load(files, clock.clone())).transpose()?.map(Arc::new);
     keyfiles::make_data_dir(&config.server.data_dir)?;
@@ -166,10 +174,17 @@ async fn start(
     tasks.watch(keep(Arc::clone(&lease), tasks.clone()));
     let days = u64::from(config.alerts.alert_retention_days);
     let alert_retention = (days > 0).then(|| Duration::from_secs(days * 86_400));
-    let checkpoints = config.checkpoint_places()?;
     let agent_key_max_age = agent_keys::max_age(&config.server.agent_key_max_age)
         .map_err(|error| anyhow::anyhow!("the configuration's agent_key_max_age {error}, or none"))?;
-    let settings = EngineSettings { rules, alert_retention, providers, checkpoints, agent_key_max_age };
+    let settings = EngineSettings {
+        rules,
+        alert_retention,
+        providers,
+        checkpoints,
+        checkpoint_webhook,
+        egress,
+        agent_key_max_age,
+    };
     let keys = signing::agree(&db, &config.server.data_dir, passphrase.as_ref(), adopt_signing_key, clock.now());
     let started = async {
         let keys = keys.await?;
@@ -225,6 +240,17 @@ async fn start_on(
     let write_down = |key: &str| keyfiles::write_secret(&config.server.data_dir, keyfiles::ADMIN_KEY, key);
     let first_key = engine.first_key(write_down).await.context("the first admin key cannot be made")?;
     Ok((engine, first_key.map(|_| config.server.data_dir.join(keyfiles::ADMIN_KEY))))
+}
+
+/// The receiver of checkpoints, with its secret.
+fn webhook(place: &WebhookAddress, egress: &Egress) -> anyhow::Result<CheckpointWebhook> {
+    let WebhookAddress { url, secret_file } = place;
+    let secret = keyfiles::read_secret(secret_file).context("audit_checkpoint_webhook_secret_file")?;
+    let secret = WebhookSecret::parse(&secret).with_context(|| {
+        let file = secret_file.display();
+        format!("audit_checkpoint_webhook_secret_file: {file} holds no secret of Standard Webhooks (whsec_…)")
+    })?;
+    CheckpointWebhook::new(egress, url.clone(), secret).context("audit_checkpoint_webhook")
 }
 
 fn rules(config: &Config) -> anyhow::Result<Rules> {

@@ -49,7 +49,8 @@ impl Engine {
         tasks: Tasks,
     ) -> Result<Arc<Self>> {
         let ManagerKeys { signer, ledger_key } = keys;
-        let EngineSettings { rules, alert_retention, providers, checkpoints: places, agent_key_max_age } = settings;
+        let EngineSettings { rules, alert_retention, providers, egress, agent_key_max_age, .. } = settings;
+        let (places, webhook) = (settings.checkpoints, settings.checkpoint_webhook);
         let access_tokens = AccessTokens::new(signer.root(), signer.next_root(), clock.now())
             .map_err(|_| StoreError::Corrupt("no key follows from the signing key".into()))?;
         let hub = Arc::new(Hub::default());
@@ -87,6 +88,7 @@ impl Engine {
             agent_tokens: AgentTokens::default(),
             passwords: Passwords::default(),
             providers,
+            egress,
             lockouts: Lockouts::default(),
             failed_logins: FailedLoginLog::default(),
             denials: DenialLog::default(),
@@ -120,7 +122,7 @@ impl Engine {
         let stage = Arc::clone(&engine);
         tasks.spawn("readiness", async move { readiness::watch(&stage).await });
         let stage = Arc::clone(&engine);
-        tasks.spawn("checkpoint", async move { checkpoints::run(&stage, places).await });
+        tasks.spawn("checkpoint", async move { checkpoints::run(&stage, places, webhook).await });
         let stage = Arc::clone(&engine);
         tasks.spawn("sweep", async move { sweep::run(&stage).await });
         Ok(engine)
