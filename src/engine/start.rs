@@ -24,6 +24,7 @@ use super::state::ManagerKeys;
 use super::undo_timer::UndoTimer;
 use super::{Engine, EngineSettings, checkpoints, readiness, sweep, undo};
 use crate::clock::Clock;
+use crate::domain::action::hidden::remedy;
 use crate::shutdown::Tasks;
 use crate::store::database::nodes::Lease;
 use crate::store::database::{Db, Result, StoreError};
@@ -114,6 +115,9 @@ impl Engine {
         let agents = crate::store::configured::agents::all(&engine.db).await?;
         for found in crate::domain::duplicates::of(&agents) {
             tracing::warn!("alerts may not find their agent: {found}");
+        }
+        for found in engine.policies.load().policies().iter().filter(|found| found.policy.has_secret_in_clear()) {
+            tracing::warn!("{}", remedy(&found.policy.name));
         }
         let stage = Arc::clone(&engine);
         tasks.spawn("undo", async move { undo::run(&stage).await });
