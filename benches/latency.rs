@@ -64,7 +64,7 @@ async fn bench() -> anyhow::Result<()> {
     let (mut flush, mut ping) = (floor::flush(dir.path())?, floor::ping_pong()?);
     let seen = Rc::new(RefCell::new(Seen::default()));
     let mut streams = JoinSet::new();
-    for (_, stream) in agents::connect_all(enrolled, server.address, 32).await? {
+    for (_, stream) in agents::connect_all(enrolled, &server.door, 32).await? {
         streams.spawn_local(follow(stream, Rc::clone(&seen)));
     }
     // A second of the same load warms caches up and is not counted; addresses continue.

@@ -1,7 +1,7 @@
 //! Cost of a login: a session by password, from the request to its tokens. One client, one connection: the
 //! bound is what a person waits. `docs/performance.md` says how to read it.
 
-#[expect(dead_code, unused_imports, reason = "each bench uses its part")]
+#[expect(dead_code, reason = "each bench uses its part")]
 mod load;
 
 use std::time::Instant;

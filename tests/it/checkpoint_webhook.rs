@@ -73,7 +73,7 @@ async fn take(State(receiver): State<Shared>, headers: HeaderMap, body: Bytes) -
     }
 }
 
-async fn serve(listener: TcpListener, receiver: &Shared) -> JoinSet<()> {
+fn serve(listener: TcpListener, receiver: &Shared) -> JoinSet<()> {
     let router = Router::new().route("/hook/of/ours", post(take)).with_state(Arc::clone(receiver));
     let mut serving = JoinSet::new();
     serving.spawn(async move { axum::serve(listener, router).await.unwrap() });
@@ -133,7 +133,7 @@ async fn a_webhook_that_is_away_slow_and_broken_loses_no_checkpoint_and_delays_n
 
     // Silent: a response still ends in time, while a request of a checkpoint hangs.
     let receiver: Shared = Arc::new(Mutex::new(Receiver { mood: Mood::Silent, seen: 0, taken: Vec::new() }));
-    let _serving = serve(TcpListener::bind(address).await.unwrap(), &receiver).await;
+    let _serving = serve(TcpListener::bind(address).await.unwrap(), &receiver);
     let agent = app.enrol(&admin, "web-01", &json!({"wazuh_id": "005"})).await;
     let mut policy = drop_policy("short");
     policy["respond"]["for"] = json!("30s");

@@ -8,14 +8,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 const METADATA: &[IpAddr] = &[
     // AWS, Azure, Google Cloud, OpenStack, Oracle, DigitalOcean, Hetzner, IBM.
     v4(169, 254, 169, 254),
-    v6([0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254]),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
     // AWS: credentials of containers (ECS) and of pods (EKS).
     v4(169, 254, 170, 2),
     v4(169, 254, 170, 23),
-    v6([0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23]),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23)),
     // Google Cloud and Oracle by IPv6.
-    v6([0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254]),
-    v6([0xfd00, 0xc1, 0, 0, 0, 0, 0xa9fe, 0xa9fe]),
+    IpAddr::V6(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xc1, 0, 0, 0, 0, 0xa9fe, 0xa9fe)),
     // Oracle's earlier one.
     v4(192, 0, 0, 192),
     // Azure's host: the goal state with its certificates. A public address.
@@ -24,15 +24,11 @@ const METADATA: &[IpAddr] = &[
     v4(100, 100, 100, 200),
     v4(169, 254, 0, 23),
     v4(169, 254, 42, 42),
-    v6([0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42]),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42)),
 ];
 
 const fn v4(a: u8, b: u8, c: u8, d: u8) -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(a, b, c, d))
-}
-
-const fn v6([a, b, c, d, e, f, g, h]: [u16; 8]) -> IpAddr {
-    IpAddr::V6(Ipv6Addr::new(a, b, c, d, e, f, g, h))
 }
 
 /// What an address is.
@@ -76,25 +72,22 @@ pub fn plain(address: IpAddr) -> IpAddr {
 /// The IPv4 address that an IPv6 address carries, and the words for the form itself if it is no public
 /// one.
 fn inside(address: Ipv6Addr) -> Option<(Ipv4Addr, Option<&'static str>)> {
-    let [a, b, c, d, e, f, g, h] = address.segments();
-    let inner = |high: u16, low: u16| {
-        let [[p, q], [r, s]] = [high.to_be_bytes(), low.to_be_bytes()];
-        Ipv4Addr::new(p, q, r, s)
-    };
-    match [a, b, c, d, e, f] {
-        // IPv4-mapped: the socket speaks IPv4.
-        [0, 0, 0, 0, 0, 0xffff] => Some((inner(g, h), None)),
-        // IPv4-translated (RFC 2765) and IPv4-compatible (RFC 4291), both obsolete. `::` and `::1` are neither.
-        [0, 0, 0, 0, 0xffff, 0] => Some((inner(g, h), Some("in an obsolete form of IPv4"))),
-        [0, 0, 0, 0, 0, 0] if g != 0 || h > 1 => Some((inner(g, h), Some("in an obsolete form of IPv4"))),
-        // NAT64: the well-known prefix (RFC 6052), and the one for local use (RFC 8215).
-        [0x64, 0xff9b, 0, 0, 0, 0] => Some((inner(g, h), None)),
-        [0x64, 0xff9b, 1, ..] => Some((inner(g, h), Some("behind a NAT64 of the site"))),
+    let octets = address.octets();
+    let at = |from: usize| Ipv4Addr::new(octets[from], octets[from + 1], octets[from + 2], octets[from + 3]);
+    match address.segments() {
+        // Neither of `::` and `::1` is an IPv4 address.
+        [0, 0, 0, 0, 0, 0, 0, 0..=1] => None,
+        // IPv4-mapped: the socket speaks IPv4. NAT64 by the well-known prefix (RFC 6052).
+        [0, 0, 0, 0, 0, 0xffff, ..] | [0x64, 0xff9b, 0, 0, 0, 0, ..] => Some((at(12), None)),
+        // IPv4-translated (RFC 2765) and IPv4-compatible (RFC 4291).
+        [0, 0, 0, 0, 0xffff | 0, 0, ..] => Some((at(12), Some("in an obsolete form of IPv4"))),
+        // NAT64 by the prefix for local use (RFC 8215).
+        [0x64, 0xff9b, 1, ..] => Some((at(12), Some("behind a NAT64 of the site"))),
         // 6to4 (RFC 3056), and Teredo (RFC 4380), which stores the client's address inverted.
-        [0x2002, high, low, ..] => Some((inner(high, low), Some("a 6to4 address"))),
-        [0x2001, 0, ..] => Some((inner(!g, !h), Some("a Teredo address"))),
+        [0x2002, ..] => Some((at(2), Some("a 6to4 address"))),
+        [0x2001, 0, ..] => Some((!at(12), Some("a Teredo address"))),
         // ISATAP (RFC 5214), below any prefix.
-        [_, _, _, _, 0 | 0x200, 0x5efe] => Some((inner(g, h), Some("an ISATAP address"))),
+        [_, _, _, _, 0 | 0x200, 0x5efe, ..] => Some((at(12), Some("an ISATAP address"))),
         _ => None,
     }
 }
@@ -116,7 +109,7 @@ fn v4_words(address: Ipv4Addr) -> Option<&'static str> {
     Some(words)
 }
 
-/// Only 2000::/3 is handed out for the Internet (RFC 4291); within it some blocks are not.
+/// Only `2000::/3` is handed out for the Internet (RFC 4291); within it some blocks are not.
 fn v6_words(address: Ipv6Addr) -> Option<&'static str> {
     let [first, second, third, ..] = address.segments();
     let words = match first {

@@ -47,9 +47,9 @@ impl fmt::Debug for EgressClient {
 }
 
 impl EgressClient {
-    pub(super) fn new(allowed: Arc<AllowList>, settings: ClientSettings) -> Result<Self, EgressError> {
+    pub(super) fn new(allowed: &Arc<AllowList>, settings: ClientSettings) -> Result<Self, EgressError> {
         let listed = settings.listed.as_ref().map(destination).transpose()?;
-        let allowed = listed.as_ref().map_or(allowed.clone(), |listed| Arc::new(allowed.with(listed)));
+        let allowed = listed.as_ref().map_or_else(|| Arc::clone(allowed), |listed| Arc::new(allowed.with(listed)));
         let client = Self { allowed, settings: Arc::new(settings), by_port: Arc::default() };
         // At the start, so that a system without authorities says so there.
         client.for_port(listed.map_or(443, |listed| listed.port()))?;

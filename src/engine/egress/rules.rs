@@ -32,7 +32,7 @@ impl Egress {
     /// # Errors
     /// [`EgressError::Client`].
     pub fn client(&self, settings: ClientSettings) -> Result<EgressClient, EgressError> {
-        EgressClient::new(Arc::clone(&self.allowed), settings)
+        EgressClient::new(&self.allowed, settings)
     }
 
     /// The addresses of `destination` to which a socket may be connected, for calls that are not HTTP.
