@@ -74,6 +74,7 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
         let keys = config.misplaced.join(", ");
         tracing::warn!("these keys of the configuration belong into sections now, see config.default.toml: {keys}");
     }
+    warn_of_proxy(&config);
     let listener = TcpListener::bind(config.server.listen).await;
     let listener = listener.with_context(|| format!("cannot listen on {}", config.server.listen))?;
     raise_file_limit();
@@ -96,6 +97,15 @@ fn warn_of_password(path: &Path, config: &Config) {
     if has_password && for_all {
         let path = path.display();
         tracing::warn!("{path} contains the database's password, and every account can read it: run `chmod o= {path}`");
+    }
+}
+
+/// Warns if the environment names a proxy and the configuration a host to call: it is called directly.
+fn warn_of_proxy(config: &Config) {
+    let calls = !config.oidc.is_empty() || !config.audit.audit_checkpoint_webhook.is_empty();
+    let names = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
+    if let Some(name) = names.into_iter().find(|name| calls && std::env::var_os(name).is_some()) {
+        tracing::warn!("the proxy in {name} is not used: the manager calls OpenID providers and webhooks directly");
     }
 }
 

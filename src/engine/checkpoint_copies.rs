@@ -81,7 +81,10 @@ impl CheckpointCopies {
             }
         }
         if let Some(address) = self.places.syslog.clone() {
-            let from = self.in_syslog.unwrap_or(before_last(engine).await?);
+            let from = match self.in_syslog {
+                Some(seq) => seq,
+                None => before_last(engine).await?,
+            };
             self.in_syslog = Some(from);
             for StoredCheckpoint { seq, token } in checkpoints::after(&engine.db, from, MAX_AT_ONCE).await? {
                 let message = message(engine.clock.now(), &host_name(), &token);
@@ -95,7 +98,10 @@ impl CheckpointCopies {
             }
         }
         if let Some(webhook) = &self.webhook {
-            let from = self.in_webhook.unwrap_or(before_last(engine).await?);
+            let from = match self.in_webhook {
+                Some(seq) => seq,
+                None => before_last(engine).await?,
+            };
             self.in_webhook = Some(from);
             let due = checkpoints::after(&engine.db, from, MAX_AT_ONCE).await?;
             if !due.is_empty() {
