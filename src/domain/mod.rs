@@ -28,6 +28,7 @@ pub mod decode;
 pub mod duplicates;
 pub mod duration;
 pub mod effect;
+pub mod egress;
 pub mod enrolment_token;
 pub mod expression;
 pub mod fault;

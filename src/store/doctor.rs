@@ -11,13 +11,14 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions as _, Connection as _};
 use uuid::Uuid;
 
+use crate::domain::action::hidden;
 use crate::domain::agent::{Agent, reason_words};
 use crate::domain::alert::AlertAgent;
 use crate::domain::duplicates;
 use crate::domain::fleet::SEE_DOCTOR;
 use crate::domain::formats::{self, ObservableMappings};
 use crate::domain::settlement::ANSWER_TIMEOUT;
-use crate::store::configured::agents;
+use crate::store::configured::{agents, policies};
 use crate::store::database::{Db, Result, StoreError, binds, statements};
 use crate::store::ledger::resync::REJECTS_FOR;
 use crate::store::ledger::story::{self, escape};
@@ -202,6 +203,17 @@ pub async fn examine(db: &Db, now: Timestamp) -> Result<Vec<Finding>> {
         let what = "agents share a Wazuh id";
         let help = "An alert without a name, or with a name that fits both, acts on neither of them.";
         findings.push(Finding { level: "incident", what, help, examples: duplicates });
+    }
+    let mut exposed = Vec::new();
+    for row in policies::all(db).await? {
+        if hidden::hide_in_policy(&mut row.document.read()?) {
+            exposed.push(hidden::remedy(&row.name));
+        }
+    }
+    if !exposed.is_empty() {
+        let what = "policies hold the address of a webhook in clear";
+        let help = "Accounts that may change policies read it, and so does a copy of the ledger or a backup. No other account is shown it.";
+        findings.push(Finding { level: "incident", what, help, examples: exposed });
     }
     let proof = audit::verify(db).await?;
     if let Some(at) = proof.broken_at {

@@ -298,7 +298,9 @@ on_both_databases! {
             "DELETE FROM seals",
             "INSERT INTO seals SELECT * FROM earlier_seals",
         ];
-        let (_app, admin) = app.restart_after(async |db, _| drop(execute_all(&db, &back).await)).await;
+        let (_app, admin) = app.restart_after(async |db, _| {
+            execute_all(&db, &back).await;
+        }).await;
         for client in [&admin, &admin.with_key(stolen.key())] {
             client.get("/v1/policies").await.is_problem(503);
         }
@@ -318,7 +320,9 @@ on_both_databases! {
             "UPDATE effects SET seal = NULL",
             "UPDATE responses SET seal = NULL",
         ];
-        let (app, admin) = app.restart_after(async |db, _| drop(execute_all(&db, &before).await)).await;
+        let (app, admin) = app.restart_after(async |db, _| {
+            execute_all(&db, &before).await;
+        }).await;
         let agent = agent.moved_to(&app);
         assert_eq!(agent.owed_one().await.target.value(), "203.0.113.1");
         let sealed = admin.list("/v1/audit?noun=ledger").await;

@@ -7,6 +7,7 @@ mod built_in;
 mod catalogue;
 mod custom;
 mod definition;
+pub mod hidden;
 mod named_process;
 
 pub use catalogue::Catalogue;

@@ -59,7 +59,7 @@ statements! {
 
 /// The command of that id.
 pub async fn find(db: &Db, command: Uuid) -> Result<Option<CommandRow>> {
-    db.optional(ONE, binds![command]).await
+    Ok(shown(db.optional(ONE, binds![command]).await?)?.into_iter().next())
 }
 
 /// Filter of a command list.
@@ -78,7 +78,19 @@ pub struct CommandFilter {
 /// A page of commands, newest first, older than `before`.
 pub async fn list(db: &Db, filter: CommandFilter, before: Option<Uuid>, limit: i64) -> Result<Vec<CommandRow>> {
     let CommandFilter { agent, state, effect, response } = filter;
-    db.all(PAGE, binds![before.unwrap_or(Uuid::max()), agent, state, effect, response, limit]).await
+    shown(
+        db.all::<CommandRow>(PAGE, binds![before.unwrap_or(Uuid::max()), agent, state, effect, response, limit])
+            .await?,
+    )
+}
+
+/// Commands as views show them: without secrets that their arguments hold in clear.
+fn shown(rows: impl IntoIterator<Item = CommandRow>) -> Result<Vec<CommandRow>> {
+    let hide = |mut row: CommandRow| {
+        row.arguments.hide_arguments(&row.action)?;
+        Ok(row)
+    };
+    rows.into_iter().map(hide).collect()
 }
 
 /// The result of a command, if there is one.

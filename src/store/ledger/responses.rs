@@ -164,7 +164,7 @@ impl ResponseRow {
 
 /// The response of that id.
 pub async fn find(db: &Db, response: Uuid) -> Result<Option<ResponseRow>> {
-    db.optional(ONE, binds![response]).await
+    Ok(shown(db.optional(ONE, binds![response]).await?)?.into_iter().next())
 }
 
 /// Filter of a response list.
@@ -185,7 +185,17 @@ pub struct ResponseFilter {
 /// A page of responses, newest first, older than `before`.
 pub async fn list(db: &Db, filter: ResponseFilter, before: Option<Uuid>, limit: i64) -> Result<Vec<ResponseRow>> {
     let ResponseFilter { state, policy, alert, target, action } = filter;
-    db.all(PAGE, binds![before.unwrap_or(Uuid::max()), state, policy, alert, target, action, limit]).await
+    let binds = binds![before.unwrap_or(Uuid::max()), state, policy, alert, target, action, limit];
+    shown(db.all::<ResponseRow>(PAGE, binds).await?)
+}
+
+/// Responses as views show them: without secrets that their arguments hold in clear.
+fn shown(rows: impl IntoIterator<Item = ResponseRow>) -> Result<Vec<ResponseRow>> {
+    let hide = |mut row: ResponseRow| {
+        row.arguments.hide_arguments(&row.action)?;
+        Ok(row)
+    };
+    rows.into_iter().map(hide).collect()
 }
 
 #[derive(sqlx::FromRow)]
