@@ -96,7 +96,7 @@ impl Proxied {
         let authority = std::fs::read(self.folder.path().join("ca.pem")).unwrap();
         reqwest::Client::builder()
             .no_proxy()
-            .timeout(Duration::from_secs(60))
+            .timeout(Duration::from_mins(1))
             .redirect(reqwest::redirect::Policy::none())
             .local_address(address.parse::<IpAddr>().unwrap())
             .tls_certs_only(reqwest::Certificate::from_pem_bundle(&authority).unwrap())

@@ -20,8 +20,9 @@ pub struct Filling<T> {
     read: i64,
     /// The visible rows, each with its cursor.
     items: Vec<(String, T)>,
-    /// Where the next read begins; `None` after the last one.
-    from: Option<Option<String>>,
+    /// Where the next read begins.
+    cursor: Option<String>,
+    is_complete: bool,
     next: Option<String>,
 }
 
@@ -30,12 +31,12 @@ impl<T: Serialize> Filling<T> {
     pub(super) fn new(limit: i64, cursor: Option<String>, hides: bool) -> Self {
         let batch = if hides { BATCH.max(limit + 1) } else { limit + 1 };
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        Self { limit, batch, read: 0, items: Vec::new(), from: Some(cursor), next: None }
+        Self { limit, batch, read: 0, items: Vec::new(), cursor, is_complete: false, next: None }
     }
 
     /// The cursor behind which to read, and how many rows; `None` once the page is complete.
     pub fn wants(&self) -> Option<(Option<String>, i64)> {
-        self.from.clone().map(|cursor| (cursor, self.batch))
+        (!self.is_complete).then(|| (self.cursor.clone(), self.batch))
     }
 
     /// Adds all rows that were read: the cursor of each, and its item if it is visible.
@@ -47,15 +48,16 @@ impl<T: Serialize> Filling<T> {
             let Some(item) = item else { continue };
             if self.items.len() == self.limit {
                 // A visible item is left over, so there is a next page.
-                (self.next, self.from) = (self.items.last().map(|(cursor, _)| cursor.clone()), None);
+                self.next = self.items.last().map(|(cursor, _)| cursor.clone());
+                self.is_complete = true;
                 return;
             }
             self.items.push((cursor, item));
         }
-        self.from = if count < self.batch { None } else { Some(last) };
-        if self.from.is_some() && self.read >= MOST {
-            self.next = self.from.take().flatten();
-        }
+        let is_last = count < self.batch;
+        self.is_complete = is_last || self.read >= MOST;
+        self.next = if is_last || !self.is_complete { None } else { last.clone() };
+        self.cursor = last;
     }
 
     /// The response.
