@@ -27,6 +27,7 @@ use crate::clock::Clock;
 use crate::shutdown::Tasks;
 use crate::store::database::nodes::Lease;
 use crate::store::database::{Db, Result, StoreError};
+use crate::store::seals::whole;
 use crate::store::writer::Writer;
 use crate::telemetry::Metrics;
 
@@ -48,7 +49,10 @@ impl Engine {
         lease: Arc<Lease>,
         tasks: Tasks,
     ) -> Result<Arc<Self>> {
-        let ManagerKeys { signer, ledger_key } = keys;
+        let ManagerKeys { signer, ledger_key, accepts } = keys;
+        // Before anything is read that grants power.
+        whole::arm(&db, &ledger_key, accepts, clock.now()).await?;
+        whole::examine(&db).await?;
         let EngineSettings { rules, alert_retention, providers, checkpoints: places, agent_key_max_age } = settings;
         let access_tokens = AccessTokens::new(signer.root(), signer.next_root(), clock.now())
             .map_err(|_| StoreError::Corrupt("no key follows from the signing key".into()))?;
