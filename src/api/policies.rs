@@ -14,7 +14,7 @@ use utoipa_axum::routes;
 use super::front::auth::{Caller, Needed, Read, WritePolicies};
 use super::front::error::{ApiError, ApiResult};
 use super::front::extract::{IfMatch, Json, Path, Query, reason};
-use super::front::page::{cursor_number, cut, limit, page, page_until};
+use super::front::page::{cursor_number, limit, page};
 use super::front::visible::Visible;
 use super::state::AppState;
 use crate::domain::action::hidden;
@@ -100,9 +100,6 @@ pub async fn list(
     Query(query): Query<ListPolicies>,
     uri: Uri,
 ) -> ApiResult<Response> {
-    let limit = limit(query.limit)?;
-    let rows = policies::list(&state.engine.db, query.cursor.as_deref().unwrap_or_default(), limit + 1).await?;
-    let (rows, next) = cut(rows, limit, |row| row.name.clone());
     let mut open: HashMap<String, Breakers> = HashMap::new();
     for breaker in breakers::open_policies(&state.engine.db).await? {
         let (stopped, _) = open.entry(breaker.policy.clone()).or_default();
@@ -113,11 +110,18 @@ pub async fn list(
         stopped_agents.push(breaker);
     }
     let visible = Visible::to(&caller, &state.engine);
-    let views = rows.into_iter().filter(|row| visible.policy(&row.name)).map(|row| {
-        let breakers = open.remove(&row.name).unwrap_or_default();
-        view(&state.engine, row, breakers, &caller.principal)
-    });
-    Ok(page_until(views.collect::<ApiResult<Vec<_>>>()?, next, &uri))
+    let mut page = visible.filling(limit(query.limit)?, query.cursor);
+    while let Some((cursor, count)) = page.wants() {
+        let mut shown = Vec::new();
+        for row in policies::list(&state.engine.db, cursor.as_deref().unwrap_or_default(), count).await? {
+            let (name, breakers) = (row.name.clone(), open.remove(&row.name).unwrap_or_default());
+            let view =
+                if visible.policy(&name) { Some(view(&state.engine, row, breakers, &caller.principal)?) } else { None };
+            shown.push((name, view));
+        }
+        page.add(shown);
+    }
+    Ok(page.page(&uri))
 }
 
 fn seen<R: Needed>(caller: &Caller<R>, state: &AppState, name: &str) -> ApiResult<()> {

@@ -1,7 +1,7 @@
 //! Seals of rows that grant power: a keyed hash over what such a row grants, and for each set of rows the
 //! number of its members and a digest of their seals. The key is not in the database, so a change that the
 //! manager did not make can be told, also a row that is missing or that is an earlier form of itself
-//! (`docs/decisions/0035-seals-on-rows-that-grant-power.md`).
+//! (`docs/decisions/0034-seals-on-rows-that-grant-power.md`).
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -41,6 +41,7 @@ mod policies;
 mod priority;
 mod properties;
 mod protected;
+mod proxies;
 mod quorums;
 mod reading;
 mod repeats;

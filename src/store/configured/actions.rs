@@ -45,7 +45,7 @@ impl ActionRow {
     /// # Errors
     /// [`StoreError::Corrupt`] if this version cannot parse it.
     pub fn action(&self) -> Result<Action> {
-        Action::parse(&self.document.read()?)
+        Action::parse_stored(&self.document.read()?)
             .map_err(|faults| StoreError::Corrupt(format!("action {}: {faults:?}", self.name)))
     }
 }

@@ -26,6 +26,8 @@ statements! {
         WHERE id = $1 AND revoked_at IS NULL AND ($3 IS NULL OR user_name = $3)";
     LIVE_OF_NAME = "SELECT COUNT(*) AS count FROM api_keys
         WHERE user_name = $1 AND name = $2 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $3)";
+    LIVE = "SELECT COUNT(*) AS count FROM api_keys
+        WHERE user_name = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $2)";
     USED = "UPDATE api_keys SET last_used_at = CAST(v.column2 AS BIGINT), last_used_from = v.column3
         FROM (VALUES {3}) AS v WHERE api_keys.id = v.column1";
 }
@@ -92,6 +94,12 @@ pub async fn list(db: &Db, user: Option<&str>, after: &str, limit: i64) -> Resul
 /// Number of valid personal keys of `user` with this name.
 pub async fn live_of_name(ledger: &mut LedgerTx, user: &str, name: &str, now: Timestamp) -> Result<i64> {
     let row: Option<LiveCount> = ledger.tx.optional(LIVE_OF_NAME, binds![user, name, now]).await?;
+    Ok(row.map_or(0, |row| row.count))
+}
+
+/// The number of a person's valid keys.
+pub async fn live(ledger: &mut LedgerTx, user: &str, now: Timestamp) -> Result<i64> {
+    let row: Option<LiveCount> = ledger.tx.optional(LIVE, binds![user, now]).await?;
     Ok(row.map_or(0, |row| row.count))
 }
 
