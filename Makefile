@@ -81,7 +81,7 @@ units:
 package:
 	scripts/release.sh riposte riposte-agent
 	tar --sort=name --owner=0 --group=0 --numeric-owner --mtime=@$$(git log -1 --format=%ct) -c \
-	    README.md LICENSE config.default.toml deploy/*.service -C target/release riposte riposte-agent \
+	    README.md LICENSE config.default.toml deploy/*.service deploy/proxy -C target/release riposte riposte-agent \
 	    | gzip -n >target/riposte.tar.gz
 
 # Two release builds of each of PROGRAMS in different folders have to be one file.

@@ -1,6 +1,6 @@
 //! Cost of idle agents: time until all of them stream, memory of each, and CPU time of the server.
 //! Also how long one response on all agents takes until the last one has its command, including the
-//! commit. The memory of agents on the long poll is measured beside it.
+//! commit. The memory of agents on the long poll, and that of streams over TLS, is measured beside it.
 
 #[expect(dead_code, reason = "each bench uses its part")]
 mod load;
@@ -56,7 +56,7 @@ async fn bench() -> anyhow::Result<()> {
     );
     let policy = json!({"name": "everywhere", "match": [{"rule_ids": [EVERYWHERE]}],
         "respond": {"action": "log-only", "target": "source.ip", "on": "all", "for": "10m"}});
-    Connection::open(server.address).await?.ask("POST", "/v1/policies", &server.key, &policy).await?;
+    Connection::open(&server.door).await?.ask("POST", "/v1/policies", &server.key, &policy).await?;
     let before = server.resident_bytes()?;
     table.row(&format!("RSS, {count} agents enrolled and away"), before / MIB, "MiB", None, "", "");
     let polls = poll(&server, &enrolled, polling).await?;
@@ -69,7 +69,7 @@ async fn bench() -> anyhow::Result<()> {
     // them.
     let server = Server::start(dir.path()).await?;
     let (before, begun) = (server.resident_bytes()?, Instant::now());
-    let streams = agents::connect_all(Arc::clone(&enrolled), server.address, AT_ONCE).await?;
+    let streams = agents::connect_all(Arc::clone(&enrolled), &server.door, AT_ONCE).await?;
     table.row(&format!("{count} agents connect"), begun.elapsed().as_secs_f64(), "s", None, "5", "1.5");
     let each = (server.resident_bytes()? - before) / float(count) / 1024.0;
     table.row("RSS per idle stream", each, "KiB", Some(5.0), "10", "8");
@@ -108,6 +108,17 @@ async fn bench() -> anyhow::Result<()> {
     table.row("fan-out: the last agent", last.median(), "s", Some(0.4), "1.5", "0.5");
     table.row("streams that ended in it", float(ended), "", None, "0", "0");
     table.row("RSS after it", server.resident_bytes()? / MIB, "MiB", None, "", "");
+    server.stop()?;
+
+    let server = Server::start_tls(dir.path()).await?;
+    let (before, begun) = (server.resident_bytes()?, Instant::now());
+    let streams = agents::connect_all(Arc::clone(&enrolled), &server.door, AT_ONCE).await?;
+    table.row(&format!("{count} agents connect over TLS"), begun.elapsed().as_secs_f64(), "s", None, "", "");
+    // What the handshakes needed for a moment is gone by then.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let each = (server.resident_bytes()? - before) / float(count) / 1024.0;
+    table.row("RSS per idle stream over TLS", each, "KiB", None, "16", "");
+    drop(streams);
     table.print();
     say("limits: a long poll and a stream of a bare axum server, and a fan-out of the spike (DESIGN 13)");
     if ended > 0 {
@@ -125,7 +136,7 @@ async fn enrol(dir: &Path, count: usize, over_api: usize, table: &mut Table) -> 
     table.row("start to serving, empty ledger", server.started_in.as_secs_f64() * 1e3, "ms", None, "50", "25");
     table.row("RSS, empty ledger", server.resident_bytes()? / MIB, "MiB", None, "20", "16");
     let begun = Instant::now();
-    let mut enrolled = agents::enrol(server.address, &server.key, 0, over_api).await?;
+    let mut enrolled = agents::enrol(&server.door, &server.key, 0, over_api).await?;
     say(&format!("{over_api} agents enrolled over the API in {:.1} s", begun.elapsed().as_secs_f64()));
     let database = server.database();
     server.stop()?;
@@ -156,7 +167,7 @@ async fn poll(server: &Server, enrolled: &[Agent], count: usize) -> anyhow::Resu
     for agent in enrolled.iter().take(count) {
         let body = json!({"cursor": 0, "wait_seconds": 55}).to_string();
         let ask = request("POST", "/v1/agent/poll", &agent.token()?, "application/json", body.as_bytes());
-        let mut connection = Connection::open(server.address).await?;
+        let mut connection = Connection::open(&server.door).await?;
         polls.spawn(async move {
             let _ = connection.exchange(&ask).await.map(|answer| answer.status);
         });
@@ -229,7 +240,7 @@ async fn fan_out(
     let mut body = String::new();
     Alerts::new(50 + u64::try_from(round)?).of(EVERYWHERE, 0, None, &mut body);
     let ask = request("POST", "/v1/alerts", &server.key, "application/json", body.as_bytes());
-    let mut connection = Connection::open(server.address).await?;
+    let mut connection = Connection::open(&server.door).await?;
     let posted = Instant::now();
     let mut posting = JoinSet::new();
     posting.spawn(async move {

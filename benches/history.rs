@@ -85,10 +85,10 @@ impl Side {
     /// ledger.
     async fn build(dir: &std::path::Path, past: usize) -> anyhow::Result<Self> {
         let server = Server::start(dir).await?;
-        let mut agents = agents::enrol(server.address, &server.key, 0, AGENTS).await?;
+        let mut agents = agents::enrol(&server.door, &server.key, 0, AGENTS).await?;
         let policy = json!({"name": "block", "match": [{"rule_ids": [ENFORCED]}],
             "respond": {"action": "firewall-drop", "for": "10s"}});
-        Connection::open(server.address).await?.ask("POST", "/v1/policies", &server.key, &policy).await?;
+        Connection::open(&server.door).await?.ask("POST", "/v1/policies", &server.key, &policy).await?;
         let database = server.database();
         server.stop()?;
         let begun = Instant::now();
@@ -121,7 +121,7 @@ impl Side {
     /// Connects all agents, which report; orders, applies and lifts blocks; disconnects all agents.
     async fn round(&mut self) -> anyhow::Result<()> {
         let (cpu, begun) = (self.server.cpu_seconds()?, Instant::now());
-        let streams = agents::connect_all(Arc::clone(&self.agents), self.server.address, 16).await?;
+        let streams = agents::connect_all(Arc::clone(&self.agents), &self.server.door, 16).await?;
         self.connect_ms.push(begun.elapsed().as_secs_f64() * 1e3);
         self.connect_cpu_ms.push((self.server.cpu_seconds()? - cpu) * 1e3);
         let (settled, mut news) = mpsc::unbounded_channel();
@@ -130,7 +130,7 @@ impl Side {
             following.spawn(follow(stream, settled.clone()));
         }
         let cpu = self.server.cpu_seconds()?;
-        let mut connection = Connection::open(self.server.address).await?;
+        let mut connection = Connection::open(&self.server.door).await?;
         for _ in (0..ALERTS).step_by(20) {
             let mut body = String::new();
             for _ in 0..20 {

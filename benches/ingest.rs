@@ -41,6 +41,8 @@ struct Cell {
     percent: usize,
     /// Rows per transaction of the SQLite limit.
     limit: usize,
+    /// Whether it is sent over TLS too.
+    has_tls: bool,
     must: &'static str,
     aim: &'static str,
     cpu: [&'static str; 2],
@@ -65,12 +67,20 @@ fn cells(connections: usize) -> [Cell; 4] {
         rule: OBSERVED,
         percent: 1,
         limit: connections,
+        has_tls: true,
         must: "10k",
         aim: "15k",
         cpu: ["0.10", "0.05"],
     };
-    let enforced =
-        Cell { what: "1 per request, 5 % enforced", rule: ENFORCED, percent: 5, must: "", aim: "", ..single };
+    let enforced = Cell {
+        what: "1 per request, 5 % enforced",
+        rule: ENFORCED,
+        percent: 5,
+        has_tls: false,
+        must: "",
+        aim: "",
+        ..single
+    };
     let hundred = Cell {
         what: "100 per request, 1 % observed",
         batch: 100,
@@ -100,10 +110,13 @@ async fn bench() -> anyhow::Result<()> {
     prepare(&server).await?;
     let mut alerts = Alerts::new(1);
     let mut limit = Limit::open(&dir.path().join("limit.db"))?;
-    let mut figures: Vec<Figures> = cells.iter().map(|_| Figures::default()).collect();
+    let tls_dir = disk()?;
+    let tls = Server::start_tls(tls_dir.path()).await?;
+    prepare(&tls).await?;
+    let (mut figures, mut over_tls): (Vec<Figures>, Vec<Figures>) = cells.iter().map(|_| Default::default()).unzip();
     let mut sent = 0;
     for round in 0..=rounds {
-        for (cell, figures) in cells.iter().zip(&mut figures) {
+        for ((cell, figures), over_tls) in cells.iter().zip(&mut figures).zip(&mut over_tls) {
             // The first round is short: it warms up, and tells how many alerts the other rounds
             // need.
             let rate = figures.per_second.median().max(2000.0);
@@ -111,15 +124,21 @@ async fn bench() -> anyhow::Result<()> {
             let requests = requests(&mut alerts, cell, &server.key, count);
             sent += requests.len() * cell.batch;
             if round == 1 {
-                *figures = Figures::default();
+                (*figures, *over_tls) = Default::default();
             }
             load_with(&server, cell, requests, figures).await?;
+            if cell.has_tls {
+                let requests = self::requests(&mut alerts, cell, &tls.key, count);
+                load_with(&tls, cell, requests, over_tls).await?;
+            }
             let limit_seconds = if round == 0 { 0.1 } else { seconds / 2.0 };
             figures.limit_per_second.push(limit.round(cell.limit, limit_seconds)?);
         }
     }
-    let failed: usize = figures.iter().map(|figures| figures.failed).sum();
+    let failed: usize = figures.iter().chain(&over_tls).map(|figures| figures.failed).sum();
     print(&cells, &mut figures);
+    print_tls(&cells, &mut figures, &mut over_tls);
+    tls.stop()?;
     let resident = server.resident_bytes()? / MIB;
     say(&format!("server after {sent} alerts: RSS {resident:.0} MiB"));
     let database = server.database();
@@ -135,8 +154,8 @@ async fn bench() -> anyhow::Result<()> {
 
 /// Creates agents and policies.
 async fn prepare(server: &Server) -> anyhow::Result<()> {
-    agents::enrol(server.address, &server.key, 0, HOSTS).await?;
-    let mut connection = Connection::open(server.address).await?;
+    agents::enrol(&server.door, &server.key, 0, HOSTS).await?;
+    let mut connection = Connection::open(&server.door).await?;
     let mut policies = vec![
         json!({"name": "watch", "mode": "observe", "match": [{"rule_ids": [OBSERVED]}],
             "respond": {"action": "firewall-drop", "for": "10m"}}),
@@ -179,7 +198,7 @@ fn requests(alerts: &mut Alerts, cell: &Cell, key: &str, count: f64) -> Vec<Vec<
 async fn load_with(server: &Server, cell: &Cell, requests: Vec<Vec<u8>>, figures: &mut Figures) -> anyhow::Result<()> {
     let mut connections = Vec::with_capacity(cell.connections);
     for _ in 0..cell.connections {
-        connections.push(Connection::open(server.address).await?);
+        connections.push(Connection::open(&server.door).await?);
     }
     let (requests, next) = (Arc::new(requests), Arc::new(AtomicUsize::new(0)));
     let (server_cpu, client_cpu, begun) = (server.cpu_seconds()?, load::server::cpu_seconds("self")?, Instant::now());
@@ -234,6 +253,40 @@ fn print(cells: &[Cell], figures: &mut [Figures]) {
     for (cell, figures) in cells.iter().zip(figures) {
         let (ours, limit) = (figures.per_second.spread(), figures.limit_per_second.spread());
         say(&format!("{}: rounds {ours}, limit {limit}", cell.what));
+    }
+}
+
+/// Prints what the same load over TLS came to; `limit` is the plain one of this run.
+fn print_tls(cells: &[Cell], figures: &mut [Figures], over_tls: &mut [Figures]) {
+    let mut table = Table::default();
+    for ((cell, plain), tls) in
+        cells.iter().zip(&mut *figures).zip(&mut *over_tls).filter(|((cell, _), _)| cell.has_tls)
+    {
+        let row = |what: &str| format!("{what}, {} connections", cell.connections);
+        let plain_rate = Some(plain.per_second.median());
+        table.row(&row(cell.what), tls.per_second.median(), "alerts/s", plain_rate, "0.85", "");
+        table.row(
+            "  server CPU per 1000 alerts",
+            tls.server_cpu.median(),
+            "s",
+            Some(plain.server_cpu.median()),
+            "",
+            "",
+        );
+        table.row(
+            "  load's CPU per 1000 alerts",
+            tls.client_cpu.median(),
+            "s",
+            Some(plain.client_cpu.median()),
+            "",
+            "",
+        );
+        table.row("  failed", float(tls.failed), "alerts", None, "0", "0");
+    }
+    say("over TLS 1.3, on the same kind of connections; the limit is plain HTTP, and must is of the ratio:");
+    table.print();
+    for ((cell, plain), tls) in cells.iter().zip(figures).zip(over_tls).filter(|((cell, _), _)| cell.has_tls) {
+        say(&format!("{}: rounds {}, plain {}", cell.what, tls.per_second.spread(), plain.per_second.spread()));
     }
 }
 

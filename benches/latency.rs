@@ -55,16 +55,16 @@ async fn bench() -> anyhow::Result<()> {
     let dir = disk()?;
     let server = Server::start(dir.path()).await?;
     let begun = Instant::now();
-    let enrolled = Arc::new(agents::enrol(server.address, &server.key, 0, count).await?);
+    let enrolled = Arc::new(agents::enrol(&server.door, &server.key, 0, count).await?);
     say(&format!("{count} agents enrolled in {:.1} s", begun.elapsed().as_secs_f64()));
     let policy = json!({"name": "block", "match": [{"rule_ids": [ENFORCED]}],
         "respond": {"action": "firewall-drop", "for": "10m"}});
-    Connection::open(server.address).await?.ask("POST", "/v1/policies", &server.key, &policy).await?;
+    Connection::open(&server.door).await?.ask("POST", "/v1/policies", &server.key, &policy).await?;
 
     let (mut flush, mut ping) = (floor::flush(dir.path())?, floor::ping_pong()?);
     let seen = Rc::new(RefCell::new(Seen::default()));
     let mut streams = JoinSet::new();
-    for (_, stream) in agents::connect_all(enrolled, server.address, 32).await? {
+    for (_, stream) in agents::connect_all(enrolled, &server.door, 32).await? {
         streams.spawn_local(follow(stream, Rc::clone(&seen)));
     }
     // A second of the same load warms caches up and is not counted; addresses continue.
@@ -138,7 +138,7 @@ async fn post(
     let start = Instant::now() + Duration::from_millis(500);
     let mut posting = JoinSet::new();
     for lane in 0..connections {
-        let (connection, requests) = (Connection::open(server.address).await?, Rc::clone(&requests));
+        let (connection, requests) = (Connection::open(&server.door).await?, Rc::clone(&requests));
         posting.spawn_local(post_lane(connection, requests, Rc::clone(seen), first, lane, connections, start, rate));
     }
     while posting.join_next().await.transpose()?.is_some() {}

@@ -37,7 +37,7 @@ fn main() -> anyhow::Result<()> {
         deciding()?;
         let dir = disk()?;
         let server = Server::start(dir.path()).await?;
-        agents::enrol(server.address, &server.key, 0, HOSTS).await?;
+        agents::enrol(&server.door, &server.key, 0, HOSTS).await?;
         storm(&server).await?;
         backtest(&server).await?;
         server.stop()
@@ -141,7 +141,7 @@ fn deciding() -> anyhow::Result<()> {
 /// every limit.
 async fn storm(server: &Server) -> anyhow::Result<()> {
     let count: usize = knob("STORM", 100_000)?;
-    let mut connection = Connection::open(server.address).await?;
+    let mut connection = Connection::open(&server.door).await?;
     let limits = json!({"responses": "100/1m", "targets": "80/1h", "agents_per_response": 5, "over_limit": "drop"});
     let policy = json!({"name": "storm", "match": [{"rule_ids": ["5763"]}], "limits": limits,
         "breaker": {"failed": "50%", "undone": "30%"}, "respond": {"action": "firewall-drop", "for": "1h"}});
@@ -183,7 +183,7 @@ async fn storm(server: &Server) -> anyhow::Result<()> {
 /// Runs a draft over all stored alerts.
 async fn backtest(server: &Server) -> anyhow::Result<()> {
     let count: usize = knob("STORED", 1_000_000)?;
-    let mut connection = Connection::open(server.address).await?;
+    let mut connection = Connection::open(&server.door).await?;
     let mut alerts = Alerts::new(9);
     let begun = Instant::now();
     for _ in (0..count).step_by(1000) {

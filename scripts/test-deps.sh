@@ -14,7 +14,8 @@ export PATH
 needed='cc:build-essential pgbouncer:pgbouncer mount:mount nft:nftables ip:iproute2 iptables:iptables ip6tables:iptables initdb:postgresql
 postgres:postgresql unshare:util-linux setpriv:util-linux prlimit:util-linux ps:procps pkill:procps pgrep:procps
 python3:python3 usermod:passwd firewalld:firewalld firewall-cmd:firewalld iptables-legacy:iptables
-ip6tables-legacy:iptables dbus-daemon:dbus-daemon systemd-analyze:systemd openssl:openssl node:nodejs npm:npm'
+ip6tables-legacy:iptables dbus-daemon:dbus-daemon systemd-analyze:systemd openssl:openssl node:nodejs npm:npm
+nginx:nginx caddy:caddy'
 
 missing_packages() {
     {
@@ -47,13 +48,12 @@ if [ -n "$packages" ]; then
     fi
     echo "installing $packages"
     as_root apt-get update -q
-    # The tests start firewalld and PgBouncer themselves. The packages would start them for the whole host.
-    case " $packages " in *' firewalld '*)
-        if [ -d /run/systemd/system ]; then as_root systemctl mask firewalld.service; fi ;;
-    esac
-    case " $packages " in *' pgbouncer '*)
-        if [ -d /run/systemd/system ]; then as_root systemctl mask pgbouncer.service; fi ;;
-    esac
+    # The tests start firewalld, PgBouncer, nginx and Caddy themselves. The packages would start them for the whole host.
+    for service in firewalld pgbouncer nginx caddy; do
+        case " $packages " in *" $service "*)
+            if [ -d /run/systemd/system ]; then as_root systemctl mask "$service.service"; fi ;;
+        esac
+    done
     # Unquoted: one argument a package.
     # shellcheck disable=SC2086
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $packages

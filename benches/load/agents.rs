@@ -15,7 +15,7 @@ use riposte_protocol::key::SigningKey;
 use riposte_protocol::message::{CommandResult, FromAgent, HeldEffect, Outcome, ToAgent};
 use riposte_protocol::{SUBPROTOCOL, identity};
 use serde_json::json;
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpSocket;
 use tokio::task::JoinSet;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -24,7 +24,7 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use uuid::Uuid;
 
 use super::alerts::host_name;
-use super::http::Connection;
+use super::http::{Connection, Door, Wire};
 
 /// Agents that enrol at the same time.
 const ENROLLING: usize = 16;
@@ -40,7 +40,7 @@ pub(crate) struct Agent {
     number: usize,
 }
 
-pub(crate) struct Stream(WebSocketStream<TcpStream>);
+pub(crate) struct Stream(WebSocketStream<Wire>);
 
 /// What an agent can read of a command without verifying its signature.
 #[derive(serde::Deserialize)]
@@ -50,16 +50,16 @@ pub(crate) struct Claims {
 }
 
 /// Enrols agents number `first` to `first + count`, with one token.
-pub(crate) async fn enrol(address: SocketAddr, key: &str, first: usize, count: usize) -> anyhow::Result<Vec<Agent>> {
+pub(crate) async fn enrol(door: &Door, key: &str, first: usize, count: usize) -> anyhow::Result<Vec<Agent>> {
     let ask = json!({"labels": {"env": "bench"}, "uses": count, "expires_in": "1h"});
-    let made = Connection::open(address).await?.ask("POST", "/v1/enrollment-tokens", key, &ask).await?;
+    let made = Connection::open(door).await?.ask("POST", "/v1/enrollment-tokens", key, &ask).await?;
     let token: Arc<str> = made["token"].as_str().context("no token")?.into();
     let next = Arc::new(AtomicUsize::new(first));
     let mut workers = JoinSet::new();
     for _ in 0..ENROLLING {
-        let (token, next) = (Arc::clone(&token), Arc::clone(&next));
+        let (token, next, door) = (Arc::clone(&token), Arc::clone(&next), door.clone());
         workers.spawn(async move {
-            let (mut connection, mut agents) = (Connection::open(address).await?, Vec::new());
+            let (mut connection, mut agents) = (Connection::open(&door).await?, Vec::new());
             loop {
                 let number = next.fetch_add(1, Ordering::Relaxed);
                 if number >= first + count {
@@ -106,18 +106,18 @@ impl Agent {
     }
 
     /// Opens the agent's stream and sends its hello; returns when the server has answered.
-    pub(crate) async fn connect(&self, address: SocketAddr, token: &str) -> anyhow::Result<Stream> {
+    pub(crate) async fn connect(&self, door: &Door, token: &str) -> anyhow::Result<Stream> {
         let socket = TcpSocket::new_v4()?;
         let source = u8::try_from(1 + self.number / PER_ADDRESS)?;
         socket.bind(SocketAddr::from(([127, 0, 0, source], 0)))?;
-        let tcp = socket.connect(address).await?;
-        tcp.set_nodelay(true)?;
-        let mut request = format!("ws://{address}/v1/agent/stream").into_client_request()?;
+        let wire = door.enter(socket.connect(door.address).await?).await?;
+        // The scheme is only for the library: TLS is made already.
+        let mut request = format!("ws://{}/v1/agent/stream", door.address).into_client_request()?;
         request.headers_mut().insert("authorization", format!("Bearer {token}").parse()?);
         request.headers_mut().insert("sec-websocket-protocol", SUBPROTOCOL.parse()?);
         // Ten thousand of these live in this process: the default buffers would be 2.5 GB.
         let config = WebSocketConfig::default().read_buffer_size(1024).write_buffer_size(0);
-        let (socket, _) = tokio_tungstenite::client_async_with_config(request, tcp, Some(config)).await?;
+        let (socket, _) = tokio_tungstenite::client_async_with_config(request, wire, Some(config)).await?;
         let mut stream = Stream(socket);
         let effects = self.held.clone();
         stream.say(&FromAgent::Hello { cursor: 0, capabilities: Vec::new(), effects, run: None, keys: None }).await?;
@@ -178,7 +178,7 @@ pub(crate) fn claims(signed: &str) -> anyhow::Result<Claims> {
 /// Opens the streams of `agents`, at most `at_once` at the same time.
 pub(crate) async fn connect_all(
     agents: Arc<Vec<Agent>>,
-    address: SocketAddr,
+    door: &Door,
     at_once: usize,
 ) -> anyhow::Result<Vec<(usize, Stream)>> {
     let tokens: Arc<Vec<String>> = Arc::new(agents.iter().map(Agent::token).collect::<anyhow::Result<_>>()?);
@@ -186,6 +186,7 @@ pub(crate) async fn connect_all(
     let mut workers = JoinSet::new();
     for _ in 0..at_once {
         let (agents, tokens, next) = (Arc::clone(&agents), Arc::clone(&tokens), Arc::clone(&next));
+        let door = door.clone();
         workers.spawn(async move {
             let mut streams = Vec::new();
             loop {
@@ -193,7 +194,7 @@ pub(crate) async fn connect_all(
                 let (Some(agent), Some(token)) = (agents.get(index), tokens.get(index)) else {
                     return anyhow::Ok(streams);
                 };
-                let connected = tokio::time::timeout(Duration::from_secs(30), agent.connect(address, token)).await;
+                let connected = tokio::time::timeout(Duration::from_secs(30), agent.connect(&door, token)).await;
                 streams.push((index, connected.context("no stream within 30 s")??));
             }
         });

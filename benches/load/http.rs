@@ -2,15 +2,40 @@
 //! status and body out. It reads only what `riposte serve` writes; a general client would cost as
 //! much as the server.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context as _, bail};
+use rustls::ProtocolVersion;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_util::either::Either;
+
+/// A connection in plain text, or over TLS.
+pub(crate) type Wire = Either<TcpStream, TlsStream<TcpStream>>;
+
+/// Where a server listens, and how its certificate is verified if it speaks TLS.
+#[derive(Clone)]
+pub(crate) struct Door {
+    pub(crate) address: SocketAddr,
+    pub(crate) tls: Option<TlsConnector>,
+}
+
+impl Door {
+    /// Continues a connected socket: over TLS, with its handshake.
+    pub(crate) async fn enter(&self, socket: TcpStream) -> anyhow::Result<Wire> {
+        socket.set_nodelay(true)?;
+        let Some(connector) = &self.tls else { return Ok(Either::Left(socket)) };
+        let stream = connector.connect(IpAddr::from([127, 0, 0, 1]).into(), socket).await?;
+        anyhow::ensure!(stream.get_ref().1.protocol_version() == Some(ProtocolVersion::TLSv1_3), "no TLS 1.3");
+        Ok(Either::Right(stream))
+    }
+}
 
 pub(crate) struct Connection {
-    stream: TcpStream,
+    stream: Wire,
     buffer: Vec<u8>,
 }
 
@@ -31,15 +56,15 @@ pub(crate) fn request(method: &str, path: &str, bearer: &str, media_type: &str, 
 }
 
 impl Connection {
-    pub(crate) async fn open(address: SocketAddr) -> anyhow::Result<Self> {
-        let stream = TcpStream::connect(address).await?;
-        stream.set_nodelay(true)?;
+    pub(crate) async fn open(door: &Door) -> anyhow::Result<Self> {
+        let stream = door.enter(TcpStream::connect(door.address).await?).await?;
         Ok(Self { stream, buffer: vec![0; 4096] })
     }
 
     /// Sends a request and reads its answer.
     pub(crate) async fn exchange(&mut self, request: &[u8]) -> anyhow::Result<Answer<'_>> {
         self.stream.write_all(request).await?;
+        self.stream.flush().await?;
         let (mut filled, mut whole) = (0, None);
         loop {
             if self.buffer.len() == filled {

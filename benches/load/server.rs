@@ -1,14 +1,20 @@
 //! The server under load: the real `riposte serve`, built with the bench, as a child process on
 //! loopback. It has its own data directory, all defaults, and authentication on.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use rustls::client::Resumption;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::{ClientConfig, RootCertStore};
+use tokio_rustls::TlsConnector;
 
-use super::http::{Connection, request};
+use super::http::{Connection, Door, request};
 
 /// The unit of `/proc/PID/stat`; the same on every Linux target of Rust.
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -18,7 +24,8 @@ const START_TIMEOUT: Duration = Duration::from_secs(30);
 pub(crate) struct Server {
     child: Child,
     dir: PathBuf,
-    pub(crate) address: SocketAddr,
+    /// Where it listens.
+    pub(crate) door: Door,
     /// The first admin key.
     pub(crate) key: String,
     /// From starting the process to its first answer.
@@ -28,6 +35,20 @@ pub(crate) struct Server {
 impl Server {
     /// Starts a server on `dir`, which may hold the ledger of an earlier one.
     pub(crate) async fn start(dir: &Path) -> anyhow::Result<Self> {
+        Self::start_with(dir, None).await
+    }
+
+    /// As [`Self::start`], over TLS with a certificate that `riposte tls self-signed` makes.
+    pub(crate) async fn start_tls(dir: &Path) -> anyhow::Result<Self> {
+        let files = dir.join("tls");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_riposte"));
+        command.args(["tls", "self-signed", "--name", "127.0.0.1", "--dir"]).arg(&files);
+        let made = command.stdout(Stdio::null()).status()?;
+        anyhow::ensure!(made.success(), "no certificate could be made");
+        Self::start_with(dir, Some(&files)).await
+    }
+
+    async fn start_with(dir: &Path, tls: Option<&Path>) -> anyhow::Result<Self> {
         // Free now; another program is unlikely to take it within the next milliseconds.
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let log = std::fs::File::options().create(true).append(true).open(dir.join("server.log"))?;
@@ -36,12 +57,15 @@ impl Server {
         command.args(["serve", "--listen", &address.to_string(), "--data-dir"]).arg(dir.join("data"));
         // The load's alerts carry a fixed day of their own.
         command.args(["--max-age", "none"]);
+        if let Some(files) = tls {
+            command.arg("--tls-cert").arg(files.join("cert.pem")).arg("--tls-key").arg(files.join("key.pem"));
+        }
+        let door = Door { address, tls: tls.map(|files| connector(&files.join("ca.pem"))).transpose()? };
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn()?;
-        let mut server =
-            Self { child, dir: dir.to_owned(), address, key: String::new(), started_in: Duration::default() };
+        let mut server = Self { child, dir: dir.to_owned(), door, key: String::new(), started_in: Duration::default() };
         let ask = request("GET", "/readyz", "", "application/json", b"");
         loop {
-            if let Ok(mut connection) = Connection::open(address).await
+            if let Ok(mut connection) = Connection::open(&server.door).await
                 && connection.exchange(&ask).await.is_ok_and(|answer| answer.status == 200)
             {
                 break;
@@ -86,6 +110,19 @@ impl Server {
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
+}
+
+/// A client of TLS that trusts one authority, and resumes no session: each handshake is a whole one.
+fn connector(authority: &Path) -> anyhow::Result<TlsConnector> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(authority)? {
+        roots.add(certificate?)?;
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+    config.resumption = Resumption::disabled();
+    Ok(TlsConnector::from(Arc::new(config)))
 }
 
 impl Drop for Server {

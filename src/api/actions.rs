@@ -82,7 +82,7 @@ pub async fn create(
 ) -> ApiResult<Response> {
     caller.unlimited("actions are for all policies")?;
     let once = body.once(&caller.principal);
-    let name = state.engine.create_action(&body.value, once, &caller.principal.at()).await?;
+    let name = state.engine.create_action(&body.value, once, &caller.principal).await?;
     Ok(answer(StatusCode::CREATED, stored(&state, &name).await?))
 }
 
@@ -102,7 +102,7 @@ pub async fn replace(
 ) -> ApiResult<Response> {
     caller.unlimited("actions are for all policies")?;
     let version = version.ok_or_else(ApiError::version_needed)?;
-    state.engine.replace_action(&name, version, &body.value, &caller.principal.at()).await?;
+    state.engine.replace_action(&name, version, &body.value, &caller.principal).await?;
     Ok(answer(StatusCode::OK, stored(&state, &name).await?))
 }
 

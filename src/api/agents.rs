@@ -84,12 +84,15 @@ pub async fn list(
     Query(query): Query<ListAgents>,
     uri: Uri,
 ) -> ApiResult<Response> {
-    let (limit, after) = (limit(query.limit)?, cursor_id(query.cursor.as_deref())?);
-    let rows = agents::list(&state.engine.db, query.name.as_deref(), query.revoked, after, limit + 1).await?;
-    let views = rows.into_iter().map(|row| view(&state, row)).collect();
     let visible = Visible::to(&caller, &state.engine);
-    let cursor_of = |view: &AgentView| view.agent.id.clone();
-    Ok(visible.page(views, limit, &uri, cursor_of, |view| visible.agent(&view.agent.id)))
+    let mut page = visible.filling(limit(query.limit)?, query.cursor);
+    while let Some((cursor, count)) = page.wants() {
+        let after = cursor_id(cursor.as_deref())?;
+        let rows = agents::list(&state.engine.db, query.name.as_deref(), query.revoked, after, count).await?;
+        let shown = |row: AgentRow| (row.id.clone(), visible.agent(&row.id).then(|| view(&state, row)));
+        page.add(rows.into_iter().map(shown).collect());
+    }
+    Ok(page.page(&uri))
 }
 
 async fn stored(state: &AppState, id: Uuid) -> ApiResult<AgentView> {

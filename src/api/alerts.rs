@@ -196,7 +196,8 @@ pub async fn list(
     Query(query): Query<ListAlerts>,
     uri: Uri,
 ) -> ApiResult<Response> {
-    let (limit, before) = (limit(query.limit)?, cursor_id(query.cursor.as_deref())?);
+    let visible = Visible::to(&caller, &state.engine);
+    let mut page = visible.filling(limit(query.limit)?, query.cursor);
     let filter = AlertFilter {
         source_id: query.source_id,
         rule_id: query.rule_id.map(|id| canonical_rule_id(&id)),
@@ -205,11 +206,16 @@ pub async fn list(
         since: query.since,
         until: query.until,
     };
-    let rows = alerts::list(&state.engine.db, filter, before, limit + 1).await?;
-    let views =
-        rows.into_iter().map(|row| view(row, &state.engine.mappings, false)).collect::<ApiResult<Vec<AlertView>>>()?;
-    let visible = Visible::to(&caller, &state.engine);
-    Ok(visible.page(views, limit, &uri, |alert| alert.id.clone(), |alert| visible.alert(&alert.agent)))
+    while let Some((cursor, count)) = page.wants() {
+        let before = cursor_id(cursor.as_deref())?;
+        let rows = alerts::list(&state.engine.db, filter.clone(), before, count).await?;
+        let shown = |row| {
+            let alert = view(row, &state.engine.mappings, false)?;
+            Ok((alert.id.clone(), visible.alert(&alert.agent).then_some(alert)))
+        };
+        page.add(rows.into_iter().map(shown).collect::<ApiResult<_>>()?);
+    }
+    Ok(page.page(&uri))
 }
 
 /// Maximum number of alerts listed in a 409 for an ambiguous id.

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::front::auth::{Caller, Read};
 use super::front::error::ApiResult;
 use super::front::extract::Query;
-use super::front::page::{cursor_number, cut, limit, page_until};
+use super::front::page::{cursor_number, limit};
 use super::front::visible::Visible;
 use super::state::AppState;
 use crate::domain::canonical;
@@ -52,19 +52,20 @@ pub async fn list(
     Query(query): Query<ListAudit>,
     uri: Uri,
 ) -> ApiResult<Response> {
-    let (limit, before) = (limit(query.limit)?, cursor_number(query.cursor.as_deref())?);
-    let filter = AuditFilter { noun: query.noun, noun_id: query.noun_id.map(|id| canonical::id(&id)) };
-    let rows = audit::list(&state.engine.db, filter, before, limit + 1).await?;
-    let (rows, next) = cut(rows, limit, |row: &AuditRow| row.seq.to_string());
     let visible = Visible::to(&caller, &state.engine);
+    let mut page = visible.filling(limit(query.limit)?, query.cursor);
+    let filter = AuditFilter { noun: query.noun, noun_id: query.noun_id.map(|id| canonical::id(&id)) };
     let own = caller.principal.actor.to_string();
-    let mut shown = Vec::with_capacity(rows.len());
-    for row in rows {
-        if visible.is_everything() || row.actor == own || concerns(&state, &visible, &row).await? {
-            shown.push(row);
+    while let Some((cursor, count)) = page.wants() {
+        let before = cursor_number(cursor.as_deref())?;
+        let mut shown = Vec::new();
+        for row in audit::list(&state.engine.db, filter.clone(), before, count).await? {
+            let is_shown = visible.is_everything() || row.actor == own || concerns(&state, &visible, &row).await?;
+            shown.push((row.seq.to_string(), is_shown.then_some(row)));
         }
+        page.add(shown);
     }
-    Ok(page_until(shown, next, &uri))
+    Ok(page.page(&uri))
 }
 
 /// Whether the entry is about something that is visible. What concerns the whole installation is

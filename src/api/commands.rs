@@ -54,11 +54,15 @@ pub async fn list(
     let ListCommands { limit: asked, cursor, agent_id, state: in_state, effect_id, response_id } = query;
     let no_state = || ApiError::invalid(vec![Fault::at("/state", "is not a command state")]);
     let in_state = in_state.map(|word| CommandState::parse(&word).ok_or_else(no_state)).transpose()?;
-    let (limit, before) = (limit(asked)?, cursor_id(cursor.as_deref())?);
-    let filter = CommandFilter { agent: agent_id, state: in_state, effect: effect_id, response: response_id };
-    let rows = commands::list(&state.engine.db, filter, before, limit + 1).await?;
     let visible = Visible::to(&caller, &state.engine);
-    Ok(visible.page(rows, limit, &uri, |row| row.id.clone(), |row| visible.agent(&row.agent_id)))
+    let mut page = visible.filling(limit(asked)?, cursor);
+    let filter = CommandFilter { agent: agent_id, state: in_state, effect: effect_id, response: response_id };
+    while let Some((cursor, count)) = page.wants() {
+        let rows = commands::list(&state.engine.db, filter.clone(), cursor_id(cursor.as_deref())?, count).await?;
+        let shown = |row: CommandRow| (row.id.clone(), visible.agent(&row.agent_id).then_some(row));
+        page.add(rows.into_iter().map(shown).collect());
+    }
+    Ok(page.page(&uri))
 }
 
 /// Returns one command with its result

@@ -60,12 +60,16 @@ pub async fn list(
     let desired = desired.map(|word| Desired::parse(&word).ok_or_else(not_desired)).transpose()?;
     let not_actual = || ApiError::invalid(vec![Fault::at("/actual", "must be unknown, in_force, absent or drifted")]);
     let actual = actual.map(|word| Actual::parse(&word).ok_or_else(not_actual)).transpose()?;
-    let (limit, before) = (limit(asked)?, cursor_id(cursor.as_deref())?);
+    let visible = Visible::to(&caller, &state.engine);
+    let mut page = visible.filling(limit(asked)?, cursor);
     let target = target.map(|text| canonical::target(&text));
     let filter = EffectFilter { agent: agent_id, desired, actual, target, failing };
-    let rows = effects::list(&state.engine.db, filter, before, limit + 1).await?;
-    let visible = Visible::to(&caller, &state.engine);
-    Ok(visible.page(rows, limit, &uri, |row| row.id.clone(), |row| visible.agent(&row.agent_id)))
+    while let Some((cursor, count)) = page.wants() {
+        let rows = effects::list(&state.engine.db, filter.clone(), cursor_id(cursor.as_deref())?, count).await?;
+        let shown = |row: EffectRow| (row.id.clone(), visible.agent(&row.agent_id).then_some(row));
+        page.add(rows.into_iter().map(shown).collect());
+    }
+    Ok(page.page(&uri))
 }
 
 /// Returns one effect and the responses that hold it

@@ -77,7 +77,7 @@ pub async fn run(
         return Err(refused(&import));
     }
     let Import { actions, policies, protected, .. } = &import;
-    state.engine.import(actions, policies, protected, &caller.principal.at()).await?;
+    state.engine.import(actions, policies, protected, &caller.principal).await?;
     Ok((StatusCode::CREATED, axum::Json(import)))
 }
 

@@ -14,11 +14,14 @@ use utoipa_axum::routes;
 use super::front::auth::{Caller, Needed, Read, WritePolicies};
 use super::front::error::{ApiError, ApiResult};
 use super::front::extract::{IfMatch, Json, Path, Query, reason};
-use super::front::page::{cursor_number, cut, limit, page, page_until};
+use super::front::page::{cursor_number, limit, page};
 use super::front::visible::Visible;
 use super::state::AppState;
+use crate::domain::action::hidden;
 use crate::domain::fault::Fault;
 use crate::domain::policy::Policy;
+use crate::domain::principal::Principal;
+use crate::domain::right::Right;
 use crate::engine::Engine;
 use crate::store::StoreError;
 use crate::store::configured::breakers;
@@ -40,10 +43,10 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
 /// The open breakers of one policy: its global one, and those on single agents.
 type Breakers = (Option<BreakerRow>, Vec<AgentBreakerRow>);
 
-fn view(engine: &Engine, row: PolicyRow, breakers: Breakers) -> ApiResult<PolicyView> {
+fn view(engine: &Engine, row: PolicyRow, breakers: Breakers, by: &Principal) -> ApiResult<PolicyView> {
     let (actions, fleet) = (engine.actions.load(), engine.fleet.load());
     let PolicyRow { name, version, document, created_at, updated_at } = row;
-    let policy = Policy::parse_stored(&document.read::<Value>().map_err(StoreError::from)?, &actions)
+    let mut policy = Policy::parse_stored(&document.read::<Value>().map_err(StoreError::from)?, &actions)
         .map_err(|faults| StoreError::Corrupt(format!("policy {name}: {faults:?}")))?;
     let mut warnings = policy.warnings();
     let dead = policy.dead_conditions().into_iter();
@@ -52,9 +55,18 @@ fn view(engine: &Engine, row: PolicyRow, breakers: Breakers) -> ApiResult<Policy
         warnings.extend(policy.fleet_warnings(action, &fleet));
     }
     warnings.extend(engine.approval_warning(&policy));
+    if !sees_clear(by) {
+        let respond = &mut policy.respond;
+        hidden::hide(&respond.action, &mut respond.arguments);
+    }
     let policy = DocumentText::of(&policy).map_err(|error| ApiError::internal(&error))?;
     let (stopped, stopped_agents) = breakers;
     Ok(PolicyView { policy, version, created_at, updated_at, warnings, stopped, stopped_agents })
+}
+
+/// Who may change a policy reads it as it was written: it is sent back with the change.
+fn sees_clear(by: &Principal) -> bool {
+    by.may(Right::WritePolicies)
 }
 
 fn tagged(status: StatusCode, view: PolicyView) -> Response {
@@ -62,12 +74,12 @@ fn tagged(status: StatusCode, view: PolicyView) -> Response {
     (status, [(header::ETAG, tag)], axum::Json(view)).into_response()
 }
 
-async fn stored(state: &AppState, name: &str) -> ApiResult<PolicyView> {
+async fn stored(state: &AppState, name: &str, by: &Principal) -> ApiResult<PolicyView> {
     let row = policies::find(&state.engine.db, name).await?;
     let row = row.ok_or_else(|| ApiError::not_found(format!("there is no policy called {name:?}")))?;
     let stopped = breakers::of_policy(&state.engine.db, name).await?.filter(|breaker| breaker.is_open);
     let stopped_agents = breakers::agents_of_policy(&state.engine.db, name).await?;
-    view(&state.engine, row, (stopped, stopped_agents))
+    view(&state.engine, row, (stopped, stopped_agents), by)
 }
 
 /// Filter of a policy list.
@@ -88,9 +100,6 @@ pub async fn list(
     Query(query): Query<ListPolicies>,
     uri: Uri,
 ) -> ApiResult<Response> {
-    let limit = limit(query.limit)?;
-    let rows = policies::list(&state.engine.db, query.cursor.as_deref().unwrap_or_default(), limit + 1).await?;
-    let (rows, next) = cut(rows, limit, |row| row.name.clone());
     let mut open: HashMap<String, Breakers> = HashMap::new();
     for breaker in breakers::open_policies(&state.engine.db).await? {
         let (stopped, _) = open.entry(breaker.policy.clone()).or_default();
@@ -101,11 +110,18 @@ pub async fn list(
         stopped_agents.push(breaker);
     }
     let visible = Visible::to(&caller, &state.engine);
-    let views = rows.into_iter().filter(|row| visible.policy(&row.name)).map(|row| {
-        let breakers = open.remove(&row.name).unwrap_or_default();
-        view(&state.engine, row, breakers)
-    });
-    Ok(page_until(views.collect::<ApiResult<Vec<_>>>()?, next, &uri))
+    let mut page = visible.filling(limit(query.limit)?, query.cursor);
+    while let Some((cursor, count)) = page.wants() {
+        let mut shown = Vec::new();
+        for row in policies::list(&state.engine.db, cursor.as_deref().unwrap_or_default(), count).await? {
+            let (name, breakers) = (row.name.clone(), open.remove(&row.name).unwrap_or_default());
+            let view =
+                if visible.policy(&name) { Some(view(&state.engine, row, breakers, &caller.principal)?) } else { None };
+            shown.push((name, view));
+        }
+        page.add(shown);
+    }
+    Ok(page.page(&uri))
 }
 
 fn seen<R: Needed>(caller: &Caller<R>, state: &AppState, name: &str) -> ApiResult<()> {
@@ -125,7 +141,7 @@ pub async fn create(
 ) -> ApiResult<Response> {
     let once = body.once(&caller.principal);
     let name = state.engine.create_policy(&body.value, once, &caller.principal).await?;
-    Ok(tagged(StatusCode::CREATED, stored(&state, &name).await?))
+    Ok(tagged(StatusCode::CREATED, stored(&state, &name, &caller.principal).await?))
 }
 
 /// Returns one policy
@@ -137,7 +153,7 @@ pub async fn find(
     Path(name): Path<String>,
 ) -> ApiResult<Response> {
     seen(&caller, &state, &name)?;
-    Ok(tagged(StatusCode::OK, stored(&state, &name).await?))
+    Ok(tagged(StatusCode::OK, stored(&state, &name, &caller.principal).await?))
 }
 
 /// Replaces a policy
@@ -156,7 +172,7 @@ pub async fn replace(
 ) -> ApiResult<Response> {
     let version = version.ok_or_else(ApiError::version_needed)?;
     state.engine.replace_policy(&name, version, &body.value, &caller.principal).await?;
-    Ok(tagged(StatusCode::OK, stored(&state, &name).await?))
+    Ok(tagged(StatusCode::OK, stored(&state, &name, &caller.principal).await?))
 }
 
 /// Deletes a policy
@@ -187,9 +203,14 @@ pub async fn versions(
 ) -> ApiResult<Response> {
     let (limit, before) = (limit(query.limit)?, cursor_number(query.cursor.as_deref())?);
     seen(&caller, &state, &name)?;
-    let rows = policies::versions(&state.engine.db, &name, before, limit + 1).await?;
+    let mut rows = policies::versions(&state.engine.db, &name, before, limit + 1).await?;
     if rows.is_empty() && before.is_none() {
         return Err(ApiError::not_found(format!("no policy named {name:?} ever existed")));
+    }
+    if !sees_clear(&caller.principal) {
+        for document in rows.iter_mut().filter_map(|row| row.document.as_mut()) {
+            document.hide_in_policy().map_err(StoreError::from)?;
+        }
     }
     Ok(page(rows, limit, &uri, |row| row.version.to_string()))
 }
@@ -209,9 +230,9 @@ pub async fn rollback(
     body: Json<Rollback>,
 ) -> ApiResult<Response> {
     let expected = expected.ok_or_else(ApiError::version_needed)?;
-    stored(&state, &name).await?;
+    stored(&state, &name, &caller.principal).await?;
     state.engine.roll_back_policy(&name, expected, body.value.version, &caller.principal).await?;
-    Ok(tagged(StatusCode::OK, stored(&state, &name).await?))
+    Ok(tagged(StatusCode::OK, stored(&state, &name, &caller.principal).await?))
 }
 
 /// Closes the breaker of a stopped policy
@@ -226,8 +247,8 @@ pub async fn reset(
     body: Json<ResetBreaker>,
 ) -> ApiResult<Response> {
     let why = reason(body.value.reason)?;
-    stored(&state, &name).await?;
+    stored(&state, &name, &caller.principal).await?;
     let agent = body.value.agent.as_deref();
     state.engine.reset_breaker(&name, agent, &why, &caller.principal).await?;
-    Ok(tagged(StatusCode::OK, stored(&state, &name).await?))
+    Ok(tagged(StatusCode::OK, stored(&state, &name, &caller.principal).await?))
 }

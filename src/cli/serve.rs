@@ -23,12 +23,16 @@ use crate::api::front::listen;
 use crate::api::front::tls::{Tls, TlsFiles};
 use crate::api::state::AppState;
 use crate::clock::Clock;
-use crate::config::{Config, ConfigFlags, Responses};
+use crate::config::{Config, ConfigFlags, Responses, WebhookAddress};
 use crate::domain::by_hand::ByHand;
 use crate::domain::duration::Span;
+use crate::domain::egress::allow_list::AllowList;
 use crate::domain::formats::ObservableMappings;
 use crate::domain::pipeline::Recurring;
+use crate::domain::webhook::WebhookSecret;
 use crate::engine::ManagerKeys;
+use crate::engine::checkpoint_webhook::CheckpointWebhook;
+use crate::engine::egress::rules::Egress;
 use crate::engine::intake::Rules;
 use crate::engine::retention_ages::Retention;
 use crate::engine::{Engine, EngineSettings, agent_keys};
@@ -47,6 +51,10 @@ pub struct ServeArgs {
     /// enrol again.
     #[arg(long)]
     adopt_signing_key: bool,
+    /// Accept what another program has changed in the ledger: keys, users, policies and other rows that
+    /// grant power count as they stand. Look at them with `riposte doctor` before.
+    #[arg(long)]
+    accept_ledger_changes: bool,
     #[command(flatten)]
     flags: ConfigFlags,
 }
@@ -56,7 +64,7 @@ pub struct ServeArgs {
 /// # Errors
 /// If it cannot start.
 pub async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
-    let adopt_signing_key = args.adopt_signing_key;
+    let exceptions = (args.adopt_signing_key, args.accept_ledger_changes);
     let file = args.config;
     let config = file.as_deref().map_or_else(|| Ok(Config::default()), Config::read)?.with(args.flags)?;
     telemetry::start_logging(config.server.log_format);
@@ -71,12 +79,13 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
         let keys = config.misplaced.join(", ");
         tracing::warn!("these keys of the configuration belong into sections now, see config.default.toml: {keys}");
     }
+    warn_of_proxy(&config);
     let listener = TcpListener::bind(config.server.listen).await;
     let listener = listener.with_context(|| format!("cannot listen on {}", config.server.listen))?;
     raise_file_limit();
     let tasks = Tasks::new();
     stop_on_signals(&tasks)?;
-    let running = start(config, listener, Clock::system(), tasks, adopt_signing_key).await?;
+    let running = Box::pin(start(config, listener, Clock::system(), tasks, exceptions)).await?;
     if let Some(path) = &running.first_key {
         // Print the path, not the key: a service's output goes to a log that more people read.
         say(&format!("The first admin key is in {}", path.display()));
@@ -93,6 +102,15 @@ fn warn_of_password(path: &Path, config: &Config) {
     if has_password && for_all {
         let path = path.display();
         tracing::warn!("{path} contains the database's password, and every account can read it: run `chmod o= {path}`");
+    }
+}
+
+/// Warns if the environment names a proxy and the configuration a host to call: it is called directly.
+fn warn_of_proxy(config: &Config) {
+    let calls = !config.oidc.is_empty() || !config.audit.audit_checkpoint_webhook.is_empty();
+    let names = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
+    if let Some(name) = names.into_iter().find(|name| calls && std::env::var_os(name).is_some()) {
+        tracing::warn!("the proxy in {name} is not used: the manager calls OpenID providers and webhooks directly");
     }
 }
 
@@ -124,7 +142,7 @@ fn stop_on_signals(tasks: &Tasks) -> anyhow::Result<()> {
 /// # Errors
 /// If the store, a key file or the listener cannot be used.
 pub async fn serve(config: Config, listener: TcpListener, clock: Clock, tasks: Tasks) -> anyhow::Result<bool> {
-    Ok(start(config, listener, clock, tasks, false).await?.wait().await)
+    Ok(Box::pin(start(config, listener, clock, tasks, (false, false))).await?.wait().await)
 }
 
 /// A manager that is ready to serve.
@@ -143,16 +161,21 @@ struct Running {
     lease: Arc<Lease>,
 }
 
+/// `exceptions`: whether to adopt another signing key, and to accept changes of the ledger.
 async fn start(
     config: Config,
     listener: TcpListener,
     clock: Clock,
     tasks: Tasks,
-    adopt_signing_key: bool,
+    exceptions: (bool, bool),
 ) -> anyhow::Result<Running> {
     // Refuse an invalid configuration before anything is created.
     let rules = rules(&config)?;
-    let providers = sign_on::providers(&config, listener.local_addr()?)?;
+    let egress = AllowList::parse(&config.egress.allow).context("the configuration's [egress] allow")?;
+    let egress = Egress::new(egress);
+    let providers = sign_on::providers(&config, &egress, listener.local_addr()?)?;
+    let checkpoints = config.checkpoint_places()?;
+    let checkpoint_webhook = checkpoints.webhook.as_ref().map(|place| webhook(place, &egress)).transpose()?;
     let passphrase = Passphrase::of(&config.server.key_passphrase_file)?;
     let tls = TlsFiles::of(&config.server).map(|files| Tls::load(files, clock.clone())).transpose()?.map(Arc::new);
     keyfiles::make_data_dir(&config.server.data_dir)?;
@@ -171,16 +194,16 @@ async fn start(
         responses: days(config.retention.response_retention_days),
         audit: days(config.retention.audit_retention_days),
     };
-    let checkpoints = config.checkpoint_places()?;
     let agent_key_max_age = agent_keys::max_age(&config.server.agent_key_max_age)
         .map_err(|error| anyhow::anyhow!("the configuration's agent_key_max_age {error}, or none"))?;
-    let settings = EngineSettings { rules, retention, providers, checkpoints, agent_key_max_age };
-    let keys = signing::agree(&db, &config.server.data_dir, passphrase.as_ref(), adopt_signing_key, clock.now());
+    let settings =
+        EngineSettings { rules, retention, providers, checkpoints, checkpoint_webhook, egress, agent_key_max_age };
+    let keys = signing::agree(&db, &config.server.data_dir, passphrase.as_ref(), exceptions, clock.now());
     let started = async {
         let keys = keys.await?;
         start_on(db.clone(), Arc::clone(&lease), &config, settings, (keys, clock), tasks.clone()).await
     };
-    let started = started.await;
+    let started = Box::pin(started).await;
     let (engine, first_key) = match started {
         Ok(started) => started,
         Err(error) => {
@@ -230,6 +253,17 @@ async fn start_on(
     let write_down = |key: &str| keyfiles::write_secret(&config.server.data_dir, keyfiles::ADMIN_KEY, key);
     let first_key = engine.first_key(write_down).await.context("the first admin key cannot be made")?;
     Ok((engine, first_key.map(|_| config.server.data_dir.join(keyfiles::ADMIN_KEY))))
+}
+
+/// The receiver of checkpoints, with its secret.
+fn webhook(place: &WebhookAddress, egress: &Egress) -> anyhow::Result<CheckpointWebhook> {
+    let WebhookAddress { url, secret_file } = place;
+    let secret = keyfiles::read_secret(secret_file).context("audit_checkpoint_webhook_secret_file")?;
+    let secret = WebhookSecret::parse(&secret).with_context(|| {
+        let file = secret_file.display();
+        format!("audit_checkpoint_webhook_secret_file: {file} holds no secret of Standard Webhooks (whsec_…)")
+    })?;
+    CheckpointWebhook::new(egress, url.clone(), secret).context("audit_checkpoint_webhook")
 }
 
 fn rules(config: &Config) -> anyhow::Result<Rules> {

@@ -4,11 +4,12 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use anyhow::{Context as _, bail, ensure};
-use reqwest::Certificate;
+use reqwest::{Certificate, Url};
 
 use super::keyfiles;
 use crate::config::{Config, OidcProvider};
 use crate::domain::oidc::people::ClaimMapping;
+use crate::engine::egress::rules::Egress;
 use crate::engine::oidc::client::ProviderClient;
 use crate::engine::oidc::provider::{Provider, ProviderSettings};
 use crate::engine::oidc::providers::Providers;
@@ -18,9 +19,9 @@ use crate::engine::oidc::providers::Providers;
 /// # Errors
 /// If a secret or an authority cannot be read, a role does not exist, or the address for browsers is
 /// unknown.
-pub(super) fn providers(config: &Config, address: SocketAddr) -> anyhow::Result<Providers> {
+pub(super) fn providers(config: &Config, egress: &Egress, address: SocketAddr) -> anyhow::Result<Providers> {
     let read = |provider: &OidcProvider| {
-        read(provider).with_context(|| format!("the configuration's [[oidc]] {}", provider.name))
+        read(provider, egress).with_context(|| format!("the configuration's [[oidc]] {}", provider.name))
     };
     let all = config.oidc.iter().map(read).collect::<anyhow::Result<Vec<_>>>()?;
     let server = &config.server;
@@ -34,7 +35,7 @@ pub(super) fn providers(config: &Config, address: SocketAddr) -> anyhow::Result<
     Ok(Providers::new(&base, all))
 }
 
-fn read(provider: &OidcProvider) -> anyhow::Result<Provider> {
+fn read(provider: &OidcProvider, egress: &Egress) -> anyhow::Result<Provider> {
     let OidcProvider { name, issuer, client_id, client_secret_file, scopes, roles, ca, .. } = provider;
     let OidcProvider { username_claim, username_domain, groups_claim, default_role, .. } = provider;
     let mapping = ClaimMapping::new(username_claim, username_domain, groups_claim, roles, default_role);
@@ -49,11 +50,8 @@ fn read(provider: &OidcProvider) -> anyhow::Result<Provider> {
         mapping: mapping.map_err(anyhow::Error::msg)?,
     };
     let authorities = if is_given(ca) { authorities(ca)? } else { Vec::new() };
-    let client = ProviderClient::new(issuer.starts_with("http://"), authorities);
-    Ok(Provider::new(
-        settings,
-        client.context("no TLS client can be made; set ca, or install the system's authorities")?,
-    ))
+    let client = ProviderClient::new(egress, Url::parse(issuer)?, authorities).context("ca")?;
+    Ok(Provider::new(settings, client))
 }
 
 fn authorities(path: &Path) -> anyhow::Result<Vec<Certificate>> {

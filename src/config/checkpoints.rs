@@ -1,6 +1,8 @@
-//! Where checkpoints of the audit log are sent: a file, a syslog receiver.
+//! Where checkpoints of the audit log are sent: a file, a syslog receiver, a webhook.
 
 use std::path::PathBuf;
+
+use reqwest::Url;
 
 /// The places that the configuration names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -9,6 +11,17 @@ pub struct CheckpointPlaces {
     pub file: Option<PathBuf>,
     /// A syslog receiver.
     pub syslog: Option<SyslogAddress>,
+    /// A webhook.
+    pub webhook: Option<WebhookAddress>,
+}
+
+/// The URL of a webhook, and the file of its secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WebhookAddress {
+    /// TLS, or plain HTTP to this host.
+    pub url: Url,
+    /// File of the secret that signs requests to it.
+    pub secret_file: PathBuf,
 }
 
 /// The address of a syslog receiver.

@@ -11,11 +11,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
+use reqwest::Url;
 use serde::Deserialize;
 
-pub use checkpoints::{CheckpointPlaces, SyslogAddress};
+pub use checkpoints::{CheckpointPlaces, SyslogAddress, WebhookAddress};
 pub use oidc::{OidcFault, OidcProvider, is_safe};
-pub use sections::{Alerts, Audit, ClientLimits, ConfigFlags, Responses, RetentionAges, Server};
+pub use sections::{Alerts, Audit, ClientLimits, ConfigFlags, EgressHosts, Responses, RetentionAges, Server};
 
 /// The configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -29,6 +30,8 @@ pub struct Config {
     pub responses: Responses,
     /// What proves the audit log.
     pub audit: Audit,
+    /// Which hosts the manager may call.
+    pub egress: EgressHosts,
     /// How long what happened is kept.
     pub retention: RetentionAges,
     /// How much clients may ask for.
@@ -92,6 +95,9 @@ pub enum ConfigError {
     /// The address of a syslog receiver is none.
     #[error("audit_checkpoint_syslog: {0} is not udp://HOST:PORT, tcp://HOST:PORT or unix:/PATH")]
     Syslog(String),
+    /// The webhook of checkpoints cannot be used as it is set.
+    #[error("{0}")]
+    Webhook(&'static str),
     /// An OpenID provider cannot be used as it is set.
     #[error(transparent)]
     Oidc(#[from] OidcFault),
@@ -143,8 +149,8 @@ impl Config {
     /// # Errors
     /// As [`Config::check`].
     pub fn with(mut self, flags: ConfigFlags) -> Result<Self, ConfigError> {
-        let Self { server, alerts, responses, audit, retention, limits, .. } = &mut self;
-        flags.apply(server, alerts, responses, audit, retention, limits);
+        let Self { server, alerts, responses, audit, egress, retention, limits, .. } = &mut self;
+        flags.apply(server, alerts, responses, audit, egress, retention, limits);
         self.check()?;
         Ok(self)
     }
@@ -153,7 +159,8 @@ impl Config {
     ///
     /// # Errors
     /// [`ConfigError::HalfTls`], [`ConfigError::PlainHttp`], [`ConfigError::Pending`],
-    /// [`ConfigError::Proxy`], [`ConfigError::ZeroLimit`], [`ConfigError::Syslog`], [`ConfigError::Oidc`].
+    /// [`ConfigError::Proxy`], [`ConfigError::ZeroLimit`], [`ConfigError::Syslog`], [`ConfigError::Webhook`],
+    /// [`ConfigError::Oidc`].
     pub fn check(&self) -> Result<(), ConfigError> {
         let Server { tls_cert, tls_key, tls_client_ca, .. } = &self.server;
         let is_given = |path: &Path| !path.as_os_str().is_empty();
@@ -203,13 +210,36 @@ impl Config {
     /// Where checkpoints of the audit log are sent.
     ///
     /// # Errors
-    /// [`ConfigError::Syslog`].
+    /// [`ConfigError::Syslog`] or [`ConfigError::Webhook`].
     pub fn checkpoint_places(&self) -> Result<CheckpointPlaces, ConfigError> {
         let Audit { audit_checkpoint_file: file, audit_checkpoint_syslog: syslog, .. } = &self.audit;
         let file = (!file.as_os_str().is_empty()).then(|| file.clone());
         let parse = |text: &str| SyslogAddress::parse(text).ok_or_else(|| ConfigError::Syslog(text.to_owned()));
         let syslog = Some(syslog.trim()).filter(|text| !text.is_empty()).map(parse).transpose()?;
-        Ok(CheckpointPlaces { file, syslog })
+        Ok(CheckpointPlaces { file, syslog, webhook: self.checkpoint_webhook()? })
+    }
+
+    fn checkpoint_webhook(&self) -> Result<Option<WebhookAddress>, ConfigError> {
+        let url = self.audit.audit_checkpoint_webhook.trim();
+        let secret_file = self.audit.audit_checkpoint_webhook_secret_file.clone();
+        match (url.is_empty(), secret_file.as_os_str().is_empty()) {
+            (true, true) => Ok(None),
+            (true, false) => Err(ConfigError::Webhook(
+                "audit_checkpoint_webhook_secret_file is set without audit_checkpoint_webhook, the URL to post to",
+            )),
+            (false, true) => Err(ConfigError::Webhook(
+                "audit_checkpoint_webhook_secret_file is missing: it names the file of the secret (whsec_…) by which the \
+                 receiver of audit_checkpoint_webhook knows this manager",
+            )),
+            (false, false) => {
+                let is_right = |url: &Url| is_safe(url) && url.host().is_some() && url.username().is_empty();
+                let url = Url::parse(url).ok().filter(is_right).ok_or(ConfigError::Webhook(
+                    "audit_checkpoint_webhook must be an https:// URL without an account; http:// is for a loopback address \
+                     such as 127.0.0.1",
+                ))?;
+                Ok(Some(WebhookAddress { url, secret_file }))
+            }
+        }
     }
 
     /// The database URL.
@@ -234,7 +264,8 @@ mod tests {
         for (key, section) in sections::KEYS {
             assert!(table[*section].get(*key).is_some(), "{key} is missing in [{section}] of config.default.toml");
         }
-        let sections = ["server", "alerts", "responses", "audit", "retention", "limits", "pipelines", "observables"];
+        let sections =
+            ["server", "alerts", "responses", "audit", "egress", "retention", "limits", "pipelines", "observables"];
         assert_eq!(
             table.keys().map(String::as_str).collect::<Vec<_>>(),
             sections.into_iter().collect::<std::collections::BTreeSet<_>>().into_iter().collect::<Vec<_>>()

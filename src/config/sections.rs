@@ -50,6 +50,7 @@ macro_rules! sections {
 
         impl ConfigFlags {
             /// Sets what the flags and variables say.
+            #[expect(clippy::too_many_arguments, reason = "one for each section")]
             pub(super) fn apply(self, $($section: &mut $Section),+) {
                 $($(if let Some(value) = self.$section.$key {
                     $section.$key = value;
@@ -125,6 +126,17 @@ sections! {
         /// Syslog receiver to which each checkpoint is sent: `udp://HOST:PORT`, `tcp://HOST:PORT`
         /// or `unix:/PATH`.
         audit_checkpoint_syslog "RIPOSTE_AUDIT_CHECKPOINT_SYSLOG": String = String::new();
+        /// URL to which each checkpoint is posted, signed by Standard Webhooks.
+        audit_checkpoint_webhook "RIPOSTE_AUDIT_CHECKPOINT_WEBHOOK": String = String::new();
+        /// File of the secret (whsec_…) that signs these requests.
+        audit_checkpoint_webhook_secret_file "RIPOSTE_AUDIT_CHECKPOINT_WEBHOOK_SECRET_FILE": PathBuf = PathBuf::new();
+    }
+
+    /// Which hosts the manager may call.
+    "Egress" egress: EgressHosts, EgressFlags {
+        /// Hosts, networks and addresses that the manager may call although they are internal.
+        #[flag(long = "egress-allow", value_delimiter = ',')]
+        allow "RIPOSTE_EGRESS_ALLOW": Vec<String> = Vec::new();
     }
 
     /// How long what happened is kept.

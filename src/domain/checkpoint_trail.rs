@@ -1,6 +1,6 @@
 //! The checkpoints of a ledger, compared with its audit log: what `riposte audit verify --checkpoint`
 //! finds. It reads a file of checkpoints, one a line; a line may begin with other words, as those of a
-//! syslog file do.
+//! syslog file do, or be the body of a webhook.
 
 use riposte_protocol::time::Timestamp;
 
@@ -66,6 +66,13 @@ pub struct CheckpointTrail {
     checkpoints: Vec<Checkpoint>,
 }
 
+/// The checkpoint of a line: its last word; or, in the JSON of a webhook, the text that is one.
+fn token_of(line: &str) -> Option<&str> {
+    let last = line.split_whitespace().next_back()?;
+    let mut quoted = line.split('"').filter(|text| line.starts_with('{') && Checkpoint::peek(text).is_some());
+    Some(quoted.next().unwrap_or(last))
+}
+
 impl CheckpointTrail {
     /// Reads a file of checkpoints.
     ///
@@ -76,7 +83,7 @@ impl CheckpointTrail {
         let mut checkpoints: Vec<Checkpoint> = Vec::new();
         let mut later: Option<&str> = None;
         for (nth, line) in text.lines().enumerate().collect::<Vec<_>>().into_iter().rev() {
-            let Some(token) = line.split_whitespace().next_back() else { continue };
+            let Some(token) = token_of(line) else { continue };
             // A line that a full disk has cut short: the manager wrote it once more.
             if later.is_some_and(|later| later.len() > token.len() && later.starts_with(token)) {
                 continue;

@@ -1,6 +1,7 @@
-//! Standard Webhooks signatures (<https://www.standardwebhooks.com>) of alerts that come in: an HMAC-SHA256 of id, time and
-//! body, whose secret the sender has.
+//! Standard Webhooks signatures (<https://www.standardwebhooks.com>), of alerts that come in and of messages that go out: an
+//! HMAC-SHA256 of id, time and body, whose secret sender and receiver have.
 
+use std::fmt;
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
@@ -49,6 +50,35 @@ pub fn sender_secret(secret: &[u8]) -> String {
     format!("{SECRET_PREFIX}{}", STANDARD.encode(secret))
 }
 
+/// The signed message: id, time and body.
+fn message(id: &str, timestamp: &str, body: &[u8]) -> Vec<u8> {
+    [id.as_bytes(), b".", timestamp.as_bytes(), b".", body].concat()
+}
+
+/// The secret of a receiver of messages. It shows nothing of itself.
+#[derive(Clone)]
+pub struct WebhookSecret(Vec<u8>);
+
+impl fmt::Debug for WebhookSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("WebhookSecret([redacted])")
+    }
+}
+
+impl WebhookSecret {
+    /// Parses a secret as receivers give it out: `whsec_` and 24 to 64 bytes in base64.
+    pub fn parse(text: &str) -> Option<Self> {
+        let bytes = STANDARD.decode(text.strip_prefix(SECRET_PREFIX)?).ok()?;
+        (24..=64).contains(&bytes.len()).then_some(Self(bytes))
+    }
+
+    /// The value of `webhook-signature` for a message; `timestamp` is in seconds.
+    pub fn sign(&self, id: &str, timestamp: &str, body: &[u8]) -> String {
+        let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &self.0), &message(id, timestamp, body));
+        format!("v1,{}", STANDARD.encode(tag.as_ref()))
+    }
+}
+
 impl WebhookHeaders<'_> {
     /// Checks the form and the time, before the body is read.
     ///
@@ -71,7 +101,7 @@ impl WebhookHeaders<'_> {
     /// [`WebhookError::Signature`].
     pub fn verify(&self, secret: &[u8], body: &[u8]) -> Result<(), WebhookError> {
         let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
-        let message = [self.id.as_bytes(), b".", self.timestamp.as_bytes(), b".", body].concat();
+        let message = message(self.id, self.timestamp, body);
         let given = self.signature.split_ascii_whitespace().filter_map(|one| one.strip_prefix("v1,"));
         let is_right = |one: &str| STANDARD.decode(one).is_ok_and(|tag| hmac::verify(&key, &message, &tag).is_ok());
         if given.take(MAX_SIGNATURES).any(is_right) { Ok(()) } else { Err(WebhookError::Signature) }
@@ -109,6 +139,17 @@ mod tests {
         ] {
             assert_eq!(headers.verify(&secret, body.as_bytes()), Err(WebhookError::Signature), "{headers:?}");
         }
+    }
+
+    #[test]
+    fn a_message_is_signed_as_the_specification_says() {
+        let secret = WebhookSecret::parse(&format!("whsec_{SECRET}")).unwrap();
+        assert_eq!(secret.sign(ID, "1614265330", BODY.as_bytes()), SIGNATURE);
+        assert_eq!(format!("{secret:?}"), "WebhookSecret([redacted])");
+        for wrong in ["", SECRET, "whsec_", "whsec_AAAA", "whsec_not base64 not base64 not base64"] {
+            assert!(WebhookSecret::parse(wrong).is_none(), "{wrong}");
+        }
+        assert!(WebhookSecret::parse(&sender_secret(&[7; 65])).is_none());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use riposte_protocol::command::Script;
 use serde_json::Value;
 
 use super::Engine;
@@ -11,6 +12,8 @@ use super::refusal::{Refusal, UseCase};
 use crate::domain::action::Action;
 use crate::domain::actor::Actor;
 use crate::domain::policy::Policy;
+use crate::domain::principal::Principal;
+use crate::domain::right::Right;
 use crate::store::StoreError;
 use crate::store::configured::caches::Cache;
 use crate::store::configured::{actions, policies};
@@ -21,16 +24,22 @@ impl Engine {
     /// Adds a custom action, once for each idempotency key. Returns its name.
     ///
     /// # Errors
-    /// Faults of the document, or an action of that name.
-    pub async fn create_action(self: &Arc<Self>, document: &Value, once: Option<Once>, by: &Actor) -> UseCase<String> {
+    /// Faults of the document, an action of that name, or a secret that `by` may not give to its program.
+    pub async fn create_action(
+        self: &Arc<Self>,
+        document: &Value,
+        once: Option<Once>,
+        by: &Principal,
+    ) -> UseCase<String> {
         let action = Action::parse(document).map_err(Refusal::Invalid)?;
         let request = IdempotentRequest::find(&self.db, once).await?;
         if request.answered().is_some() {
             self.refresh(Cache::Actions).await?;
             return Ok(action.name);
         }
+        self.check_receiver(&action, by)?;
         let (mut ledger, now) = (LedgerTx::begin(&self.db).await?, self.clock.now());
-        let created = actions::create(&mut ledger, &action.name, document, by, now).await;
+        let created = actions::create(&mut ledger, &action.name, document, &by.at(), now).await;
         created.map_err(|error| match error {
             StoreError::Duplicate => Refusal::Conflict(format!("an action named {} exists already", action.name)),
             other => other.into(),
@@ -43,13 +52,14 @@ impl Engine {
     /// Replaces the custom action `name`, which must be at `version`.
     ///
     /// # Errors
-    /// Faults of the document, another version, a built-in action, or a policy that would not be right with it.
+    /// Faults of the document, another version, a built-in action, a policy that would not be right with it, or a secret that
+    /// `by` may not give to its program.
     pub async fn replace_action(
         self: &Arc<Self>,
         name: &str,
         version: i64,
         document: &Value,
-        by: &Actor,
+        by: &Principal,
     ) -> UseCase<()> {
         if self.actions.load().find(name).is_some_and(|action| action.script.is_none()) {
             let why = format!("{name} is a built-in action; only custom actions can be replaced");
@@ -59,14 +69,35 @@ impl Engine {
         if action.name != name {
             return Err(Refusal::fault("/name", "must equal the name in the path"));
         }
+        self.check_receiver(&action, by)?;
         let (mut ledger, now) = (LedgerTx::begin(&self.db).await?, self.clock.now());
-        let updated = actions::update(&mut ledger, name, document, version, by, now).await;
+        let updated = actions::update(&mut ledger, name, document, version, &by.at(), now).await;
         updated.map_err(|error| stale(error, name))?;
         let catalogue = actions::catalogue(&mut ledger).await?;
         for (user, document) in policies::users(&mut ledger, name).await? {
             Policy::parse_stored(&document, &catalogue).map_err(|faults| not_right(&user, &faults))?;
         }
         Ok(self.commit_and_refresh(ledger).await?)
+    }
+
+    /// A secret names the actions that may receive it, and so their programs. Another program would receive it too: only an
+    /// administrator, who sets secrets, may choose one.
+    ///
+    /// # Errors
+    /// [`Refusal::Forbidden`], with the name of the secret.
+    pub(super) fn check_receiver(&self, action: &Action, by: &Principal) -> UseCase<()> {
+        let known = self.actions.load().find(&action.name).and_then(|known| known.script.clone());
+        let executable = |script: &Script| script.executable.clone();
+        if by.may(Right::Administer) || known.as_ref().map(executable) == action.script.as_ref().map(executable) {
+            return Ok(());
+        }
+        match self.secrets.load().received_by(&action.name) {
+            Some(secret) => Err(Refusal::Forbidden(format!(
+                "the action {} may receive the secret {secret:?}, so only an administrator chooses its program",
+                action.name
+            ))),
+            None => Ok(()),
+        }
     }
 
     /// Deletes the custom action `name`, which must be at `version`.

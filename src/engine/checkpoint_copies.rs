@@ -1,9 +1,9 @@
-//! Copies of checkpoints elsewhere: a file to append to, a syslog receiver. Each place has its own
-//! position; what it missed is sent later. A failure is a warning, and delays no other work.
+//! Copies of checkpoints elsewhere: a file to append to, a syslog receiver, a webhook. Each place has its
+//! own position; what it missed is sent later. A failure is a warning, and delays no other work.
 
 use std::fs::OpenOptions;
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::time::Duration;
@@ -14,8 +14,12 @@ use tokio::net::{TcpStream, UdpSocket, UnixDatagram};
 use tokio::time::timeout;
 
 use super::Engine;
+use super::checkpoint_webhook::CheckpointWebhook;
+use super::egress::error::words;
+use super::egress::rules::Egress;
 use crate::config::{CheckpointPlaces, SyslogAddress};
 use crate::domain::checkpoint::Checkpoint;
+use crate::domain::egress::allow_list::Destination;
 use crate::store::StoreError;
 use crate::store::ledger::checkpoints::{self, StoredCheckpoint};
 
@@ -32,16 +36,19 @@ const PRIORITY: u8 = 13 * 8 + 5;
 #[derive(Debug)]
 pub(super) struct CheckpointCopies {
     places: CheckpointPlaces,
+    webhook: Option<CheckpointWebhook>,
     /// The last checkpoint in the file; `None` before the first look.
     in_file: Option<i64>,
-    /// The last checkpoint that was sent to the receiver.
+    /// The last checkpoint that was sent to the syslog receiver.
     in_syslog: Option<i64>,
+    /// The last checkpoint that the webhook has taken.
+    in_webhook: Option<i64>,
 }
 
 impl CheckpointCopies {
     /// Copies at these places.
-    pub(super) const fn new(places: CheckpointPlaces) -> Self {
-        Self { places, in_file: None, in_syslog: None }
+    pub(super) const fn new(places: CheckpointPlaces, webhook: Option<CheckpointWebhook>) -> Self {
+        Self { places, webhook, in_file: None, in_syslog: None, in_webhook: None }
     }
 
     /// The last lines of the file, oldest first; none if there is no file, or it cannot be read.
@@ -67,24 +74,50 @@ impl CheckpointCopies {
                 let lines: Vec<String> = due.into_iter().map(|StoredCheckpoint { token, .. }| token).collect();
                 let writing = tokio::task::spawn_blocking(move || append(&path, &lines));
                 let done = writing.await.unwrap_or_else(|error| Err(io::Error::other(error)));
+                let done = done.map_err(|error| error.to_string());
                 if report(engine, "checkpoint file", &place, done) {
                     self.in_file = Some(last);
                 }
             }
         }
         if let Some(address) = self.places.syslog.clone() {
-            // What a receiver has cannot be asked: a new start repeats the last one, which stands for all before.
-            let last = checkpoints::last(&engine.db).await?.map_or(0, |last| last.seq);
-            let from = *self.in_syslog.get_or_insert(last - 1);
+            let from = match self.in_syslog {
+                Some(seq) => seq,
+                None => before_last(engine).await?,
+            };
+            self.in_syslog = Some(from);
             for StoredCheckpoint { seq, token } in checkpoints::after(&engine.db, from, MAX_AT_ONCE).await? {
                 let message = message(engine.clock.now(), &host_name(), &token);
-                let sent = timeout(PATIENCE, emit(&address, message.as_bytes())).await;
-                let sent = sent.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-                let place = format!("the syslog receiver {}", words(&address));
+                let sent = timeout(PATIENCE, emit(&engine.egress, &address, message.as_bytes())).await;
+                let sent = sent.unwrap_or_else(|_| Err(too_slow()));
+                let place = format!("the syslog receiver {}", name(&address));
                 if !report(engine, "checkpoint syslog", &place, sent) {
                     break;
                 }
                 self.in_syslog = Some(seq);
+            }
+        }
+        if let Some(webhook) = &self.webhook {
+            let from = match self.in_webhook {
+                Some(seq) => seq,
+                None => before_last(engine).await?,
+            };
+            self.in_webhook = Some(from);
+            let due = checkpoints::after(&engine.db, from, MAX_AT_ONCE).await?;
+            if !due.is_empty() {
+                let reached = &mut self.in_webhook;
+                let posting = async {
+                    for checkpoint in &due {
+                        webhook.post(checkpoint, engine.clock.now()).await?;
+                        *reached = Some(checkpoint.seq);
+                    }
+                    Ok(())
+                };
+                let posted = timeout(PATIENCE, posting).await;
+                // A slow receiver that took some of a backlog takes the rest in the next rounds.
+                let is_moving = self.in_webhook != Some(from);
+                let posted = posted.unwrap_or_else(|_| if is_moving { Ok(()) } else { Err(too_slow()) });
+                report(engine, "checkpoint webhook", &webhook.place(), posted);
             }
         }
         Ok(())
@@ -105,8 +138,18 @@ impl CheckpointCopies {
     }
 }
 
+/// Where a place begins whose position is unknown. What a receiver has cannot be asked: a new start
+/// repeats the last checkpoint, which stands for all before.
+async fn before_last(engine: &Engine) -> Result<i64, StoreError> {
+    Ok(checkpoints::last(&engine.db).await?.map_or(0, |last| last.seq) - 1)
+}
+
+fn too_slow() -> String {
+    format!("no answer within {} s", PATIENCE.as_secs())
+}
+
 /// Warns when a place begins to fail, and says when it works again. Returns whether it does.
-fn report(engine: &Engine, about: &'static str, place: &str, done: io::Result<()>) -> bool {
+fn report(engine: &Engine, about: &'static str, place: &str, done: Result<(), String>) -> bool {
     let warning = done.err().map(|error| {
         format!("{place} does not take checkpoints of the audit log: {error}. They are stored, and sent when it does")
     });
@@ -160,7 +203,7 @@ fn host_name() -> String {
     if name.is_empty() { "-".to_owned() } else { name }
 }
 
-fn words(address: &SyslogAddress) -> String {
+fn name(address: &SyslogAddress) -> String {
     match address {
         SyslogAddress::Udp(pair) => format!("udp://{pair}"),
         SyslogAddress::Tcp(pair) => format!("tcp://{pair}"),
@@ -168,16 +211,27 @@ fn words(address: &SyslogAddress) -> String {
     }
 }
 
-async fn emit(address: &SyslogAddress, message: &[u8]) -> io::Result<()> {
+/// Sends one message. The receiver's host counts as listed, because the configuration names it.
+async fn emit(egress: &Egress, address: &SyslogAddress, message: &[u8]) -> Result<(), String> {
+    let (SyslogAddress::Udp(pair) | SyslogAddress::Tcp(pair)) = address else {
+        return send(address, &[], message).await.map_err(|error| error.to_string());
+    };
+    let (host, port) = pair.rsplit_once(':').unwrap_or((pair, ""));
+    let destination = Destination::new(host, port.parse().map_err(|_| format!("{pair} has no port"))?);
+    let to = egress.with(&destination).connectable(&destination).await.map_err(|error| words(&error))?;
+    send(address, &to, message).await.map_err(|error| error.to_string())
+}
+
+async fn send(address: &SyslogAddress, to: &[SocketAddr], message: &[u8]) -> io::Result<()> {
     match address {
-        SyslogAddress::Udp(pair) => {
-            let to = tokio::net::lookup_host(pair).await?.next().ok_or(io::ErrorKind::HostUnreachable)?;
+        SyslogAddress::Udp(_) => {
+            let to = to.first().ok_or(io::ErrorKind::HostUnreachable)?;
             let any: (IpAddr, u16) =
                 if to.is_ipv4() { (Ipv4Addr::UNSPECIFIED.into(), 0) } else { (Ipv6Addr::UNSPECIFIED.into(), 0) };
             UdpSocket::bind(any).await?.send_to(message, to).await?;
         }
-        SyslogAddress::Tcp(pair) => {
-            let mut stream = TcpStream::connect(pair).await?;
+        SyslogAddress::Tcp(_) => {
+            let mut stream = TcpStream::connect(to).await?;
             stream.write_all(format!("{} ", message.len()).as_bytes()).await?;
             stream.write_all(message).await?;
             stream.shutdown().await?;

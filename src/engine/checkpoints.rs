@@ -9,6 +9,7 @@ use riposte_protocol::MANAGER;
 
 use super::Engine;
 use super::checkpoint_copies::CheckpointCopies;
+use super::checkpoint_webhook::CheckpointWebhook;
 use super::log_beginning::signed_beginning;
 use super::retention::{self as retention_stage, Move};
 use crate::config::CheckpointPlaces;
@@ -32,10 +33,10 @@ const STAGE: &str = "checkpoint";
 type Known = Option<(i64, ChainHash)>;
 
 /// Runs until the engine stops; the last checkpoint is made then.
-pub(super) async fn run(engine: &Arc<Engine>, places: CheckpointPlaces) {
+pub(super) async fn run(engine: &Arc<Engine>, places: CheckpointPlaces, webhook: Option<CheckpointWebhook>) {
     let stop = engine.tasks.stopping().clone();
     engine.health.expect(STAGE, EVERY, engine.clock.now());
-    let mut copies = CheckpointCopies::new(places);
+    let mut copies = CheckpointCopies::new(places, webhook);
     let mut known = last_copy(engine, &copies).await;
     loop {
         let begun = engine.clock.now();

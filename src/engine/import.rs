@@ -10,10 +10,10 @@ use super::Engine;
 use super::policies::require_right;
 use super::refusal::{Refusal, UseCase};
 use crate::domain::action::{Action, Catalogue};
-use crate::domain::actor::Actor;
 use crate::domain::effect::Until;
 use crate::domain::id::new_id;
 use crate::domain::policy::Policy;
+use crate::domain::principal::Principal;
 use crate::domain::protected::{Covered, ProtectedEntry};
 use crate::store::StoreError;
 use crate::store::configured::{actions, policies, protected};
@@ -30,7 +30,7 @@ impl Engine {
         action_documents: &[Value],
         policy_documents: &[Value],
         entry_documents: &[Value],
-        by: &Actor,
+        by: &Principal,
     ) -> UseCase<()> {
         let now = self.clock.now();
         let known = self.actions.load();
@@ -40,6 +40,7 @@ impl Engine {
             let action = Action::parse(document).map_err(Refusal::Invalid)?;
             // The same command imported again is the same action.
             if !custom.contains(&action) {
+                self.check_receiver(&action, by)?;
                 new.push((action.name.clone(), document));
                 custom.push(action);
             }
@@ -49,7 +50,7 @@ impl Engine {
         let policies = policies.collect::<Result<Vec<_>, _>>().map_err(Refusal::Invalid)?;
         let entries = entry_documents.iter().map(|document| entry(document, now)).collect::<UseCase<Vec<_>>>()?;
 
-        let mut ledger = LedgerTx::begin(&self.db).await?;
+        let (mut ledger, by) = (LedgerTx::begin(&self.db).await?, &by.at());
         for (name, document) in new {
             let created = actions::create(&mut ledger, &name, document, by, now).await;
             created.map_err(|error| taken(error, "an action", &name))?;

@@ -47,6 +47,8 @@ const PERSONAL_LIFETIME: Duration = Duration::from_hours(90 * 24);
 const LONGEST_PERSONAL: Duration = Duration::from_hours(365 * 24);
 /// Valid personal keys of one name: two, so that one replaces the other without a gap.
 const PERSONAL_OF_NAME: i64 = 2;
+/// Valid personal keys of one person: every key is in memory, and a viewer may make keys too.
+const PERSONAL_KEYS: i64 = 100;
 
 /// A key that was made.
 #[derive(Clone, Debug)]
@@ -97,6 +99,13 @@ impl Engine {
             let name = &new.name;
             return Err(Refusal::Conflict(format!(
                 "two of your keys are called {name:?}: revoke one, or choose another name"
+            )));
+        }
+        if let Some(user) = &new.user
+            && keys::live(&mut ledger, user, now).await? >= PERSONAL_KEYS
+        {
+            return Err(Refusal::Conflict(format!(
+                "you have {PERSONAL_KEYS} valid keys, which is the most: revoke some"
             )));
         }
         keys::create(&mut ledger, &new, by, now).await?;

@@ -76,6 +76,12 @@ impl SecretValues {
         Ok(format!("{before}{}", secret.value))
     }
 
+    /// The name of a secret that `action` may receive, if there is one.
+    pub fn received_by(&self, action: &str) -> Option<&str> {
+        let receives = |secret: &SecretValue| secret.actions.iter().any(|own| own == action);
+        self.0.iter().find(|(_, secret)| receives(secret)).map(|(name, _)| name.as_str())
+    }
+
     /// `text` with a name in the place of each value.
     pub fn redact(&self, mut text: String) -> String {
         for (name, secret) in &self.0 {

@@ -24,9 +24,11 @@ use super::state::ManagerKeys;
 use super::undo_timer::UndoTimer;
 use super::{Engine, EngineSettings, checkpoints, readiness, sweep, undo};
 use crate::clock::Clock;
+use crate::domain::action::hidden::remedy;
 use crate::shutdown::Tasks;
 use crate::store::database::nodes::Lease;
 use crate::store::database::{Db, Result, StoreError};
+use crate::store::seals::whole;
 use crate::store::writer::Writer;
 use crate::telemetry::Metrics;
 
@@ -48,8 +50,12 @@ impl Engine {
         lease: Arc<Lease>,
         tasks: Tasks,
     ) -> Result<Arc<Self>> {
-        let ManagerKeys { signer, ledger_key } = keys;
-        let EngineSettings { rules, retention, providers, checkpoints: places, agent_key_max_age } = settings;
+        let ManagerKeys { signer, ledger_key, accepts } = keys;
+        // Before anything is read that grants power.
+        whole::arm(&db, &ledger_key, accepts, clock.now()).await?;
+        whole::examine(&db).await?;
+        let EngineSettings { rules, retention, providers, egress, agent_key_max_age, .. } = settings;
+        let (places, webhook) = (settings.checkpoints, settings.checkpoint_webhook);
         let access_tokens = AccessTokens::new(signer.root(), signer.next_root(), clock.now())
             .map_err(|_| StoreError::Corrupt("no key follows from the signing key".into()))?;
         let hub = Arc::new(Hub::default());
@@ -87,6 +93,7 @@ impl Engine {
             agent_tokens: AgentTokens::default(),
             passwords: Passwords::default(),
             providers,
+            egress,
             lockouts: Lockouts::default(),
             failed_logins: FailedLoginLog::default(),
             denials: DenialLog::default(),
@@ -114,6 +121,9 @@ impl Engine {
         for found in crate::domain::duplicates::of(&agents) {
             tracing::warn!("alerts may not find their agent: {found}");
         }
+        for found in engine.policies.load().policies().iter().filter(|found| found.policy.has_secret_in_clear()) {
+            tracing::warn!("{}", remedy(&found.policy.name));
+        }
         let stage = Arc::clone(&engine);
         tasks.spawn("undo", async move { undo::run(&stage).await });
         let stage = Arc::clone(&engine);
@@ -121,7 +131,7 @@ impl Engine {
         let stage = Arc::clone(&engine);
         tasks.spawn("readiness", async move { readiness::watch(&stage).await });
         let stage = Arc::clone(&engine);
-        tasks.spawn("checkpoint", async move { checkpoints::run(&stage, places).await });
+        tasks.spawn("checkpoint", async move { checkpoints::run(&stage, places, webhook).await });
         let stage = Arc::clone(&engine);
         tasks.spawn("sweep", async move { sweep::run(&stage).await });
         Ok(engine)

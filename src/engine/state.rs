@@ -15,9 +15,11 @@ use uuid::Uuid;
 use super::access_tokens::AccessTokens;
 use super::agent_tokens::AgentTokens;
 use super::announcements::Announcements;
+use super::checkpoint_webhook::CheckpointWebhook;
 use super::clocks::Clocks;
 use super::conditions::Conditions;
 use super::denials::DenialLog;
+use super::egress::rules::Egress;
 use super::failed_logins::FailedLoginLog;
 use super::health::Health;
 use super::hub::Hub;
@@ -61,6 +63,10 @@ pub struct EngineSettings {
     pub providers: Providers,
     /// Where checkpoints of the audit log are sent.
     pub checkpoints: CheckpointPlaces,
+    /// Webhook for these checkpoints.
+    pub checkpoint_webhook: Option<CheckpointWebhook>,
+    /// Rules for calls to other hosts.
+    pub egress: Egress,
     /// Age at which agents are told to replace their keys; `None`: never.
     pub agent_key_max_age: Option<Duration>,
 }
@@ -72,6 +78,8 @@ pub struct ManagerKeys {
     pub signer: Signer,
     /// The one that seals what the ledger holds.
     pub ledger_key: LedgerKey,
+    /// Why what other programs have changed in the ledger is accepted, if it is.
+    pub accepts: Option<&'static str>,
 }
 
 /// The state that stages and handlers share.
@@ -123,6 +131,8 @@ pub struct Engine {
     pub passwords: Passwords,
     /// OpenID providers, and the logins that are under way at them.
     pub providers: Providers,
+    /// Rules for calls to other hosts.
+    pub egress: Egress,
     /// Counters of failed logins.
     pub lockouts: Lockouts,
     /// Failed logins that are not in the audit log yet.

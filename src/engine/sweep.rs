@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use riposte_protocol::time::Timestamp;
 
-use super::{Engine, account_duties, capabilities, key_rotation, own_ids, retention};
+use super::{Engine, account_duties, capabilities, key_rotation, own_ids, retention, seal_watch};
 use crate::store::StoreError;
 use crate::store::configured::protected;
 use crate::store::writer::SweepStep;
@@ -20,6 +20,8 @@ const PERIOD: Duration = Duration::from_secs(5);
 const CLEAR_EVERY: Duration = Duration::from_mins(5);
 /// Interval between two removals of responses and audit entries.
 const REMOVE_EVERY: Duration = Duration::from_hours(1);
+/// Rounds between two looks at all sealed rows.
+const EXAMINE_EVERY: u32 = 60;
 /// Rounds between two refreshes of all caches: the guarantee behind the refresh at each change.
 const RELOAD_EVERY: u32 = 12;
 /// Rows per transaction, so that the sweep does not delay the intake.
@@ -32,7 +34,7 @@ const KEEP_SIGHTINGS: Duration = Duration::from_hours(24);
 const KEEP_TOKENS: Duration = Duration::from_hours(168);
 
 /// The duties of a round, with their intervals.
-const DUTIES: [(&str, Duration); 13] = [
+const DUTIES: [(&str, Duration); 14] = [
     ("expire", PERIOD),
     ("time_out", PERIOD),
     ("silence", PERIOD),
@@ -42,6 +44,7 @@ const DUTIES: [(&str, Duration); 13] = [
     ("logins", PERIOD),
     ("denials", PERIOD),
     ("rotation", PERIOD),
+    ("seals", PERIOD),
     ("keys", PERIOD.saturating_mul(RELOAD_EVERY)),
     ("reload", PERIOD.saturating_mul(RELOAD_EVERY)),
     ("clear", CLEAR_EVERY),
@@ -126,9 +129,18 @@ async fn tick(engine: &Arc<Engine>, round: u32) {
     duty(engine, "logins", account_duties::record_failed_logins(engine, false)).await;
     duty(engine, "denials", account_duties::record_denials(engine, false)).await;
     duty(engine, "rotation", key_rotation::step(engine)).await;
+    duty(engine, "seals", look_at_seals(engine, round)).await;
     if round.is_multiple_of(RELOAD_EVERY) {
         duty(engine, "keys", account_duties::look_after_keys(engine)).await;
     }
+}
+
+/// Looks at all sealed rows now and then, and records what was found there or where rows were read.
+async fn look_at_seals(engine: &Engine, round: u32) -> Result<(), StoreError> {
+    if round.is_multiple_of(EXAMINE_EVERY) && round > 0 {
+        seal_watch::look(engine).await?;
+    }
+    seal_watch::record(engine).await
 }
 
 /// Runs one duty and reports its outcome.

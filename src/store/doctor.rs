@@ -11,17 +11,19 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions as _, Connection as _};
 use uuid::Uuid;
 
+use crate::domain::action::hidden;
 use crate::domain::agent::{Agent, reason_words};
 use crate::domain::alert::AlertAgent;
 use crate::domain::duplicates;
 use crate::domain::fleet::SEE_DOCTOR;
 use crate::domain::formats::{self, ObservableMappings};
 use crate::domain::settlement::ANSWER_TIMEOUT;
-use crate::store::configured::agents;
+use crate::store::configured::{agents, policies};
 use crate::store::database::{Db, Result, StoreError, binds, statements};
 use crate::store::ledger::resync::REJECTS_FOR;
 use crate::store::ledger::story::{self, escape};
 use crate::store::ledger::{alerts, checkpoints};
+use crate::store::seals::known::SealBreach;
 
 statements! {
     HOLDS_NOTHING = "SELECT id FROM responses WHERE state = 'active'
@@ -202,6 +204,17 @@ pub async fn examine(db: &Db, now: Timestamp) -> Result<Vec<Finding>> {
         let help = "An alert without a name, or with a name that fits both, acts on neither of them.";
         findings.push(Finding { level: "incident", what, help, examples: duplicates });
     }
+    let mut exposed = Vec::new();
+    for row in policies::all(db).await? {
+        if hidden::hide_in_policy(&mut row.document.read()?) {
+            exposed.push(hidden::remedy(&row.name));
+        }
+    }
+    if !exposed.is_empty() {
+        let what = "policies hold the address of a webhook in clear";
+        let help = "Accounts that may change policies read it, and so does a copy of the ledger or a backup. No other account is shown it.";
+        findings.push(Finding { level: "incident", what, help, examples: exposed });
+    }
     let proof = checkpoints::prove_chain(db, |_, _| ()).await?;
     if let Some(at) = proof.broken_at {
         let what = "the audit log was edited, or is incomplete";
@@ -214,6 +227,16 @@ pub async fn examine(db: &Db, now: Timestamp) -> Result<Vec<Finding>> {
         findings.push(Finding { level: "violation", what, help, examples: vec![damage] });
     }
     Ok(findings)
+}
+
+/// The finding of rows that another program has changed; none without any.
+pub fn of_breaches(breaches: &[SealBreach]) -> Option<Finding> {
+    let what = "another program has changed rows that grant power";
+    let help = "A row that was inserted or changed is not used. While one is missing, or a protected entry is not what it was, nothing new is \
+                delivered; while a key or a person may be back that was revoked, only pipelines are served. Find out who can write to the \
+                database. Then restore a backup, or, if all stands as it should, start once with `riposte serve --accept-ledger-changes`.";
+    let examples: Vec<String> = breaches.iter().take(20).map(SealBreach::describe).collect();
+    (!examples.is_empty()).then_some(Finding { level: "violation", what, help, examples })
 }
 
 struct Rule {

@@ -6,6 +6,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use crate::domain::action::hidden;
+
 /// A time: milliseconds in the database, RFC 3339 in the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, sqlx::Type, utoipa::ToSchema)]
 #[sqlx(transparent)]
@@ -62,6 +64,30 @@ impl JsonText {
     /// If it is not JSON of this type.
     pub fn read<T: serde::de::DeserializeOwned>(&self) -> serde_json::Result<T> {
         serde_json::from_str(&self.0)
+    }
+
+    /// Hides what these arguments of `action` hold in clear and views must not show.
+    ///
+    /// # Errors
+    /// If this is no list of texts.
+    pub fn hide_arguments(&mut self, action: &str) -> serde_json::Result<()> {
+        let mut arguments: Vec<String> = self.read()?;
+        if hidden::hide(action, &mut arguments) {
+            *self = Self::of(&arguments)?;
+        }
+        Ok(())
+    }
+
+    /// Hides the same in the document of a policy.
+    ///
+    /// # Errors
+    /// If this is not JSON.
+    pub fn hide_in_policy(&mut self) -> serde_json::Result<()> {
+        let mut document: Value = self.read()?;
+        if hidden::hide_in_policy(&mut document) {
+            *self = Self::of(&document)?;
+        }
+        Ok(())
     }
 
     /// The text of `value`.

@@ -6,6 +6,7 @@
 mod bodies;
 mod circles;
 mod decisions;
+mod egress;
 mod files;
 mod floors;
 mod imports;

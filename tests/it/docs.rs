@@ -5,7 +5,7 @@
 //! - `yaml fragment` blocks are parts of a policy. Each is merged into `BASE`: objects field by
 //!   field; lists and everything else replace the value there. The result is checked as above.
 //! - `sh` blocks: each line that begins with `riposte` names commands and flags that the program
-//!   has. The same holds for `docs/wazuh-import.md`.
+//!   has. The same holds for `docs/wazuh-import.md` and `docs/hardening.md`.
 //! - Any other kind of block fails the test, so that every example is checked.
 
 use riposte::domain::action::{Action, Catalogue};
@@ -35,7 +35,7 @@ fn page(name: &str) -> String {
 fn blocks(page: &str) -> Vec<Block> {
     let (mut blocks, mut open): (Vec<Block>, Option<Block>) = (Vec::new(), None);
     for (index, line) in page.lines().enumerate() {
-        match (open.as_mut(), line.strip_prefix("```")) {
+        match (open.as_mut(), line.trim_start().strip_prefix("```")) {
             (None, Some(kind)) => open = Some(Block { line: index + 1, kind: kind.into(), text: String::new() }),
             (Some(_), Some(_)) => blocks.extend(open.take()),
             (Some(block), None) => block.text.extend([line, "\n"]),
@@ -123,9 +123,10 @@ fn words(line: &str) -> Vec<String> {
 #[test]
 fn every_command_on_the_pages_exists() {
     let mut tried = 0;
-    let blocks = [blocks(&page("policies.md")), blocks(&page("wazuh-import.md"))].into_iter().flatten();
+    let blocks = ["policies.md", "wazuh-import.md", "hardening.md"].into_iter().flat_map(|name| blocks(&page(name)));
+    // A block in a list is indented.
     for Block { line, text, .. } in blocks.filter(|block| block.kind == "sh") {
-        for command in text.lines().filter(|command| command.starts_with("riposte")) {
+        for command in text.lines().map(str::trim).filter(|command| command.starts_with("riposte")) {
             let read = riposte::cli::command().try_get_matches_from(words(command));
             assert!(read.is_ok(), "line {line}: {command}\n{}", read.unwrap_err());
             tried += 1;

@@ -202,6 +202,35 @@ async fn behind_a_trusted_proxy_the_limits_by_address_count_its_clients() {
 }
 
 #[tokio::test]
+async fn a_header_that_the_proxy_does_not_set_names_no_client() {
+    let configure = |config: &mut riposte::config::Config| config.server.trusted_proxies = vec!["127.0.0.1".into()];
+    let (app, _) = TestApp::start_with(Database::sqlite(), configure).await;
+    let anonymous = Client::anonymous(&app.base);
+    // The proxy writes one of the headers, and passes the other one on as the client wrote it.
+    for set in ["x-forwarded-for", "forwarded"] {
+        let guess = async |forged: String| {
+            let (of_proxy, of_client) = match set {
+                "forwarded" => ("for=203.0.113.7".to_owned(), ("x-forwarded-for", forged)),
+                _ => ("203.0.113.7".to_owned(), ("forwarded", format!("for={forged}"))),
+            };
+            let request = anonymous.request(Method::GET, "/v1/alerts").header(set, of_proxy);
+            Answer::to(request.header(of_client.0, of_client.1)).await.status
+        };
+        // Another address in each request escapes no limit: they count for the proxy.
+        let mut answers = Vec::new();
+        for n in 0..301 {
+            answers.push(guess(format!("198.51.{}.{}", n / 256, n % 256)).await);
+        }
+        assert!(answers[..299].iter().all(|status| *status == 401), "{set}: {answers:?}");
+        assert_eq!(
+            answers[300],
+            if set == "forwarded" { 429 } else { 401 },
+            "600 of one address, both rounds together"
+        );
+    }
+}
+
+#[tokio::test]
 async fn an_enrolment_through_a_proxy_needs_public_url_and_says_so() {
     for header in ["x-forwarded-proto", "x-forwarded-for", "x-forwarded-host", "forwarded"] {
         for public_url in ["", "https://riposte.example.org/"] {

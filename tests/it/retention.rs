@@ -296,6 +296,20 @@ on_both_databases! {
         assert!(is_right, "{said}");
     }
 
+    /// That the ledger was sealed is an entry of the log, which retention removes too.
+    async fn a_ledger_without_its_first_entries_is_never_sealed_anew(database: Database) {
+        let kept = Kept::start(database).await;
+        let last = kept.sign().await;
+        kept.age().await;
+        kept.removed("the beginning is removed", async || (kept.first().await > last).then_some(())).await;
+        assert_eq!(kept.app.execute("DELETE FROM seals").await, 1);
+        let Kept { app, agent, dir, .. } = kept;
+        let (app, admin) = app.restart().await;
+        let kept = Kept { agent: agent.moved_to(&app), app, admin, dir };
+        let sealed = kept.admin.list("/v1/audit?noun=ledger").await;
+        assert!(sealed.iter().all(|entry| entry["verb"] != "sealed"), "{sealed:?}");
+    }
+
     async fn a_beginning_that_the_manager_has_not_signed_is_a_broken_chain(database: Database) {
         let kept = Kept::start(database).await;
         kept.over("old", "203.0.113.7").await;

@@ -97,6 +97,63 @@ on_both_databases! {
         assert_eq!(moved.points_at(), ["/respond/arguments/0"], "a sealed value opens under its own name only");
     }
 
+    async fn the_address_of_a_hook_in_clear_is_shown_to_no_viewer(database: Database) {
+        const HOOK: &str = "https://hooks.example/services/T0/B0/clear-4711";
+        let (app, admin) = TestApp::start_on(database).await;
+        let agent = app.enrol(&admin, "web-01", &json!({"wazuh_id": "005"})).await;
+        let mut policy = drop_policy("slack");
+        policy["respond"] = json!({"action": "wazuh-slack", "arguments": [HOOK]});
+        let saved = admin.policy(&policy).await;
+        assert!(saved["warnings"].to_string().contains("in clear: store it as a secret"), "{saved}");
+        let made = admin.post("/v1/alerts", &brute_force("1", "203.0.113.7")).await.is(202);
+        let by_hand = json!({"action": "wazuh-slack", "agents": ["web-01"], "arguments": [HOOK], "reason": "x"});
+        let analyst = app.client_with_role(&admin, "analyst").await;
+        let answer = analyst.post("/v1/responses", &by_hand).await;
+        assert!(!answer.text.contains(HOOK), "{}", answer.text);
+        // The agent gets it.
+        let commands = agent.obey().await;
+        assert!(!commands.is_empty() && commands.iter().all(|command| command.arguments == [HOOK]), "{commands:?}");
+        let viewer = app.client_with_role(&admin, "viewer").await;
+        let id = made["responses"][0].as_str().unwrap();
+        for client in [&viewer, &analyst] {
+            let mut all = shown(client).await;
+            for path in ["/v1/policies/slack", "/v1/policies/slack/versions", "/v1/alerts/1/explain"] {
+                all.push_str(&client.get(path).await.is(200).to_string());
+            }
+            all.push_str(&client.get(&format!("/v1/responses/{id}/outcome")).await.text);
+            all.push_str(&client.get(&format!("/v1/responses/{id}/bundle")).await.text);
+            for command in client.list("/v1/commands").await {
+                all.push_str(&client.get(&format!("/v1/commands/{}", command["id"].as_str().unwrap())).await.text);
+            }
+            assert!(!all.contains("clear-4711"), "{all}");
+            assert!(all.matches("[hidden]").count() > 5, "{all}");
+        }
+        let report = analyst.post("/v1/policies/backtest", &json!({"policy": policy})).await;
+        assert!(!report.is(200).to_string().contains("clear-4711"), "{}", report.text);
+        // Who writes policies reads what was written, and can send it back.
+        let written = admin.get("/v1/policies/slack").await.is(200);
+        assert_eq!(written["respond"]["arguments"], json!([HOOK]));
+        let mut hidden = policy.clone();
+        hidden["respond"]["arguments"] = json!(["[hidden]"]);
+        assert_eq!(admin.put("/v1/policies/slack", &hidden, Some("\"1\"")).await.points_at(), ["/respond/arguments/0"]);
+        // The upgrade lists it, until it is a secret.
+        let examine = async || {
+            let findings = riposte::store::doctor::examine(&app.db().await, app.clock.now()).await.unwrap();
+            findings.into_iter().filter(|finding| finding.what.contains("in clear")).collect::<Vec<_>>()
+        };
+        let found = examine().await;
+        assert!(found[0].examples[0].contains("the policy slack has the address of a webhook in clear"), "{found:?}");
+        assert!(!format!("{found:?}").contains("clear-4711"));
+        let secret = json!({"value": "https://hooks.example/services/new-4712", "actions": ["wazuh-slack"]});
+        admin.put("/v1/secrets/hook", &secret, None).await.is(204);
+        policy["respond"]["arguments"] = json!(["secret:hook"]);
+        let saved = admin.put("/v1/policies/slack", &policy, Some("\"1\"")).await.is(200);
+        assert_eq!(saved["warnings"], json!([]));
+        assert!(examine().await.is_empty());
+        admin.post("/v1/alerts", &brute_force("2", "203.0.113.8")).await.is(202);
+        assert_eq!(agent.obey().await[0].arguments, ["https://hooks.example/services/new-4712"]);
+    }
+
     async fn who_may_set_secrets_and_what_is_refused(database: Database) {
         let (app, admin) = TestApp::start_on(database).await;
         let set = json!({"value": VALUE, "actions": ["firewall-drop"]});

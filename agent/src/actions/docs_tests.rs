@@ -150,12 +150,12 @@ fn page() -> String {
     page + "\n" + TAIL
 }
 
-fn targets(about: &About) -> String {
+pub(super) fn targets(about: &About) -> String {
     let networks = if about.networks && !about.targets.is_empty() { ", also networks" } else { "" };
     about.targets_text() + networks
 }
 
-fn platforms(about: &About) -> String {
+pub(super) fn platforms(about: &About) -> String {
     if about.platforms == Os::ALL {
         return "all".into();
     }

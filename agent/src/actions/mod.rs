@@ -45,6 +45,8 @@ mod restart_wazuh;
 mod rewrite;
 mod route_null;
 #[cfg(test)]
+mod security_tests;
+#[cfg(test)]
 mod stand_in_tests;
 mod wazuh_slack;
 

@@ -43,7 +43,7 @@ const ABOUT: About = About {
 };
 
 /// Folders that the system needs to run.
-const SYSTEM: &[&str] = &[
+pub(super) const SYSTEM: &[&str] = &[
     "/bin",
     "/sbin",
     "/usr",
@@ -60,9 +60,9 @@ const SYSTEM: &[&str] = &[
 ];
 /// What every account may put files into all the same, and malware does. Not `/dev/mqueue`: a message queue holds no file, and
 /// could not be put back.
-const NOT_SYSTEM: &str = "/dev/shm";
+pub(super) const NOT_SYSTEM: &str = "/dev/shm";
 /// And these files.
-const SYSTEM_FILES: &[&str] = &[
+pub(super) const SYSTEM_FILES: &[&str] = &[
     "/etc/passwd",
     "/etc/shadow",
     "/etc/group",

@@ -34,7 +34,7 @@ const ABOUT: About = About {
     looks: false,
     parameters: &[Parameter {
         form: Form::Text("HOOK-URL"),
-        summary: "the webhook, https",
+        summary: "the webhook, https; in a policy `secret:NAME`",
         required: true,
         is_secret: true,
         check: check_url,

@@ -34,7 +34,8 @@ const NAMES: &[&str] = &["riposte", "riposte-agent"];
 /// Also protects copies beside `/etc/sudoers`, as packages and editors leave them.
 const SUDOERS: &str = "/etc/sudoers";
 
-fn paths() -> impl Iterator<Item = PathBuf> {
+/// Every path that is protected by default.
+pub(crate) fn paths() -> impl Iterator<Item = PathBuf> {
     let programs = PROGRAM_FOLDERS.iter().flat_map(|folder| NAMES.iter().map(|name| Path::new(folder).join(name)));
     let unit = |folder: &&str, name: &&str| Path::new(folder).join(format!("{name}.service"));
     let units = UNIT_FOLDERS.iter().flat_map(move |folder| NAMES.iter().map(move |name| unit(folder, name)));

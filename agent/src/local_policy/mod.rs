@@ -18,6 +18,11 @@ use riposte_protocol::target::{Target, TargetKind};
 
 pub use limits::Limits;
 pub use read::PolicyError;
+#[cfg(test)]
+pub(crate) use {
+    by_default::paths,
+    read::{KEYS, LONGEST_STEP_SECONDS, PROTECTED_KEYS},
+};
 
 /// What the agent does about drift: an effect that it holds is not in force any more.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]

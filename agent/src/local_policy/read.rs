@@ -24,8 +24,9 @@ const SHORTEST_VERIFY: Duration = Duration::from_secs(10);
 /// Longest step, in seconds. The manager abandons a command after ten minutes without news; one
 /// step that times out and its clean-up take less. Several such steps may take longer: a later
 /// result still counts.
-const LONGEST_STEP_SECONDS: u64 = 240;
-const KEYS: &[&str] = &[
+pub(crate) const LONGEST_STEP_SECONDS: u64 = 240;
+/// Every key of the file.
+pub(crate) const KEYS: &[&str] = &[
     "allowed_actions",
     "denied_actions",
     "protected",
@@ -40,7 +41,8 @@ const KEYS: &[&str] = &[
     "scripts_dir",
     "responses_log",
 ];
-const PROTECTED_KEYS: &[&str] = &["addresses", "users", "files", "processes", "exempt"];
+/// Every key of its table `protected`.
+pub(crate) const PROTECTED_KEYS: &[&str] = &["addresses", "users", "files", "processes", "exempt"];
 
 /// Why the local policy cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -29,12 +29,27 @@ impl TrustedProxies {
     }
 
     /// The client address of a request: the nearest hop that is not a trusted proxy.
+    ///
+    /// A proxy that sets one of the two headers passes the other one on as the client wrote it. So
+    /// where both are there and differ, one may be forged: the address is the proxy's own.
     pub fn origin(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
-        let mut nearest = peer;
         if !self.holds(peer) {
-            return nearest;
+            return peer;
         }
-        for hop in hops(headers).into_iter().rev() {
+        match (headers.contains_key(FORWARDED), headers.contains_key(X_FORWARDED_FOR)) {
+            (true, true) => {
+                let (forwarded, other) = (self.nearest(peer, forwarded(headers)), self.nearest(peer, listed(headers)));
+                if forwarded == other { forwarded } else { peer }
+            }
+            (true, false) => self.nearest(peer, forwarded(headers)),
+            (false, _) => self.nearest(peer, listed(headers)),
+        }
+    }
+
+    /// The last of the hops that a trusted proxy wrote.
+    fn nearest(&self, peer: IpAddr, hops: Vec<Option<IpAddr>>) -> IpAddr {
+        let mut nearest = peer;
+        for hop in hops.into_iter().rev() {
             // A hop that is not an address ends the chain: no trusted proxy wrote the entries
             // before it.
             let Some(address) = hop else { return nearest };
@@ -52,21 +67,24 @@ pub fn of_proxy(headers: &HeaderMap) -> Option<&'static str> {
     OF_PROXIES.into_iter().find(|name| headers.contains_key(*name))
 }
 
-/// The hops named in the headers, farthest first.
-fn hops(headers: &HeaderMap) -> Vec<Option<IpAddr>> {
-    let parts = |name: &str| -> Vec<String> {
-        let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
-        values.flat_map(|value| value.split(',')).map(|part| part.trim().to_owned()).collect()
+fn parts(headers: &HeaderMap, name: &str) -> Vec<String> {
+    let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).map(|part| part.trim().to_owned()).collect()
+}
+
+/// The hops in `Forwarded`, farthest first.
+fn forwarded(headers: &HeaderMap) -> Vec<Option<IpAddr>> {
+    let node = |part: &String| {
+        let mut pairs = part.split(';').filter_map(|pair| pair.split_once('='));
+        let (_, node) = pairs.find(|(key, _)| key.trim().eq_ignore_ascii_case("for"))?;
+        address(node)
     };
-    if headers.contains_key(FORWARDED) {
-        let node = |part: &String| {
-            let mut pairs = part.split(';').filter_map(|pair| pair.split_once('='));
-            let (_, node) = pairs.find(|(key, _)| key.trim().eq_ignore_ascii_case("for"))?;
-            address(node)
-        };
-        return parts(FORWARDED.as_str()).iter().map(node).collect();
-    }
-    parts(X_FORWARDED_FOR).iter().map(|part| address(part)).collect()
+    parts(headers, FORWARDED.as_str()).iter().map(node).collect()
+}
+
+/// The hops in `X-Forwarded-For`, farthest first.
+fn listed(headers: &HeaderMap) -> Vec<Option<IpAddr>> {
+    parts(headers, X_FORWARDED_FOR).iter().map(|part| address(part)).collect()
 }
 
 /// Parses an address with or without port, brackets and quotes.
@@ -109,7 +127,9 @@ mod tests {
             (vec![("x-forwarded-for", "unknown, 10.0.0.2")], "10.0.0.2"),
             (vec![("x-forwarded-for", "198.51.100.1, unknown")], "10.0.0.1"),
             (vec![("forwarded", "for=203.0.113.7;proto=https, For=\"[2001:db8::7]:4711\"")], "2001:db8::7"),
-            (vec![("forwarded", "for=203.0.113.7"), ("x-forwarded-for", "198.51.100.1")], "203.0.113.7"),
+            (vec![("forwarded", "for=203.0.113.7"), ("x-forwarded-for", "203.0.113.7")], "203.0.113.7"),
+            // One of the two is the client's own, and it is not known which.
+            (vec![("forwarded", "for=203.0.113.7"), ("x-forwarded-for", "198.51.100.1")], "10.0.0.1"),
             (vec![("forwarded", "for=_hidden")], "10.0.0.1"),
             (vec![("forwarded", "proto=https")], "10.0.0.1"),
         ] {

@@ -15,6 +15,7 @@ pub mod connection;
 mod controls;
 pub mod error;
 pub mod extract;
+pub mod filling;
 pub mod limits;
 pub mod listen;
 pub mod memory;

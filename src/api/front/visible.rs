@@ -4,14 +4,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arc_swap::Guard;
-use axum::http::Uri;
-use axum::response::Response;
 use serde::Serialize;
 use uuid::Uuid;
 
 use super::auth::{Caller, Needed};
 use super::error::{ApiError, ApiResult};
-use super::page::{cut, page_until};
+use super::filling::Filling;
 use crate::domain::agent::Agent;
 use crate::domain::alert::AlertAgent;
 use crate::domain::fleet::Fleet;
@@ -118,18 +116,9 @@ impl<'a> Visible<'a> {
         }
     }
 
-    /// A page of what is visible. A page may be short, or empty, and still have a next one.
-    pub fn page<T: Serialize>(
-        &self,
-        items: Vec<T>,
-        limit: i64,
-        uri: &Uri,
-        cursor_of: impl Fn(&T) -> String,
-        is_visible: impl Fn(&T) -> bool,
-    ) -> Response {
-        let (mut items, next) = cut(items, limit, cursor_of);
-        items.retain(is_visible);
-        page_until(items, next, uri)
+    /// An empty page of a list, to be filled with what is visible.
+    pub fn filling<T: Serialize>(&self, limit: i64, cursor: Option<String>) -> Filling<T> {
+        Filling::new(limit, cursor, !self.is_everything())
     }
 }
 

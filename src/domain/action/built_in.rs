@@ -70,7 +70,7 @@ pub(super) fn all() -> Vec<Action> {
         Action { wants_alert: true, ..action("wazuh-slack", "Posts the alert to a Slack hook.") }
             .at(ANY_TARGET)
             .on(EVERYWHERE)
-            .taking(json!({"type": "array", "minItems": 1, "maxItems": 1, "items": {"type": "string", "pattern": "^https://[^\\s]+$"}}))
+            .taking(json!({"type": "array", "minItems": 1, "maxItems": 1, "items": {"type": "string", "pattern": "^(https://[^\\s]+|secret:[a-z0-9][a-z0-9._-]{0,63})$"}}))
             .once(),
     ]
 }

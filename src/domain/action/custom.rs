@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::catalogue::Catalogue;
 use super::definition::{Accounts, Action, free_arguments, is_name};
+use super::schema;
 use crate::domain::alert::TargetField;
 use crate::domain::fault::Fault;
 
@@ -29,11 +30,25 @@ const PLATFORMS: [&str; 6] = ["linux", "macos", "freebsd", "openbsd", "netbsd", 
 const MAX_SCHEMA_BYTES: usize = 16 * 1024;
 
 impl Action {
-    /// Parses a custom action.
+    /// Parses a new custom action.
     ///
     /// # Errors
     /// All faults, each with a pointer.
     pub fn parse(document: &Value) -> Result<Self, Vec<Fault>> {
+        let costly = document.get("parameters").and_then(schema::fault);
+        let costly = costly.map(|fault| Fault::at("/parameters", fault));
+        match (Self::parse_stored(document), costly) {
+            (Ok(action), None) => Ok(action),
+            (read, costly) => Err(read.err().into_iter().flatten().chain(costly).collect()),
+        }
+    }
+
+    /// Parses a custom action of an earlier version, which may have stored a schema that cannot be
+    /// checked in time. Such an action takes no arguments.
+    ///
+    /// # Errors
+    /// All faults, each with a pointer.
+    pub fn parse_stored(document: &Value) -> Result<Self, Vec<Fault>> {
         let Some(object) = document.as_object() else { return Err(vec![Fault::at("", "an action is a JSON object")]) };
         let mut faults = Vec::new();
         for key in object.keys().filter(|key| !KNOWN.contains(&key.as_str())) {
@@ -77,7 +92,9 @@ impl Action {
         let parameters = object.get("parameters").cloned().unwrap_or_else(free_arguments);
         if parameters.to_string().len() > MAX_SCHEMA_BYTES {
             faults.push(Fault::at("/parameters", format!("is larger than {MAX_SCHEMA_BYTES} bytes")));
-        } else if let Err(error) = jsonschema::validator_for(&parameters) {
+        } else if schema::fault(&parameters).is_none()
+            && let Err(error) = jsonschema::validator_for(&parameters)
+        {
             faults.push(Fault::at("/parameters", format!("is not a JSON Schema: {error}")));
         }
         let undoable = flag(object, "undoable", false, &mut faults);
@@ -156,6 +173,20 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_schema_that_cannot_be_checked_in_time_is_refused_and_a_stored_one_takes_no_arguments() {
+        let parts = |n: usize| json!({"allOf": vec![json!({"$ref": format!("#/$defs/{}", n + 1)}); 2]});
+        let mut parameters = json!({"$ref": "#/$defs/0", "$defs": {"40": {"type": "array"}}});
+        for n in 0..40 {
+            parameters["$defs"][n.to_string()] = parts(n);
+        }
+        let document = json!({"name": "x", "summary": "", "executable": "x.sh", "parameters": parameters});
+        let faults = Action::parse(&document).unwrap_err();
+        assert_eq!((faults.len(), faults[0].pointer.as_str()), (1, "/parameters"));
+        let stored = Action::parse_stored(&document).unwrap();
+        assert!(stored.check_arguments(&[], "/arguments")[0].detail.contains("cannot be checked"));
+    }
 
     #[test]
     fn a_custom_action_has_plain_defaults() {

@@ -6,6 +6,7 @@ use riposte_protocol::target::{Target, TargetError, TargetKind};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::schema;
 use crate::domain::alert::TargetField;
 use crate::domain::fault::Fault;
 
@@ -75,6 +76,10 @@ impl Action {
         let (count, bytes) = MAX_ARGUMENTS;
         if arguments.len() > count || arguments.iter().any(|text| text.len() > bytes || text.contains('\0')) {
             return vec![Fault::at(at, format!("must be at most {count} texts of {bytes} bytes each"))];
+        }
+        // One that was stored before schemas were counted.
+        if let Some(fault) = schema::fault(&self.parameters) {
+            return vec![Fault::at(at, format!("cannot be checked: the schema of {} {fault}", self.name))];
         }
         let Ok(validator) = jsonschema::validator_for(&self.parameters) else {
             return vec![Fault::at(at, format!("the parameters of {} are not a JSON Schema", self.name))];

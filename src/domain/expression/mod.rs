@@ -1,6 +1,6 @@
 //! `when`: a CEL condition on one alert. CEL has no loops except macros, and no I/O, but no step
-//! limit either. So an expression is checked on save: its length, no nested macros, only known
-//! names. Every evaluation error means "does not hold".
+//! limit either. So an expression is checked on save: its length, how deep it is nested
+//! (`nesting.rs`), no nested macros, only known names. Every evaluation error means "does not hold".
 //!
 //! `functions.rs` checks calls; `mistakes.rs` explains common mistakes.
 //!
@@ -12,6 +12,7 @@ mod bindings;
 mod field_refs;
 mod functions;
 mod mistakes;
+mod nesting;
 mod patterns;
 #[cfg(test)]
 mod reference_tests;
@@ -132,6 +133,14 @@ impl Expression {
         if source.len() > MAX_BYTES {
             return Err(format!("is longer than {MAX_BYTES} bytes"));
         }
+        if let Some((offset, fault)) = nesting::too_many_brackets(source) {
+            return Self::too_deep(source, strictness, at(source, offset, &fault));
+        }
+        nesting::on_a_large_stack(|| Self::read_here(source, strictness))
+    }
+
+    /// Reads an expression on this thread's stack.
+    fn read_here(source: &str, strictness: Strictness) -> Result<Self, String> {
         let program = Program::compile(source).map_err(|faults| {
             if let Some(mistake) = mistakes::find(source) {
                 return at(source, mistake.offset, &mistake.advice);
@@ -141,6 +150,9 @@ impl Expression {
             let message = first.map_or("it cannot be read", |fault| fault.msg.as_str());
             format!("line {line}, column {column}: {message}")
         })?;
+        if let Some(fault) = nesting::too_deep(program.expression()) {
+            return Self::too_deep(source, strictness, fault);
+        }
         let mut checker = Checker { source, program: &program, strictness, bound: Vec::new(), dead: None };
         checker.check(program.expression(), false)?;
         let dead = checker.dead;
@@ -148,6 +160,18 @@ impl Expression {
         let expression = Self { source: source.to_owned(), program: Arc::new(program), field_refs, dead };
         expression.try_on_samples(strictness)?;
         Ok(expression)
+    }
+
+    /// A new expression that is too deep to be evaluated is refused; a stored one never holds.
+    fn too_deep(source: &str, strictness: Strictness, fault: String) -> Result<Self, String> {
+        match strictness {
+            Strictness::New => Err(fault),
+            Strictness::Stored => {
+                let never = Program::compile("false").map_err(|_| fault.clone())?;
+                let field_refs = FieldRefs::of(never.expression());
+                Ok(Self { source: source.to_owned(), program: Arc::new(never), field_refs, dead: Some(fault) })
+            }
+        }
     }
 
     /// Evaluates samples: operators on incompatible types fail only at evaluation.

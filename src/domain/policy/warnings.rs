@@ -1,12 +1,18 @@
-//! Warnings about a policy: reasons why it, or a part of it, can never have an effect.
+//! Warnings about a policy: reasons why it, or a part of it, can never have an effect, and secrets in it that stand in clear.
 
 use super::definition::{Mode, On, Policy, Selector};
 use super::guardrails::OverLimit;
 use crate::domain::action::Catalogue;
+use crate::domain::action::hidden::is_in_clear;
 use crate::domain::fault::Fault;
 
 impl Policy {
-    /// Warnings: parts of the policy that can never have an effect.
+    /// Whether an argument is a secret that stands in clear.
+    pub fn has_secret_in_clear(&self) -> bool {
+        self.respond.arguments.iter().any(|argument| is_in_clear(&self.respond.action, argument))
+    }
+
+    /// Warnings: parts of the policy that can never have an effect, and secrets in clear.
     pub fn warnings(&self) -> Vec<Fault> {
         let mut warnings = Vec::new();
         if self.selectors.is_empty() {
@@ -70,6 +76,12 @@ fn of_response(policy: &Policy, warnings: &mut Vec<Fault>) {
         let detail = "have neither name= nor path=, so the response to an alert that does not name its process is spared: a \
                       number alone may be another process's by then";
         warnings.push(Fault::at("/respond/arguments", detail));
+    }
+    for (index, argument) in policy.respond.arguments.iter().enumerate() {
+        if is_in_clear(&policy.respond.action, argument) {
+            let detail = "is the address of a webhook in clear: store it as a secret, and write secret:NAME";
+            warnings.push(Fault::at(format!("/respond/arguments/{index}"), detail));
+        }
     }
     if let (Some(waves), Some(duration)) = (&policy.respond.waves, policy.respond.duration)
         && waves.over.duration() >= duration.duration()

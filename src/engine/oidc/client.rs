@@ -1,15 +1,17 @@
 //! Requests to an OpenID provider: bounded in time and size, no redirects, and TLS unless the
 //! provider is on this host. What a provider sends is not trusted: an error names the operation and
-//! holds no body.
+//! holds no body, and the endpoints that it names are called by the rules of `engine/egress/`.
 
 use std::time::Duration;
 
-use reqwest::redirect::Policy;
-use reqwest::{Certificate, RequestBuilder, StatusCode, Url};
+use reqwest::{Certificate, Method, RequestBuilder, StatusCode, Url};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::config::is_safe;
+use crate::engine::egress::client::{ClientSettings, EgressClient};
+use crate::engine::egress::error::{EgressError, words};
+use crate::engine::egress::rules::Egress;
 
 /// Time limit of a request.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -32,30 +34,22 @@ pub enum ProviderError {
 /// A client for one provider.
 #[derive(Clone, Debug)]
 pub struct ProviderClient {
-    http: reqwest::Client,
+    http: EgressClient,
     /// Whether plain HTTP is allowed: the issuer itself is on this host.
     is_plain: bool,
 }
 
 impl ProviderClient {
-    /// A client that trusts `authorities`, or the system's if there are none.
+    /// A client that trusts `authorities`, or the system's if there are none. The issuer's host counts as
+    /// listed, because an administrator wrote it.
     ///
     /// # Errors
-    /// If the library cannot be set up.
-    pub fn new(is_plain: bool, authorities: Vec<Certificate>) -> Result<Self, reqwest::Error> {
-        let builder = || {
-            let builder = reqwest::Client::builder().redirect(Policy::none()).https_only(!is_plain);
-            builder.timeout(TIMEOUT).connect_timeout(CONNECT_TIMEOUT)
-        };
-        let http = if !authorities.is_empty() {
-            builder().tls_certs_only(authorities).build()?
-        } else if is_plain {
-            // A provider on this host can be reached on a system without authorities.
-            builder().build().or_else(|_| builder().tls_certs_only([]).build())?
-        } else {
-            builder().build()?
-        };
-        Ok(Self { http, is_plain })
+    /// If no TLS client can be made.
+    pub fn new(egress: &Egress, issuer: Url, authorities: Vec<Certificate>) -> Result<Self, EgressError> {
+        let is_plain = issuer.scheme() == "http";
+        let (timeout, connect_timeout) = (TIMEOUT, CONNECT_TIMEOUT);
+        let settings = ClientSettings { authorities, is_plain, listed: Some(issuer), timeout, connect_timeout };
+        Ok(Self { http: egress.client(settings)?, is_plain })
     }
 
     /// Whether people and requests may be sent to `url`.
@@ -67,8 +61,8 @@ impl ProviderClient {
     ///
     /// # Errors
     /// [`ProviderError::Away`].
-    pub async fn get<T: DeserializeOwned>(&self, url: &str, bearer: Option<&str>) -> Result<T, ProviderError> {
-        let request = self.http.get(url);
+    pub async fn get<T: DeserializeOwned>(&self, url: &Url, bearer: Option<&str>) -> Result<T, ProviderError> {
+        let request = self.request(Method::GET, url)?;
         let request = match bearer {
             Some(token) => request.bearer_auth(token),
             None => request,
@@ -80,17 +74,21 @@ impl ProviderClient {
         serde_json::from_value(body).map_err(|error| ProviderError::Away(format!("GET {url}: {error}")))
     }
 
+    fn request(&self, method: Method, url: &Url) -> Result<RequestBuilder, ProviderError> {
+        self.http.request(method, url).map_err(|error| ProviderError::Away(words(&error)))
+    }
+
     /// Posts a form to the token endpoint `url`; `account` is sent as Basic credentials.
     ///
     /// # Errors
     /// [`ProviderError::Refused`] if the provider refuses by an error of OAuth.
     pub async fn post(
         &self,
-        url: &str,
+        url: &Url,
         account: Option<(&str, &str)>,
         form: &[(&str, &str)],
     ) -> Result<Value, ProviderError> {
-        let request = self.http.post(url).form(form);
+        let request = self.request(Method::POST, url)?.form(form);
         let request = match account {
             Some((id, secret)) => request.basic_auth(form_encoded(id), Some(form_encoded(secret))),
             None => request,
@@ -115,7 +113,7 @@ fn form_encoded(text: &str) -> String {
 }
 
 async fn read(request: RequestBuilder) -> Result<(StatusCode, Value), ProviderError> {
-    let away = |error: reqwest::Error| ProviderError::Away(chain(&error));
+    let away = |error: reqwest::Error| ProviderError::Away(words(&error));
     let mut response = request.send().await.map_err(away)?;
     let (status, mut bytes) = (response.status(), Vec::new());
     while let Some(chunk) = response.chunk().await.map_err(away)? {
@@ -129,20 +127,6 @@ async fn read(request: RequestBuilder) -> Result<(StatusCode, Value), ProviderEr
         Err(_) if status != StatusCode::OK => Ok((status, Value::Null)),
         Err(_) => Err(ProviderError::Away(format!("{} answers no JSON", response.url()))),
     }
-}
-
-/// An error with its causes, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let words = error.to_string();
-        if !text.contains(&words) {
-            text = format!("{text}: {words}");
-        }
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -182,7 +182,7 @@ impl Provider {
         if self.settings.mapping.lacks(&person.claims)
             && let (Some(Endpoint(url)), Some(token)) = (&known.discovery.userinfo_endpoint, text("access_token"))
         {
-            let more: Map<String, Value> = self.client.get(url.as_str(), Some(token)).await?;
+            let more: Map<String, Value> = self.client.get(url, Some(token)).await?;
             if more.get("sub").and_then(Value::as_str) != Some(person.subject.as_str()) {
                 return Err(ProviderError::Refused("the provider's user info is of another person (sub)".to_owned()));
             }
@@ -218,7 +218,7 @@ impl Provider {
         ];
         let methods = &discovery.token_endpoint_auth_methods_supported;
         let has = |method: &str| methods.iter().any(|known| known == method);
-        let url = discovery.token_endpoint.0.as_str();
+        let url = &discovery.token_endpoint.0;
         match self.settings.client_secret.as_deref() {
             // Basic is what a provider that announces nothing understands.
             Some(secret) if methods.is_empty() || has("client_secret_basic") || !has("client_secret_post") => {
@@ -255,6 +255,7 @@ impl Provider {
     async fn discover(&self, now: Timestamp) -> Result<Known, ProviderError> {
         let issuer = &self.settings.issuer;
         let url = format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'));
+        let url = Url::parse(&url).map_err(|error| ProviderError::Away(format!("{url}: {error}")))?;
         let discovery: Discovery = self.client.get(&url, None).await?;
         if discovery.issuer != *issuer {
             let other: String = discovery.issuer.chars().take(200).collect();
@@ -276,7 +277,7 @@ impl Provider {
     }
 
     async fn read_keys(&self, url: &Url) -> Result<Arc<ProviderKeys>, ProviderError> {
-        let set: Value = self.client.get(url.as_str(), None).await?;
+        let set: Value = self.client.get(url, None).await?;
         let keys = ProviderKeys::read(&set).ok_or_else(|| ProviderError::Away(format!("{url} is no key set")))?;
         Ok(Arc::new(keys))
     }

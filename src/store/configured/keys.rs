@@ -10,11 +10,12 @@ use crate::domain::principal::Role;
 use crate::domain::scope::Scope;
 use crate::store::database::{Db, Result, StoreError, binds, statements};
 use crate::store::ledger::audit::LedgerTx;
+use crate::store::seals::sets::KEYS;
 use crate::views::keys::KeyRow;
 
 statements! {
     ALL = "SELECT id, name, hash, role, user_name, pipeline, created_at, created_by, expires_at, revoked_at, last_used_at,
-            last_used_from, scope, is_webhook
+            last_used_from, scope, is_webhook, seal
         FROM api_keys ORDER BY id";
     PAGE = "SELECT id, name, role, user_name, pipeline, created_at, created_by, expires_at, revoked_at, last_used_at,
             last_used_from, scope, is_webhook
@@ -25,6 +26,8 @@ statements! {
         WHERE id = $1 AND revoked_at IS NULL AND ($3 IS NULL OR user_name = $3)";
     LIVE_OF_NAME = "SELECT COUNT(*) AS count FROM api_keys
         WHERE user_name = $1 AND name = $2 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $3)";
+    LIVE = "SELECT COUNT(*) AS count FROM api_keys
+        WHERE user_name = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $2)";
     USED = "UPDATE api_keys SET last_used_at = CAST(v.column2 AS BIGINT), last_used_from = v.column3
         FROM (VALUES {3}) AS v WHERE api_keys.id = v.column1";
 }
@@ -80,7 +83,7 @@ pub type KeyUse = (String, Timestamp, String);
 
 /// All keys, including revoked ones.
 pub async fn all(db: &Db) -> Result<Vec<StoredKey>> {
-    db.all(ALL, vec![]).await
+    db.sealed_set(&KEYS, ALL).await
 }
 
 /// A page of keys, after `after`; with `user` only those of that person.
@@ -91,6 +94,12 @@ pub async fn list(db: &Db, user: Option<&str>, after: &str, limit: i64) -> Resul
 /// Number of valid personal keys of `user` with this name.
 pub async fn live_of_name(ledger: &mut LedgerTx, user: &str, name: &str, now: Timestamp) -> Result<i64> {
     let row: Option<LiveCount> = ledger.tx.optional(LIVE_OF_NAME, binds![user, name, now]).await?;
+    Ok(row.map_or(0, |row| row.count))
+}
+
+/// The number of a person's valid keys.
+pub async fn live(ledger: &mut LedgerTx, user: &str, now: Timestamp) -> Result<i64> {
+    let row: Option<LiveCount> = ledger.tx.optional(LIVE, binds![user, now]).await?;
     Ok(row.map_or(0, |row| row.count))
 }
 
@@ -105,6 +114,7 @@ pub(in crate::store) async fn used(ledger: &mut LedgerTx, uses: Vec<KeyUse>) -> 
 /// Creates a key.
 pub async fn create(ledger: &mut LedgerTx, key: &NewKey, by: &Actor, now: Timestamp) -> Result<()> {
     ledger.makes_stale(Cache::Keys);
+    ledger.reseals(&KEYS, &key.id).await?;
     let NewKey { id, name, hash, role, pipeline, user, expires_at, scope, is_webhook } = key;
     let (pipeline, user) = (pipeline.as_deref(), user.as_deref());
     let scope = scope::stored(scope)?;
@@ -137,6 +147,7 @@ pub async fn create(ledger: &mut LedgerTx, key: &NewKey, by: &Actor, now: Timest
 /// [`StoreError::NotFound`] if there is no such key, or it is already revoked.
 pub async fn revoke(ledger: &mut LedgerTx, id: &str, user: Option<&str>, by: &Actor, now: Timestamp) -> Result<()> {
     ledger.makes_stale(Cache::Keys);
+    ledger.reseals(&KEYS, id).await?;
     if ledger.tx.execute(REVOKE, binds![id, now, user]).await? == 0 {
         return Err(StoreError::NotFound);
     }

@@ -11,6 +11,8 @@ use uuid::Uuid;
 use crate::domain::command::CommandState;
 use crate::store::database::columns::{id, target_kind};
 use crate::store::database::{Db, Result, StoreError, binds, statements};
+use crate::store::seals::sets::COMMANDS;
+use crate::store::seals::value::WithSeal;
 use crate::views::columns::{JsonText, Millis};
 use crate::views::commands::{CommandRow, ResultRow};
 use crate::views::words::UnknownWord;
@@ -47,7 +49,7 @@ statements! {
         WHERE $1 = FALSE OR ranks.column1 < 2)
     SELECT commands.id, commands.agent_id, commands.seq, effect_id, response_id, op, commands.action, commands.target_kind,
         commands.target_value, commands.arguments, commands.until, commands.created_at, expires_at, lease_until,
-        commands.rank, responses.policy, responses.alert_id
+        commands.rank, commands.seal, responses.policy, responses.alert_id
     FROM edges JOIN commands ON commands.agent_id = edges.agent_id AND commands.rank = edges.rank
         AND commands.state IN ('queued', 'delivered') AND ($1 = FALSE OR op = 'revert')
         AND seq <= COALESCE(edge, 9223372036854775807)
@@ -57,7 +59,7 @@ statements! {
 
 /// The command of that id.
 pub async fn find(db: &Db, command: Uuid) -> Result<Option<CommandRow>> {
-    db.optional(ONE, binds![command]).await
+    Ok(shown(db.optional(ONE, binds![command]).await?)?.into_iter().next())
 }
 
 /// Filter of a command list.
@@ -76,7 +78,19 @@ pub struct CommandFilter {
 /// A page of commands, newest first, older than `before`.
 pub async fn list(db: &Db, filter: CommandFilter, before: Option<Uuid>, limit: i64) -> Result<Vec<CommandRow>> {
     let CommandFilter { agent, state, effect, response } = filter;
-    db.all(PAGE, binds![before.unwrap_or(Uuid::max()), agent, state, effect, response, limit]).await
+    shown(
+        db.all::<CommandRow>(PAGE, binds![before.unwrap_or(Uuid::max()), agent, state, effect, response, limit])
+            .await?,
+    )
+}
+
+/// Commands as views show them: without secrets that their arguments hold in clear.
+fn shown(rows: impl IntoIterator<Item = CommandRow>) -> Result<Vec<CommandRow>> {
+    let hide = |mut row: CommandRow| {
+        row.arguments.hide_arguments(&row.action)?;
+        Ok(row)
+    };
+    rows.into_iter().map(hide).collect()
 }
 
 /// The result of a command, if there is one.
@@ -175,11 +189,12 @@ impl TryFrom<OwedRow> for OwedCommand {
 }
 
 /// The first 256 pending commands per rank of each of `agents`, in sending order, or only reverts
-/// during a freeze. Agents without pending commands have no entry.
+/// during a freeze. A command that another program wrote or changed is not delivered. Agents without pending commands have no entry.
 pub async fn owed(db: &Db, agents: Vec<Uuid>, only_reverts: bool) -> Result<HashMap<Uuid, Vec<OwedCommand>>> {
     let rows = agents.into_iter().map(|agent| binds![agent]).collect();
     let mut owed: HashMap<Uuid, Vec<OwedCommand>> = HashMap::new();
-    for row in db.each_row::<OwedRow>(OWED, rows, binds![only_reverts]).await? {
+    for row in db.each_row::<WithSeal<OwedRow>>(OWED, rows, binds![only_reverts]).await? {
+        let Some(row) = db.seals().checked(&COMMANDS, row) else { continue };
         let agent = id(&row.agent_id)?;
         match OwedCommand::try_from(row) {
             Ok(command) => owed.entry(agent).or_default().push(command),

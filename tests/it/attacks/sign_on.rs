@@ -259,6 +259,21 @@ async fn a_login_is_finished_by_its_own_browser_and_once() {
 }
 
 #[tokio::test]
+async fn an_endpoint_on_another_internal_host_is_called_if_the_configuration_lists_it() {
+    let (provider, keys) = (HostileProvider::start().await, HostileProvider::start().await);
+    let port = keys.issuer.rsplit_once(':').unwrap().1.to_owned();
+    let corp = OidcProvider { issuer: provider.issuer.clone(), ..silent_provider() };
+    let (app, _) = manager_at_now(Database::sqlite(), |config| {
+        config.oidc = vec![corp];
+        config.egress.allow = vec![format!("127.0.0.1:{port}")];
+    })
+    .await;
+    provider.change(|script| script.discovery["jwks_uri"] = json!(format!("{}/keys", keys.issuer)));
+    let (_, asked) = begin(&app.base).await;
+    assert!(asked.contains_key("state"), "{asked:?}");
+}
+
+#[tokio::test]
 async fn a_provider_cannot_answer_for_another_or_send_the_manager_elsewhere() {
     let provider = HostileProvider::start().await;
     let (app, admin) = provider.manager().await;
@@ -280,6 +295,27 @@ async fn a_provider_cannot_answer_for_another_or_send_the_manager_elsewhere() {
         assert!(problem["detail"].as_str().unwrap().contains(words), "{key}: {problem}");
         app.advance(5);
     }
+    // Endpoints on this host and in its networks: what listens there is never asked.
+    let inner = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = inner.local_addr().unwrap().port();
+    for (url, words) in [
+        (format!("http://127.0.0.1:{port}/keys"), "is internal (loopback"),
+        (format!("https://127.0.0.1:{port}/keys"), "is internal (loopback"),
+        (format!("https://localhost:{port}/keys"), "refusing to call localhost:"),
+        (format!("https://[::ffff:127.0.0.1]:{port}/keys"), "is internal (loopback"),
+        ("https://10.0.0.1/keys".to_owned(), "add \"10.0.0.1:443\" to allow in the configuration's [egress]"),
+        ("https://169.254.169.254/latest/meta-data/".to_owned(), "no setting allows that"),
+    ] {
+        provider.change(|script| {
+            script.discovery = right.clone();
+            script.discovery["jwks_uri"] = json!(url);
+        });
+        let problem = Browser::new().step(&start_url(&app.base)).await.unwrap_err().is_problem(503);
+        assert!(problem["detail"].as_str().unwrap().contains(words), "{url}: {problem}");
+        app.advance(5);
+    }
+    let asked = tokio::time::timeout(std::time::Duration::from_millis(50), inner.accept()).await;
+    assert!(asked.is_err(), "the manager connected to {asked:?}");
     // A mixed-up response: `iss` names another provider, or is missing where it was announced.
     provider.change(|script| {
         script.discovery = right.clone();
