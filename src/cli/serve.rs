@@ -84,7 +84,7 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     raise_file_limit();
     let tasks = Tasks::new();
     stop_on_signals(&tasks)?;
-    let running = start(config, listener, Clock::system(), tasks, exceptions).await?;
+    let running = Box::pin(start(config, listener, Clock::system(), tasks, exceptions)).await?;
     if let Some(path) = &running.first_key {
         // Print the path, not the key: a service's output goes to a log that more people read.
         say(&format!("The first admin key is in {}", path.display()));
@@ -141,7 +141,7 @@ fn stop_on_signals(tasks: &Tasks) -> anyhow::Result<()> {
 /// # Errors
 /// If the store, a key file or the listener cannot be used.
 pub async fn serve(config: Config, listener: TcpListener, clock: Clock, tasks: Tasks) -> anyhow::Result<bool> {
-    Ok(start(config, listener, clock, tasks, (false, false)).await?.wait().await)
+    Ok(Box::pin(start(config, listener, clock, tasks, (false, false))).await?.wait().await)
 }
 
 /// A manager that is ready to serve.
