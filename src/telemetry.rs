@@ -98,6 +98,8 @@ pub struct Metrics {
     pub unauthenticated: Counter,
     /// Responses that acted by break-glass.
     pub break_glass: Counter,
+    /// Sealed rows and sets that another program has changed.
+    pub seal_breaches: Gauge,
     /// Answered requests.
     pub requests: Family<ByRoute, Counter>,
     /// Failed conditions of policies.
@@ -129,6 +131,7 @@ impl Default for Metrics {
             agents_streaming: Gauge::default(),
             unauthenticated: Counter::default(),
             break_glass: Counter::default(),
+            seal_breaches: Gauge::default(),
             requests: Family::default(),
             request_seconds: Family::new_with_constructor(request_histogram),
             writer_load: Gauge::default(),
@@ -163,6 +166,8 @@ impl Metrics {
         registry.register("agents_streaming", "Agents with a stream to this node", self.agents_streaming.clone());
         let about = "Responses that acted without the people whose approval they need";
         registry.register("break_glass", about, self.break_glass.clone());
+        let about = "Rows that grant power, and sets of them, that another program has changed";
+        registry.register("seal_breaches", about, self.seal_breaches.clone());
         registry.register("unauthenticated", "Requests without valid credentials", self.unauthenticated.clone());
         registry.register("http_requests", "Requests answered", self.requests.clone());
         registry.register("http_request_seconds", "Duration of requests", self.request_seconds.clone());

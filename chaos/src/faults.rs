@@ -54,10 +54,12 @@ pub(crate) enum FaultKind {
     AgentsDiskFull,
     AgentsDiskSlow,
     AgentsFlushFails,
+    SigningKeyRotated,
+    AgentsKeysRotated,
 }
 
 impl FaultKind {
-    const BOTH: [Self; 22] = [
+    const BOTH: [Self; 24] = [
         Self::ManagerKilled,
         Self::ManagerStopped,
         Self::ManagerPaused,
@@ -80,6 +82,8 @@ impl FaultKind {
         Self::AgentsDiskFull,
         Self::AgentsDiskSlow,
         Self::AgentsFlushFails,
+        Self::SigningKeyRotated,
+        Self::AgentsKeysRotated,
     ];
     const POSTGRES: [Self; 3] = [Self::PostgresCrashed, Self::PostgresRestarted, Self::PostgresDisconnects];
 
@@ -120,6 +124,8 @@ impl FaultKind {
             Self::AgentsDiskFull => "agents: disk full",
             Self::AgentsDiskSlow => "agents: slow flushes",
             Self::AgentsFlushFails => "agents: flushes fail (EIO)",
+            Self::SigningKeyRotated => "manager: signing key rotated",
+            Self::AgentsKeysRotated => "agents: keys rotated",
         }
     }
 
@@ -137,7 +143,10 @@ impl FaultKind {
             | Self::StoreLocked
             | Self::PostgresCrashed
             | Self::PostgresRestarted
-            | Self::PostgresDisconnects => "manager",
+            | Self::PostgresDisconnects
+            // A rotation is asked for while the manager works. It may be killed, and agents too, before all have followed.
+            | Self::SigningKeyRotated
+            | Self::AgentsKeysRotated => "manager",
             Self::AgentsKilled | Self::AgentsStopped | Self::AgentsPaused => "agents",
             Self::AgentsDiskFull | Self::AgentsDiskSlow | Self::AgentsFlushFails => "agents' disk",
             Self::PipelineReset | Self::PipelineStalled => "pipeline",
@@ -152,7 +161,9 @@ impl FaultKind {
             | Self::NetworkClosed
             | Self::NetworkHalfClosed
             | Self::PipelineReset
-            | Self::PostgresDisconnects => (1, 1),
+            | Self::PostgresDisconnects
+            | Self::SigningKeyRotated
+            | Self::AgentsKeysRotated => (1, 1),
             Self::ManagerKilled | Self::AgentsKilled | Self::AgentsStopped => (1, 2500),
             Self::ManagerStopped => (500, 2000),
             Self::StoreFlushFails | Self::AgentsFlushFails => (500, 2500),

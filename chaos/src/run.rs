@@ -110,7 +110,8 @@ pub(crate) async fn run(order: &Order, say: &mut dyn FnMut(String)) -> anyhow::R
     counts.counts.insert("effects wanted and known not to be in force".into(), not_in_force);
     counts.counts.insert("listings read to their end".into(), listings.whole);
     counts.counts.insert("pages of listings that failed".into(), listings.failed_pages);
-    verdicts.extend([converged, last, listings.verdict, audit(&world).await?, healthy(&world)?, sound(&mut world)]);
+    verdicts.extend([converged, last, listings.verdict, audit(&world).await?, rotated(&world, &faults).await?]);
+    verdicts.extend([healthy(&world)?, sound(&mut world)]);
     verdicts
         .sort_by_key(|verdict| verdict.promise.split('.').next().and_then(|number| number.parse().ok()).unwrap_or(99));
     seen.latencies_ms.sort_unstable();
@@ -230,6 +231,21 @@ async fn audit(world: &World) -> anyhow::Result<Verdict> {
     let broken = proof["intact"] != true;
     verdict.checked = proof["entries"].as_u64().and_then(|entries| usize::try_from(entries).ok()).unwrap_or(0);
     verdict.check(!broken, || proof.to_string());
+    Ok(verdict)
+}
+
+/// Whether each rotation of the signing key has ended, and no agent has a key that it should have replaced.
+async fn rotated(world: &World, faults: &BTreeMap<FaultKind, usize>) -> anyhow::Result<Verdict> {
+    let mut verdict = Verdict::of("8. keys that rotate under load are replaced, and no agent is left behind");
+    let key = world.api.get("/v1/signing-key").await?;
+    verdict.check(key["rotation"].is_null(), || format!("the rotation is not over: {key}"));
+    verdict.checked += faults.get(&FaultKind::SigningKeyRotated).copied().unwrap_or_default();
+    let mut agents = Vec::new();
+    world.api.each("/v1/agents", |agent| agents.push(agent.clone())).await?;
+    for agent in agents {
+        let is_left = !agent["rejecting"].is_null() || !agent["incident"].is_null();
+        verdict.check(!is_left, || agent.to_string());
+    }
     Ok(verdict)
 }
 

@@ -150,6 +150,13 @@ impl World {
             FaultKind::AgentsDiskFull => self.agents_disk.fill()?,
             FaultKind::AgentsDiskSlow => self.flushes("agents", i64::try_from(fault.amount)?)?,
             FaultKind::AgentsFlushFails => self.flushes("agents", -1)?,
+            FaultKind::SigningKeyRotated => drop(self.api.post("/v1/signing-key/rotation", &json!({})).await?),
+            FaultKind::AgentsKeysRotated => {
+                for number in &fault.agents {
+                    let path = format!("/v1/agents/{}/rotate-key", self.agents[*number].id);
+                    self.api.post(&path, &json!({})).await?;
+                }
+            }
         }
         Ok(())
     }
@@ -177,7 +184,9 @@ impl World {
             | FaultKind::NetworkClosed
             | FaultKind::NetworkHalfClosed
             | FaultKind::PipelineReset
-            | FaultKind::PostgresDisconnects => {}
+            | FaultKind::PostgresDisconnects
+            | FaultKind::SigningKeyRotated
+            | FaultKind::AgentsKeysRotated => {}
             FaultKind::NetworkStalled => self.network.change(|weather| weather.stalled = false),
             FaultKind::NetworkThrottled => self.network.change(|weather| weather.bytes_per_second = 0),
             FaultKind::NetworkRefusing => self.network.change(|weather| weather.closed = false),

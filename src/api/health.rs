@@ -68,10 +68,12 @@ pub async fn ready(State(state): State<AppState>, Query(how): Query<HowReady>) -
         None
     };
     let rounds = engine.health.rounds(engine.clock.now()).into_iter();
+    let breaches = engine.db.seals().breaches().into_iter().map(|breach| breach.describe());
+    let warnings = state.tls.iter().filter_map(|tls| tls.fault()).chain(engine.health.warnings()).chain(breaches);
     let readiness = Readiness {
         ready: problems.is_empty(),
         problems,
-        warnings: state.tls.iter().filter_map(|tls| tls.fault()).chain(engine.health.warnings()).collect(),
+        warnings: warnings.collect(),
         stages: rounds.map(|(stage, round)| (stage.to_owned(), round)).collect(),
         writer_load: engine.writer.load(),
         frozen: engine.frozen.load(Ordering::SeqCst),

@@ -2,8 +2,6 @@
 //! agent where it is not in force (promise 14). The store holds the facts, the domain the rule, and
 //! the hub the presence of agents.
 
-use std::sync::atomic::Ordering;
-
 use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
 
@@ -119,7 +117,7 @@ fn told(state: &AppState, agent: AgentFacts) -> Option<AgentOutcomeView> {
         reason,
         presence,
         away_since: heard.max(last_seen_at),
-        is_frozen: engine.frozen.load(Ordering::SeqCst),
+        held_back: engine.held_back(),
         ..Telling::default()
     };
     let (outcome, reason) = match &known {

@@ -13,11 +13,14 @@ use sha2::{Digest as _, Sha256};
 
 use super::backup_keys::{self, BackupKeyArgs, BackupKeys, SEALED_KEYS, TLS_KEY};
 use super::output::{complain, say};
+use super::passphrase::Passphrase;
+use super::signing_file::SigningKeyFile;
 use super::{keyfiles, signing};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::store::configured::signing_keys;
 use crate::store::doctor::Finding;
+use crate::store::seals::whole;
 use crate::store::{Db, doctor};
 
 /// Name of the ledger's file in a data directory and in a backup.
@@ -248,6 +251,16 @@ pub(super) async fn doctor(store: StoreArgs, json: bool) -> anyhow::Result<ExitC
         .with_context(|| format!("cannot open the ledger of {}", config.server.data_dir.display()))?;
     let mut findings = doctor::examine(&db, Clock::system().now()).await.context("the ledger cannot be read")?;
     let known = signing_keys::current(&db).await.context("the ledger cannot be read")?;
+    let passphrase = Passphrase::of(&config.server.key_passphrase_file)?;
+    let keys = SigningKeyFile::new(&config.server.data_dir, passphrase.as_ref());
+    if let Some(key) = keys.known_ledger_key()? {
+        let breaches = whole::inspect(&db, &key).await.context("the ledger cannot be read")?;
+        findings.extend(doctor::of_breaches(&breaches));
+    } else {
+        complain(
+            "riposte: rows that grant power were not checked, because signing.key is missing, or encrypted and no key_passphrase_file is configured",
+        );
+    }
     db.close().await;
     let left_out = left_out(&config.server.data_dir);
     if !left_out.is_empty() {

@@ -50,6 +50,10 @@ pub struct ServeArgs {
     /// enrol again.
     #[arg(long)]
     adopt_signing_key: bool,
+    /// Accept what another program has changed in the ledger: keys, users, policies and other rows that
+    /// grant power count as they stand. Look at them with `riposte doctor` before.
+    #[arg(long)]
+    accept_ledger_changes: bool,
     #[command(flatten)]
     flags: ConfigFlags,
 }
@@ -59,7 +63,7 @@ pub struct ServeArgs {
 /// # Errors
 /// If it cannot start.
 pub async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
-    let adopt_signing_key = args.adopt_signing_key;
+    let exceptions = (args.adopt_signing_key, args.accept_ledger_changes);
     let file = args.config;
     let config = file.as_deref().map_or_else(|| Ok(Config::default()), Config::read)?.with(args.flags)?;
     telemetry::start_logging(config.server.log_format);
@@ -80,7 +84,7 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     raise_file_limit();
     let tasks = Tasks::new();
     stop_on_signals(&tasks)?;
-    let running = start(config, listener, Clock::system(), tasks, adopt_signing_key).await?;
+    let running = start(config, listener, Clock::system(), tasks, exceptions).await?;
     if let Some(path) = &running.first_key {
         // Print the path, not the key: a service's output goes to a log that more people read.
         say(&format!("The first admin key is in {}", path.display()));
@@ -137,7 +141,7 @@ fn stop_on_signals(tasks: &Tasks) -> anyhow::Result<()> {
 /// # Errors
 /// If the store, a key file or the listener cannot be used.
 pub async fn serve(config: Config, listener: TcpListener, clock: Clock, tasks: Tasks) -> anyhow::Result<bool> {
-    Ok(start(config, listener, clock, tasks, false).await?.wait().await)
+    Ok(start(config, listener, clock, tasks, (false, false)).await?.wait().await)
 }
 
 /// A manager that is ready to serve.
@@ -156,12 +160,13 @@ struct Running {
     lease: Arc<Lease>,
 }
 
+/// `exceptions`: whether to adopt another signing key, and to accept changes of the ledger.
 async fn start(
     config: Config,
     listener: TcpListener,
     clock: Clock,
     tasks: Tasks,
-    adopt_signing_key: bool,
+    exceptions: (bool, bool),
 ) -> anyhow::Result<Running> {
     // Refuse an invalid configuration before anything is created.
     let rules = rules(&config)?;
@@ -195,7 +200,7 @@ async fn start(
         egress,
         agent_key_max_age,
     };
-    let keys = signing::agree(&db, &config.server.data_dir, passphrase.as_ref(), adopt_signing_key, clock.now());
+    let keys = signing::agree(&db, &config.server.data_dir, passphrase.as_ref(), exceptions, clock.now());
     let started = async {
         let keys = keys.await?;
         start_on(db.clone(), Arc::clone(&lease), &config, settings, (keys, clock), tasks.clone()).await
@@ -246,7 +251,8 @@ async fn start_on(
     (keys, clock): (ManagerKeys, Clock),
     tasks: Tasks,
 ) -> anyhow::Result<(Arc<Engine>, Option<PathBuf>)> {
-    let engine = Engine::start(db, clock, keys, settings, lease, tasks).await?;
+    // On the heap: it is the largest part of the start.
+    let engine = Box::pin(Engine::start(db, clock, keys, settings, lease, tasks)).await?;
     let write_down = |key: &str| keyfiles::write_secret(&config.server.data_dir, keyfiles::ADMIN_KEY, key);
     let first_key = engine.first_key(write_down).await.context("the first admin key cannot be made")?;
     Ok((engine, first_key.map(|_| config.server.data_dir.join(keyfiles::ADMIN_KEY))))

@@ -24,7 +24,7 @@ use crate::store::ledger::audit::LedgerTx;
 const NAMED: usize = 20;
 
 /// Compares the signing key with the ledger's. The first start, or the first after an upgrade,
-/// records it; `adopt` replaces it.
+/// records it; `adopt` replaces it. With `accept`, rows that other programs have changed count as the manager's own.
 ///
 /// # Errors
 /// If the ledger has another key and `adopt` is not set; then nothing is changed.
@@ -32,7 +32,7 @@ pub(super) async fn agree(
     db: &Db,
     data_dir: &Path,
     passphrase: Option<&Passphrase>,
-    adopt: bool,
+    (adopt, accept): (bool, bool),
     now: Timestamp,
 ) -> anyhow::Result<ManagerKeys> {
     let known = signing_keys::current(db).await?;
@@ -94,7 +94,9 @@ pub(super) async fn agree(
     let numbers = key_statements::numbers(db).await?;
     let signer = Signer::new(current, keys, statements, Box::new(file));
     signer.load_numbers(numbers);
-    Ok(ManagerKeys { signer, ledger_key })
+    // With another signing key comes another ledger key, which made no seal.
+    let accepts = accept.then_some("by --accept-ledger-changes").or(adopt.then_some("by --adopt-signing-key"));
+    Ok(ManagerKeys { signer, ledger_key, accepts })
 }
 
 /// How the signing key of a data directory or a backup differs from the ledger's, if it does.

@@ -114,16 +114,24 @@ impl SigningKeyFile {
     pub(super) fn ledger_key(&self) -> anyhow::Result<LedgerKey> {
         let Some(text) = self.lines()? else { bail!("there is no {}", self.path().display()) };
         if let Some(line) = ledger_line(&text) {
-            let bytes =
-                URL_SAFE_NO_PAD.decode(line).ok().and_then(|bytes| <[u8; LEDGER_KEY_BYTES]>::try_from(bytes).ok());
-            let bytes = bytes
-                .with_context(|| format!("{}: the ledger key is not 32 bytes in base64url", self.path().display()))?;
-            return Ok(LedgerKey::new(bytes));
+            return parse_ledger_key(line, &self.path());
         }
         let mut bytes = [0; LEDGER_KEY_BYTES];
         getrandom::fill(&mut bytes).context("the system's random source failed")?;
         self.write(&format!("{}\n{LEDGER}{}", text.trim_end(), URL_SAFE_NO_PAD.encode(bytes)))?;
         Ok(LedgerKey::new(bytes))
+    }
+
+    /// The ledger key, if the file can be read without a passphrase that was not given, and has one.
+    ///
+    /// # Errors
+    /// If the file cannot be read or opened.
+    pub(super) fn known_ledger_key(&self) -> anyhow::Result<Option<LedgerKey>> {
+        if self.passphrase.is_none() && self.is_sealed()? != Some(false) {
+            return Ok(None);
+        }
+        let text = self.lines()?;
+        text.as_deref().and_then(ledger_line).map(|line| parse_ledger_key(line, &self.path())).transpose()
     }
 
     /// The public halves, in their order; empty without a file. A sealed file is not opened: its
@@ -191,6 +199,12 @@ pub(super) fn clear_keys(sealed: &Sealed, path: &Path) -> anyhow::Result<Vec<Man
     let keys: Vec<ManagerKey> = sealed.public_keys().iter().map(key).collect::<anyhow::Result<_>>()?;
     ensure!(!keys.is_empty(), "{}: public_keys names no key", path.display());
     Ok(keys)
+}
+
+fn parse_ledger_key(line: &str, path: &Path) -> anyhow::Result<LedgerKey> {
+    let bytes = URL_SAFE_NO_PAD.decode(line).ok().and_then(|bytes| <[u8; LEDGER_KEY_BYTES]>::try_from(bytes).ok());
+    let bytes = bytes.with_context(|| format!("{}: the ledger key is not 32 bytes in base64url", path.display()))?;
+    Ok(LedgerKey::new(bytes))
 }
 
 /// The ledger key as it is written.

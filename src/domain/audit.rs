@@ -44,6 +44,45 @@ macro_rules! events {
     };
 }
 
+impl AuditEvent {
+    /// Whether its transaction changes a row of a sealed set.
+    pub const fn changes_sealed_row(self) -> bool {
+        matches!(
+            self,
+            Self::KeyCreated
+                | Self::KeyRevoked
+                | Self::UserCreated
+                | Self::UserChanged
+                | Self::UserDisabled
+                | Self::UserEnabled
+                | Self::UserDeleted
+                | Self::UserPasswordChanged
+                | Self::UserPasswordReset
+                | Self::UserTotpAdded
+                | Self::UserTotpRemoved
+                | Self::UserLinked
+                | Self::UserUnlinked
+                | Self::UserLoggedIn
+                | Self::PolicyCreated
+                | Self::PolicyUpdated
+                | Self::PolicyDeleted
+                | Self::ActionCreated
+                | Self::ActionUpdated
+                | Self::ActionDeleted
+                | Self::ProtectedCreated
+                | Self::ProtectedDeleted
+                | Self::ManagerFrozen
+                | Self::ManagerThawed
+                | Self::AgentEnrolled
+                | Self::AgentLabelled
+                | Self::AgentRevoked
+                | Self::AgentKeyRotated
+                | Self::TokenCreated
+                | Self::TokenDeleted
+        )
+    }
+}
+
 events! {
     "response" {
         /// It was decided, and acts.
@@ -215,6 +254,14 @@ events! {
         /// Deliveries were resumed.
         ManagerThawed = "thawed",
     }
+    "ledger" {
+        /// The rows that grant power were sealed, at the first start that does so.
+        LedgerSealed = "sealed",
+        /// An administrator accepted them as they are.
+        LedgerAccepted = "accepted",
+        /// Another program has changed one of them.
+        LedgerBreached = "breached",
+    }
     "request" {
         /// Its caller has not the right, or not there; the detail has the number of such requests.
         RequestDenied = "denied",
@@ -370,6 +417,7 @@ mod tests {
         action: created, updated, deleted
         protected: created, deleted
         manager: frozen, thawed
+        ledger: sealed, accepted, breached
         request: denied
         secret: set, deleted
         signing_key: adopted, rotation_started, rotation_cancelled, recovery_key_set, revoked

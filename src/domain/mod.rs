@@ -58,6 +58,7 @@ pub mod refresh_token;
 pub mod response;
 pub mod right;
 pub mod scope;
+pub mod seal;
 pub mod secret_reference;
 pub mod settlement;
 pub mod totp;

@@ -223,8 +223,8 @@ pub struct Telling<'a> {
     pub presence: Option<Presence>,
     /// Last contact, or else the enrolment.
     pub away_since: Option<Timestamp>,
-    /// Whether deliveries are frozen.
-    pub is_frozen: bool,
+    /// Why nothing new is delivered, if nothing is.
+    pub held_back: Option<&'static str>,
     /// Consecutive failed reverts.
     pub failed_reverts: i64,
     /// End of the effect.
@@ -272,10 +272,10 @@ pub fn words(facts: &HoldFacts, telling: &Telling<'_>) -> Option<String> {
                 Some("unverified: reported by the program, and cannot be verified".into())
             }
             (AgentOutcome::InForce | AgentOutcome::Lifted, _) => None,
-            (AgentOutcome::Pending, Some(CommandState::Queued)) if telling.is_frozen => {
-                Some("queued: deliveries are frozen".into())
-            }
-            (AgentOutcome::Pending, Some(CommandState::Queued)) => Some(telling.waits("queued", "not sent yet")),
+            (AgentOutcome::Pending, Some(CommandState::Queued)) => Some(match telling.held_back {
+                Some(why) => format!("queued: {why}"),
+                None => telling.waits("queued", "not sent yet"),
+            }),
             (AgentOutcome::Pending, Some(CommandState::Delivered)) => {
                 Some(telling.waits("sent", "not acknowledged yet"))
             }

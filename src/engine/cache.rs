@@ -196,7 +196,7 @@ impl Engine {
     /// If the store cannot be read.
     async fn refresh_agent(&self, agent: Uuid) -> Result<()> {
         let _alone = self.reloading.lock().await;
-        if let Some(row) = agents::find(&self.db, agent).await?
+        if let Some(row) = agents::find_sealed(&self.db, agent).await?
             && row.revoked_at.is_none()
         {
             self.db.names().add_agent(agent, row.name.clone());

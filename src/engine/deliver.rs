@@ -4,7 +4,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use riposte_protocol::command::{Command, Op};
@@ -96,18 +95,18 @@ impl Conversation {
         if !self.engine.lease.is_held() {
             return Err(StoreError::Busy);
         }
-        let Engine { db, owed_reader, clock, writer, signer, metrics, protected, frozen, actions, secrets, .. } =
-            &*self.engine;
+        let Engine { db, owed_reader, clock, writer, signer, metrics, protected, actions, secrets, .. } = &*self.engine;
+        let is_held_back = || self.engine.held_back().is_some();
         let KeyFor::Sign(key) = signer.key_for(self.agent, self.keys) else {
             (self.is_full, self.has_more) = (false, false);
             return Ok(Vec::new());
         };
-        let mut owed = owed_reader.of(self.agent, frozen.load(Ordering::SeqCst)).await?;
+        let mut owed = owed_reader.of(self.agent, is_held_back()).await?;
         let of = |rank| owed.iter().filter(|command| command.rank == rank).count();
         self.is_full = (0..=2).any(|rank| of(rank) >= MAX_ITEMS);
         let now = clock.now();
         let (protected, actions, secrets) = (protected.load_full(), actions.load_full(), secrets.load_full());
-        let frozen = frozen.load(Ordering::SeqCst);
+        let is_held_back = is_held_back();
         // The sweep ends expired commands. Those for protected targets end here, because they block
         // the others.
         let mut withdrawn = BTreeMap::new();
@@ -120,7 +119,7 @@ impl Conversation {
                 withdrawn.insert(command.id, why);
                 false
             }
-            None => is_deliverable(command, frozen, now),
+            None => is_deliverable(command, is_held_back, now),
         });
         if !withdrawn.is_empty() {
             writer.withdraw(withdrawn);
@@ -257,8 +256,8 @@ fn state(command: &OwedCommand) -> Owed {
     Owed { seq: command.seq, effect: command.effect, lease_until: command.lease_until }
 }
 
-fn is_deliverable(command: &OwedCommand, frozen: bool, now: Timestamp) -> bool {
-    command.expires_at.is_none_or(|at| at > now) && (command.op == Op::Revert || !frozen)
+fn is_deliverable(command: &OwedCommand, is_held_back: bool, now: Timestamp) -> bool {
+    command.expires_at.is_none_or(|at| at > now) && (command.op == Op::Revert || !is_held_back)
 }
 
 /// Why a command must not be delivered to a protected target. Reverts are always allowed: a

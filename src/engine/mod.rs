@@ -55,6 +55,7 @@ pub mod refusal;
 pub mod respond;
 pub mod rules;
 mod scopes;
+mod seal_watch;
 mod secret_changes;
 pub mod secret_values;
 pub mod secrets;

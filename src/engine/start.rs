@@ -28,6 +28,7 @@ use crate::domain::action::hidden::remedy;
 use crate::shutdown::Tasks;
 use crate::store::database::nodes::Lease;
 use crate::store::database::{Db, Result, StoreError};
+use crate::store::seals::whole;
 use crate::store::writer::Writer;
 use crate::telemetry::Metrics;
 
@@ -49,7 +50,10 @@ impl Engine {
         lease: Arc<Lease>,
         tasks: Tasks,
     ) -> Result<Arc<Self>> {
-        let ManagerKeys { signer, ledger_key } = keys;
+        let ManagerKeys { signer, ledger_key, accepts } = keys;
+        // Before anything is read that grants power.
+        whole::arm(&db, &ledger_key, accepts, clock.now()).await?;
+        whole::examine(&db).await?;
         let EngineSettings { rules, alert_retention, providers, egress, agent_key_max_age, .. } = settings;
         let (places, webhook) = (settings.checkpoints, settings.checkpoint_webhook);
         let access_tokens = AccessTokens::new(signer.root(), signer.next_root(), clock.now())

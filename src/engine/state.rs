@@ -76,6 +76,8 @@ pub struct ManagerKeys {
     pub signer: Signer,
     /// The one that seals what the ledger holds.
     pub ledger_key: LedgerKey,
+    /// Why what other programs have changed in the ledger is accepted, if it is.
+    pub accepts: Option<&'static str>,
 }
 
 /// The state that stages and handlers share.

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Engine, account_duties, capabilities, key_rotation, own_ids};
+use super::{Engine, account_duties, capabilities, key_rotation, own_ids, seal_watch};
 use crate::store::StoreError;
 use crate::store::configured::protected;
 use crate::store::writer::SweepStep;
@@ -28,7 +28,7 @@ const KEEP_SIGHTINGS: Duration = Duration::from_hours(24);
 const KEEP_TOKENS: Duration = Duration::from_hours(168);
 
 /// The duties of a round, with their intervals.
-const DUTIES: [(&str, Duration); 12] = [
+const DUTIES: [(&str, Duration); 13] = [
     ("expire", PERIOD),
     ("time_out", PERIOD),
     ("silence", PERIOD),
@@ -38,6 +38,7 @@ const DUTIES: [(&str, Duration); 12] = [
     ("logins", PERIOD),
     ("denials", PERIOD),
     ("rotation", PERIOD),
+    ("seals", PERIOD),
     ("keys", PERIOD.saturating_mul(RELOAD_EVERY)),
     ("reload", PERIOD.saturating_mul(RELOAD_EVERY)),
     ("clear", PERIOD.saturating_mul(CLEAR_EVERY)),
@@ -106,12 +107,21 @@ async fn tick(engine: &Arc<Engine>, round: u32) {
     duty(engine, "logins", account_duties::record_failed_logins(engine, false)).await;
     duty(engine, "denials", account_duties::record_denials(engine, false)).await;
     duty(engine, "rotation", key_rotation::step(engine)).await;
+    duty(engine, "seals", look_at_seals(engine, round)).await;
     if round.is_multiple_of(RELOAD_EVERY) {
         duty(engine, "keys", account_duties::look_after_keys(engine)).await;
     }
     if round.is_multiple_of(CLEAR_EVERY) {
         duty(engine, "clear", clear(engine)).await;
     }
+}
+
+/// Looks at all sealed rows now and then, and records what was found there or where rows were read.
+async fn look_at_seals(engine: &Engine, round: u32) -> Result<(), StoreError> {
+    if round.is_multiple_of(CLEAR_EVERY) && round > 0 {
+        seal_watch::look(engine).await?;
+    }
+    seal_watch::record(engine).await
 }
 
 /// Runs one duty and reports its outcome.

@@ -23,6 +23,7 @@ use crate::store::database::{Db, Result, StoreError, binds, statements};
 use crate::store::ledger::resync::REJECTS_FOR;
 use crate::store::ledger::story::{self, escape};
 use crate::store::ledger::{alerts, audit};
+use crate::store::seals::known::SealBreach;
 
 statements! {
     HOLDS_NOTHING = "SELECT id FROM responses WHERE state = 'active'
@@ -226,6 +227,16 @@ pub async fn examine(db: &Db, now: Timestamp) -> Result<Vec<Finding>> {
         findings.push(Finding { level: "violation", what, help, examples: vec![damage] });
     }
     Ok(findings)
+}
+
+/// The finding of rows that another program has changed; none without any.
+pub fn of_breaches(breaches: &[SealBreach]) -> Option<Finding> {
+    let what = "another program has changed rows that grant power";
+    let help = "A row that was inserted or changed is not used. While one is missing, or a protected entry is not what it was, nothing new is \
+                delivered; while a key or a person may be back that was revoked, only pipelines are served. Find out who can write to the \
+                database. Then restore a backup, or, if all stands as it should, start once with `riposte serve --accept-ledger-changes`.";
+    let examples: Vec<String> = breaches.iter().take(20).map(SealBreach::describe).collect();
+    (!examples.is_empty()).then_some(Finding { level: "violation", what, help, examples })
 }
 
 struct Rule {

@@ -9,6 +9,7 @@ pub mod configured;
 pub mod database;
 pub mod doctor;
 pub mod ledger;
+pub mod seals;
 pub mod writer;
 
 #[cfg(test)]
@@ -61,6 +62,9 @@ pub fn statements() -> impl Iterator<Item = (&'static str, &'static str)> {
         ledger::standing::STATEMENTS,
         ledger::strangers::STATEMENTS,
         ledger::waves::STATEMENTS,
+        seals::read::STATEMENTS,
+        seals::sets::STATEMENTS,
+        seals::whole::STATEMENTS,
     ];
     modules.into_iter().flatten().copied()
 }

@@ -231,7 +231,7 @@ on_both_databases! {
         let mut policy = drop_policy("mine");
         policy["respond"] = json!({"action": "look"});
         admin.post("/v1/policies", &policy).await.is_problem(409);
-        let (_app, admin) = app.restart().await;
+        let (_app, admin) = app.restart_with(&[]).await;
         assert_eq!(admin.list("/v1/policies").await.len(), 1);
     }
 

@@ -306,8 +306,7 @@ on_both_databases! {
         admin.policy(&drop_policy("drop")).await;
         spared(&response_to(&admin, &from_agent(brute_force("1", "203.0.113.1"), "006", "mail")).await);
         let shared = "UPDATE agents SET labels = replace(labels, '006', '005') WHERE name = 'db-01'";
-        assert_eq!(app.execute(shared).await, 1);
-        let (app, admin) = app.restart().await;
+        let (app, admin) = app.restart_with(&[shared]).await;
         let findings = riposte::store::doctor::examine(&app.db().await, app.clock.now()).await.unwrap();
         let of = |what: &str| findings.iter().find(|finding| finding.what.contains(what)).unwrap_or_else(|| panic!("{findings:?}"));
         let duplicates = of("share a Wazuh id");
@@ -368,8 +367,7 @@ on_both_databases! {
         let policy = json!({"name": "old", "match": [{"when": "location.startsWith('x')"}], "respond": {"action": "log-only"}});
         admin.policy(&policy).await;
         let misspelt = "UPDATE policies SET document = replace(document, 'startsWith', 'startWith')";
-        assert_eq!(app.execute(misspelt).await, 1);
-        let (_app, admin) = app.restart().await;
+        let (_app, admin) = app.restart_with(&[misspelt]).await;
         assert_eq!(admin.post("/v1/alerts", &brute_force("1", "203.0.113.1")).await.is(202)["responses"], json!([]));
         let stored = admin.get("/v1/policies/old").await.is(200);
         assert_eq!(stored["match"][0]["when"], "location.startWith('x')");

@@ -5,9 +5,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use reqwest::Method;
+use riposte::domain::seal::{SealKey, SealedValue};
+use riposte::store::database::Bind;
 use serde_json::{Value, json};
 
 use crate::support::alert::{brute_force, drop_policy};
+use crate::support::app::ledger_key;
 use crate::support::{Answer, Client, Database, FakeAgent, PATIENCE, TestApp, eventually};
 
 /// Clients that hang up, each a little later than the one before: from before the change begins
@@ -33,9 +36,22 @@ fn entry(value: &str) -> Value {
     json!({"kind": "ip", "value": value, "reason": "the bank"})
 }
 
-const UNREADABLE: &str = "INSERT INTO protected_entries (id, kind, value, policies, reason, created_at, created_by)
-    VALUES ('00000000-0000-0000-0000-000000000001', 'ip', 'no address', '[]', 'x', 0, 'x')";
+const UNREADABLE: &str =
+    "INSERT INTO protected_entries (id, kind, value, policies, reason, created_at, created_by, seal)
+    VALUES ('00000000-0000-0000-0000-000000000001', 'ip', 'no address', '[]', 'x', 0, 'x', $1)";
 const READABLE_AGAIN: &str = "DELETE FROM protected_entries WHERE value = 'no address'";
+
+/// Inserts an entry that this version cannot read, with the seal of a manager that could write it.
+async fn make_unreadable(app: &TestApp) {
+    let key = SealKey::new(&ledger_key(&app.data_dir())).unwrap();
+    let text = |text: &str| SealedValue::Text(text.to_owned());
+    let values =
+        [text("00000000-0000-0000-0000-000000000001"), text("ip"), text("no address"), text("[]"), SealedValue::Null];
+    let seal = key.seal("protected_entries", &values);
+    let mut tx = app.db().await.begin().await.unwrap();
+    assert_eq!(tx.execute(UNREADABLE, vec![Bind::Bytes(seal)]).await.unwrap(), 1);
+    tx.commit().await.unwrap();
+}
 
 on_both_databases! {
     /// Promise 7: a committed entry counts, at whichever instant its client hung up.
@@ -70,7 +86,7 @@ on_both_databases! {
     async fn promise_7_an_entry_that_could_not_be_answered_counts_before_it_is(database: Database) {
         let (app, admin, _agent) = with_agent(database).await;
         let protect = async |address: &str| admin.post_once("/v1/protected", &entry(address), address).await;
-        assert_eq!(app.execute(UNREADABLE).await, 1);
+        make_unreadable(&app).await;
         for address in ["203.0.113.1", "203.0.113.2"] {
             assert_eq!(protect(address).await.status, 500);
         }
@@ -79,7 +95,7 @@ on_both_databases! {
         protect("203.0.113.1").await.is(201);
         assert_eq!(state(&admin, 2, "203.0.113.1").await, "spared");
 
-        assert_eq!(app.execute(UNREADABLE).await, 1);
+        make_unreadable(&app).await;
         assert_eq!(protect("203.0.113.3").await.status, 500);
         assert_eq!(app.execute(READABLE_AGAIN).await, 1);
         // The sweep's next round is in five seconds, or its last one is still running. The round
@@ -122,14 +138,15 @@ on_both_databases! {
     }
 
     /// Promise 11: each cache is reloaded on its own.
-    async fn promise_11_a_policy_that_cannot_be_read_keeps_no_other_copy_old(database: Database) {
+    async fn promise_11_actions_that_cannot_be_read_keep_no_other_copy_old(database: Database) {
         let (app, admin, _agent) = with_agent(database).await;
-        assert_eq!(app.execute("UPDATE policies SET document = '{}'").await, 1);
-        const FREEZE: &str =
-            "INSERT INTO freezes (id, frozen, reason, changed_at, changed_by) VALUES (1, TRUE, 'x', 0, 'x')";
-        assert_eq!(app.execute(FREEZE).await, 1);
-        app.in_time("the freeze is seen", async || {
-            (admin.get("/readyz?verbose").await.is(200)["frozen"] == true).then_some(())
+        admin.post("/v1/protected", &entry("203.0.113.4")).await.is(201);
+        app.execute("ALTER TABLE actions RENAME TO elsewhere").await;
+        assert_eq!(app.execute("UPDATE protected_entries SET value = '203.0.113.5'").await, 1);
+        app.in_time("the entry is read", async || {
+            let ready = admin.get("/readyz?verbose").await.is(200);
+            (ready["stages"]["reload"]["fault"].is_string() && ready["warnings"].to_string().contains("protected_entries"))
+                .then_some(())
         })
         .await;
     }

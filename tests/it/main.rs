@@ -46,6 +46,7 @@ mod reading;
 mod repeats;
 mod response_cli;
 mod responses;
+mod seals;
 mod sign_on;
 mod staging;
 mod storage;

@@ -220,7 +220,7 @@ async fn promise_11_a_row_that_cannot_be_read_holds_up_nothing_else() {
     app.spoil("UPDATE commands SET target_kind = 'nonsense' WHERE seq = 1").await;
     let left: Vec<String> = agent.owed().await.iter().map(|command| command.target.value().to_owned()).collect();
     assert_eq!(left, ["203.0.113.2"]);
-    app.spoil("UPDATE responses SET target_kind = 'nonsense' WHERE state = 'awaiting_approval'").await;
+    app.spoil("UPDATE responses SET on_silence = 'nonsense' WHERE state = 'awaiting_approval'").await;
     app.advance(15 * 60 + 1);
     app.in_time("the others are undone", || async {
         let ended = admin.list("/v1/responses?state=ended").await;
@@ -228,7 +228,7 @@ async fn promise_11_a_row_that_cannot_be_read_holds_up_nothing_else() {
     })
     .await;
     let stages = admin.get("/readyz?verbose=true").await.is(200)["stages"].clone();
-    assert!(stages["silence"]["fault"].as_str().unwrap().contains("unreadable"), "{stages}");
+    assert!(stages["silence"]["fault"].as_str().unwrap().contains("nonsense"), "{stages}");
     assert!(stages["silence"]["late_millis"].as_u64().unwrap() > 0, "{stages}");
     assert_eq!((&stages["unconfirmed"]["fault"], &stages["waves"]["fault"]), (&Value::Null, &Value::Null));
 }
@@ -259,6 +259,7 @@ async fn readyz_shows_the_last_round_of_every_stage_of_the_sweep() {
         "reload",
         "retry_reverts",
         "rotation",
+        "seals",
         "silence",
         "time_out",
         "unconfirmed",

@@ -4,10 +4,10 @@
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use reqwest::{StatusCode, Version};
+use reqwest::{Method, StatusCode, Version};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
@@ -16,7 +16,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-use crate::processes::{Agent, Manager, PATIENCE, alert, ended, eventually, tied};
+use crate::processes::{Agent, Api, Manager, PATIENCE, alert, ended, eventually, tied};
 
 /// Runs `riposte tls self-signed` for the loopback address.
 fn make_certificate(dir: &Path) -> String {
@@ -133,6 +133,63 @@ async fn a_renewed_certificate_is_taken_without_dropping_a_stream_and_agents_of_
     api.make_policy("log-only", "1h").await;
     let (_, command) = api.answer_to(&alert(1, "203.0.113.7", "web-01")).await;
     api.command_is(command["id"].as_str().unwrap(), "succeeded").await;
+}
+
+/// Posts alerts until `stop`, each until it is accepted. Returns the responses.
+async fn post_until(api: Api, agent: String, stop: Arc<AtomicBool>) -> Vec<String> {
+    let (mut responses, mut number) = (Vec::new(), 0);
+    while !stop.load(Ordering::SeqCst) {
+        number += 1;
+        let body = alert(number, &format!("203.0.{}.{}", number / 250, number % 250 + 1), &agent);
+        let accepted = eventually("an alert is accepted", PATIENCE, async || {
+            let answer = api.request(Method::POST, "/v1/alerts").json(&body).send().await.ok()?;
+            if answer.status() == StatusCode::ACCEPTED { answer.json::<Value>().await.ok() } else { None }
+        });
+        // An alert whose answer was lost is a duplicate, with the responses of the first time.
+        responses
+            .extend(accepted.await["responses"].as_array().unwrap().iter().map(|id| id.as_str().unwrap().to_owned()));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(number > 20, "there was no load: {number} alerts");
+    responses
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn promise_8_a_renewal_two_rotations_and_a_killed_manager_under_load_lose_nothing() {
+    let dir = TempDir::new().unwrap();
+    let mut manager = start(dir.path(), &[]).await;
+    let (api, agent) = (manager.api(), Agent::start(&manager, "web-01").await);
+    api.make_policy("log-only", "1h").await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut load = JoinSet::new();
+    load.spawn(post_until(api.clone(), "web-01".to_owned(), Arc::clone(&stop)));
+    let pause = async || tokio::time::sleep(Duration::from_millis(500)).await;
+    pause().await;
+    assert!(make_certificate(dir.path()).starts_with("Renewed"));
+    let before = api.get("/v1/signing-key").await;
+    api.post("/v1/signing-key/rotation", &json!({})).await;
+    let id = agent.identity()["agent_id"].as_str().unwrap().to_owned();
+    api.post(&format!("/v1/agents/{id}/rotate-key"), &json!({})).await;
+    manager.kill9();
+    pause().await;
+    assert!(make_certificate(dir.path()).starts_with("Renewed"));
+    manager.start_again().await;
+    api.agent_streams(&id).await;
+    let after = eventually("both keys are replaced", PATIENCE, async || {
+        let key = api.get("/v1/signing-key").await;
+        let shown = api.get(&format!("/v1/agents/{id}")).await;
+        (key["rotation"].is_null() && shown["key_ordered_at"].is_null()).then_some(key)
+    });
+    assert_ne!(after.await["kid"], before["kid"]);
+    pause().await;
+    stop.store(true, Ordering::SeqCst);
+    let responses = load.join_next().await.unwrap().unwrap();
+    for response in &responses {
+        let command = api.response(response).await["commands"][0]["id"].as_str().unwrap().to_owned();
+        api.command_is(&command, "succeeded").await;
+    }
+    assert_eq!(api.get(&format!("/v1/agents/{id}")).await["incident"], Value::Null);
+    api.audit_is_intact().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -164,9 +164,17 @@ impl<R: Needed> Caller<R> {
     /// count from here on.
     ///
     /// # Errors
-    /// 401 without a client certificate where one is needed; 403 without the right; 429 over the limit.
+    /// 401 without a client certificate where one is needed; 403 without the right; 429 over the limit; 503 where
+    /// another program has changed who may call.
     pub fn admit(parts: &Parts, state: &AppState, mut principal: Principal) -> ApiResult<Self> {
         let engine = &state.engine;
+        if principal.role != Role::Ingest
+            && let Some(breach) = engine.db.seals().refuses_callers()
+        {
+            let what = breach.describe();
+            tracing::error!("a request of {} is refused: {what}", principal.actor);
+            return Err(ApiError::unavailable(format!("{what}; on the manager, `riposte doctor` says what to do"), 60));
+        }
         let address = state.auth_failures.origin(parts);
         principal.address = Some(address);
         if let Credentials::Key(id) = &principal.via {

@@ -240,6 +240,7 @@ impl ApiError {
             StoreError::NotFound => Self::not_found("it does not exist"),
             StoreError::Duplicate => Self::conflict("the name is taken"),
             StoreError::Conflict => Self::conflict("its current state does not allow this"),
+            StoreError::Sealed(_) => Self::conflict(error.to_string()),
             StoreError::Busy => Self::unavailable("the writer's queue is full", BUSY_RETRY_SECS),
             StoreError::Unavailable(_) if error.is_full() => {
                 Self::unavailable("the disk that holds the ledger is full: make room on it", BUSY_RETRY_SECS)

@@ -9,10 +9,11 @@ use crate::domain::actor::Actor;
 use crate::domain::audit::{AuditEntry, AuditEvent};
 use crate::store::database::{Db, Result, StoreError, binds, statements};
 use crate::store::ledger::audit::LedgerTx;
+use crate::store::seals::sets::ACTIONS;
 use crate::views::columns::{JsonText, Millis};
 
 statements! {
-    ALL = "SELECT name, version, document, created_at, updated_at FROM actions ORDER BY name";
+    ALL = "SELECT name, version, document, created_at, updated_at, seal FROM actions ORDER BY name";
     ONE = "SELECT name, version, document, created_at, updated_at FROM actions WHERE name = $1";
     INSERT = "INSERT INTO actions (name, version, document, created_at, updated_at, updated_by)
         VALUES ($1, 1, $2, $3, $3, $4)";
@@ -56,12 +57,12 @@ struct Count {
 
 /// All custom actions, by name.
 pub async fn all(db: &Db) -> Result<Vec<ActionRow>> {
-    db.all(ALL, vec![]).await
+    db.sealed_set(&ACTIONS, ALL).await
 }
 
 /// All actions, as this transaction sees them.
 pub async fn catalogue(ledger: &mut LedgerTx) -> Result<Catalogue> {
-    let rows: Vec<ActionRow> = ledger.tx.all(ALL, vec![]).await?;
+    let rows: Vec<ActionRow> = ledger.sealed(&ACTIONS.rows, ALL, vec![]).await?;
     Ok(Catalogue::with(rows.iter().map(ActionRow::action).collect::<Result<_>>()?))
 }
 
@@ -76,6 +77,7 @@ pub async fn find(db: &Db, name: &str) -> Result<Option<ActionRow>> {
 /// [`StoreError::Duplicate`] if the name is taken.
 pub async fn create(ledger: &mut LedgerTx, name: &str, document: &Value, by: &Actor, now: Timestamp) -> Result<()> {
     ledger.makes_stale(Cache::Actions);
+    ledger.reseals(&ACTIONS, name).await?;
     ledger.tx.execute(INSERT, binds![name, document.to_string(), now, by]).await?;
     record(ledger, AuditEvent::ActionCreated, name, by, now);
     Ok(())
@@ -95,6 +97,7 @@ pub async fn update(
 ) -> Result<()> {
     ledger.makes_stale(Cache::Actions);
     ledger.makes_stale(Cache::Policies);
+    ledger.reseals(&ACTIONS, name).await?;
     if ledger.tx.execute(UPDATE, binds![name, expected, document.to_string(), now, by]).await? == 0 {
         return Err(missing_or_changed(ledger, name).await?);
     }
@@ -108,6 +111,7 @@ pub async fn update(
 /// As [`update`].
 pub async fn delete(ledger: &mut LedgerTx, name: &str, expected: i64, by: &Actor, now: Timestamp) -> Result<()> {
     ledger.makes_stale(Cache::Actions);
+    ledger.reseals(&ACTIONS, name).await?;
     if ledger.tx.execute(DELETE, binds![name, expected]).await? == 0 {
         return Err(missing_or_changed(ledger, name).await?);
     }

@@ -10,6 +10,7 @@ use crate::domain::actor::Actor;
 use crate::domain::audit::{AuditEntry, AuditEvent};
 use crate::store::database::{Result, StoreError, binds, statements};
 use crate::store::ledger::audit::LedgerTx;
+use crate::store::seals::sets::AGENTS;
 
 statements! {
     REPLACE = "UPDATE agents SET public_key = $3, previous_key = $2, key_since = $4, key_ordered_at = NULL
@@ -21,6 +22,7 @@ statements! {
 /// Replaces the key of an agent. Returns whether the old one was its key until now.
 pub async fn replace(ledger: &mut LedgerTx, agent: Uuid, keys: &ChangedKeys, now: Timestamp) -> Result<bool> {
     let (old, new) = (keys.old.text(), keys.new.text());
+    ledger.reseals(&AGENTS, &agent.to_string()).await?;
     if ledger.tx.execute(REPLACE, binds![agent, old.as_str(), new.as_str(), now]).await? == 0 {
         return Ok(false);
     }

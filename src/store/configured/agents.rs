@@ -17,16 +17,17 @@ use crate::store::database::{Bind, Db, Result, StoreError, binds, statements};
 use crate::store::ledger::audit::LedgerTx;
 use crate::store::ledger::resync::REJECTS_FOR;
 use crate::store::ledger::settle;
+use crate::store::seals::sets::{AGENTS, ENROLMENT_TOKENS};
 use crate::views::agents::{AgentRow, TokenRow};
 
 statements! {
     ALL = "SELECT id, name, public_key, labels, platform, version, capabilities, enrolled_at, revoked_at, last_seen_at,
             incident, rejected_orders, rejected_reason, rejected_at, clock_skew_seconds,
-            key_since, key_ordered_at, previous_key
+            key_since, key_ordered_at, previous_key, seal
         FROM agents ORDER BY id";
     ONE = "SELECT id, name, public_key, labels, platform, version, capabilities, enrolled_at, revoked_at, last_seen_at,
             incident, rejected_orders, rejected_reason, rejected_at, clock_skew_seconds,
-            key_since, key_ordered_at, previous_key
+            key_since, key_ordered_at, previous_key, seal
         FROM agents WHERE id = $1";
     PAGE = "SELECT id, name, public_key, labels, platform, version, capabilities, enrolled_at, revoked_at, last_seen_at,
             incident, rejected_orders, rejected_reason, rejected_at, clock_skew_seconds,
@@ -48,6 +49,7 @@ statements! {
     TOKENS = "SELECT id, labels, uses, uses_left, expires_at, created_at, created_by FROM enrollment_tokens
         WHERE id > $1 ORDER BY id LIMIT $2";
     DELETE_TOKEN = "DELETE FROM enrollment_tokens WHERE id = $1";
+    EXPIRED_TOKENS = "SELECT id FROM enrollment_tokens WHERE expires_at < $1";
     FORGET_TOKENS = "DELETE FROM enrollment_tokens WHERE expires_at < $1";
     SEEN = "UPDATE agents SET last_seen_at = CAST(v.column2 AS BIGINT)
         FROM (VALUES {2}) AS v WHERE agents.id = v.column1";
@@ -81,12 +83,17 @@ impl TryFrom<AgentRow> for Agent {
 
 /// All agents, including revoked ones.
 pub async fn all(db: &Db) -> Result<Vec<Agent>> {
-    db.all::<AgentRow>(ALL, vec![]).await?.into_iter().map(Agent::try_from).collect()
+    db.sealed_set::<AgentRow>(&AGENTS, ALL).await?.into_iter().map(Agent::try_from).collect()
 }
 
 /// The agent of that id.
 pub async fn find(db: &Db, agent: Uuid) -> Result<Option<AgentRow>> {
     db.optional(ONE, binds![agent]).await
+}
+
+/// The agent of that id, if its seal is right.
+pub async fn find_sealed(db: &Db, agent: Uuid) -> Result<Option<AgentRow>> {
+    Ok(db.sealed(&AGENTS.rows, ONE, binds![agent]).await?.pop())
 }
 
 /// A page of agents in the order of enrolment, after `after`; revoked ones only on request.
@@ -164,6 +171,7 @@ pub async fn set_labels(
     now: Timestamp,
 ) -> Result<()> {
     ledger.makes_stale(Cache::Fleet);
+    ledger.reseals(&AGENTS, &agent.to_string()).await?;
     let labels = json(labels)?;
     if ledger.tx.execute(SET_LABELS, binds![agent, labels.as_str()]).await? == 0 {
         return Err(StoreError::NotFound);
@@ -206,6 +214,7 @@ pub async fn revoke(ledger: &mut LedgerTx, agent: Uuid, by: &Actor, now: Timesta
 /// As [`revoke`].
 pub(super) async fn mark_revoked(ledger: &mut LedgerTx, agent: Uuid, now: Timestamp) -> Result<()> {
     ledger.makes_stale(Cache::Fleet);
+    ledger.reseals(&AGENTS, &agent.to_string()).await?;
     if ledger.tx.execute(REVOKE, binds![agent, now]).await? == 0 {
         return Err(StoreError::NotFound);
     }
@@ -255,6 +264,7 @@ pub async fn create_token(ledger: &mut LedgerTx, token: &NewToken, by: &Actor, n
     let NewToken { id, hash, labels, uses, expires_at } = token;
     let labels = json(labels)?;
     let binds = binds![*id, hash.clone(), labels.as_str(), *uses, *expires_at, now, by];
+    ledger.reseals(&ENROLMENT_TOKENS, &id.to_string()).await?;
     ledger.tx.execute(INSERT_TOKEN, binds).await?;
     let detail = format!("{uses} uses until {expires_at}, labels {labels}");
     record(ledger, by.clone(), AuditEvent::TokenCreated, id.to_string(), detail, now);
@@ -271,6 +281,7 @@ pub async fn tokens(db: &Db, after: Option<Uuid>, limit: i64) -> Result<Vec<Toke
 /// # Errors
 /// [`StoreError::NotFound`] if it does not exist.
 pub async fn delete_token(ledger: &mut LedgerTx, token: Uuid, by: &Actor, now: Timestamp) -> Result<()> {
+    ledger.reseals(&ENROLMENT_TOKENS, &token.to_string()).await?;
     if ledger.tx.execute(DELETE_TOKEN, binds![token]).await? == 0 {
         return Err(StoreError::NotFound);
     }
@@ -280,6 +291,9 @@ pub async fn delete_token(ledger: &mut LedgerTx, token: Uuid, by: &Actor, now: T
 
 /// Deletes tokens that expired before `cutoff`.
 pub(in crate::store) async fn forget_tokens(ledger: &mut LedgerTx, cutoff: Timestamp) -> Result<u64> {
+    for FoundToken { id } in ledger.tx.all(EXPIRED_TOKENS, binds![cutoff]).await? {
+        ledger.reseals(&ENROLMENT_TOKENS, &id).await?;
+    }
     ledger.tx.execute(FORGET_TOKENS, binds![cutoff]).await
 }
 

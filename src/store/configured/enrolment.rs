@@ -17,13 +17,15 @@ use crate::domain::labels::{WAZUH_ID, WAZUH_NAME};
 use crate::store::database::columns::{id, json};
 use crate::store::database::{Result, StoreError, binds, statements};
 use crate::store::ledger::audit::LedgerTx;
-use crate::store::ledger::standing;
+use crate::store::ledger::{responses, standing};
+use crate::store::seals::sets::{AGENTS, EFFECTS, ENROLMENT_TOKENS, PROTECTED, RESPONSES};
 use crate::views::agents::AgentRow;
 use crate::views::columns::JsonText;
 
 statements! {
     INSERT = "INSERT INTO agents (id, name, public_key, labels, platform, version, capabilities, enrolled_at, key_since)
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8)";
+    TOKEN = "SELECT id FROM enrollment_tokens WHERE hash = $1";
     USE_TOKEN = "UPDATE enrollment_tokens SET uses_left = uses_left - 1
         WHERE hash = $1 AND uses_left > 0 AND expires_at > $2 RETURNING id, labels";
     ENROLLED = "SELECT id FROM agents WHERE name = $1 AND public_key = $2 AND revoked_at IS NULL
@@ -37,13 +39,21 @@ statements! {
             incident, rejected_orders, rejected_reason, rejected_at, clock_skew_seconds,
             key_since, key_ordered_at, previous_key
         FROM agents WHERE labels LIKE $1 AND revoked_at IS NULL ORDER BY id";
-    WANTED = "SELECT id FROM effects WHERE agent_id = $1 AND desired = 'in_force'";
+    WANTED = "SELECT id, agent_id, action, target_kind, target_value, arguments, desired, until, seal FROM effects
+        WHERE agent_id = $1 AND desired = 'in_force'";
     MOVE_EFFECTS = "UPDATE effects SET agent_id = $2, actual = 'absent', actual_seq = 0, changed_at = $3
         WHERE agent_id = $1 AND desired = 'in_force'";
+    MOVED_EFFECT = "SELECT id, agent_id, action, target_kind, target_value, arguments, desired, until, seal FROM effects
+        WHERE id = $1";
+    SEAL_EFFECT = "UPDATE effects SET seal = $2 WHERE id = $1";
     FRESH = "UPDATE effects SET actual = 'absent', last_apply = NULL, last_reason = '', in_force_at = NULL
         WHERE agent_id = $1";
+    RESPONSES_OF = "SELECT id, policy, policy_version, action, target_kind, target_value, arguments, agents, until, requested_by, quorum,
+            answer_by, on_silence, duration_millis, waves, one_shot, seal
+        FROM responses WHERE state IN ('active', 'awaiting_approval') AND agents LIKE $1";
     MOVE_RESPONSES = "UPDATE responses SET agents = replace(agents, $1, $2)
         WHERE state IN ('active', 'awaiting_approval') AND agents LIKE $3";
+    PROTECTED_OF = "SELECT id FROM protected_entries WHERE kind IN ('host', 'agent') AND value = $1";
     MOVE_PROTECTED = "UPDATE protected_entries SET value = $2 WHERE kind IN ('host', 'agent') AND value = $1";
 }
 
@@ -89,6 +99,9 @@ pub async fn enroll(
     if let Some(enrolled) = ledger.tx.optional::<Found>(ENROLLED, same).await? {
         return Ok(EnrolmentOutcome::Enrolled { agent: id(&enrolled.id)?, replaced: Vec::new() });
     }
+    if let Some(token) = ledger.tx.optional::<Found>(TOKEN, binds![token_hash.clone()]).await? {
+        ledger.reseals(&ENROLMENT_TOKENS, &token.id).await?;
+    }
     let used: Option<UsedToken> = ledger.tx.optional(USE_TOKEN, binds![token_hash, now]).await?;
     let token = used.ok_or(StoreError::NotFound)?;
     let mut labels: BTreeMap<String, String> = token.labels.read()?;
@@ -115,6 +128,7 @@ pub async fn enroll(
     let Enrollment { id, name, public_key, platform, version, capabilities } = agent;
     let (platform, capabilities) = (json(&platform)?, json(&capabilities)?);
     let binds = binds![id, name.as_str(), public_key, json(&labels)?, platform, version, capabilities, now];
+    ledger.reseals(&AGENTS, &id.to_string()).await?;
     ledger.tx.execute(INSERT, binds).await?;
     ledger.makes_stale(Cache::Agent(id));
     let instead: Vec<String> = replaced.iter().map(|old| format!(", in the place of {old}")).collect();
@@ -208,10 +222,22 @@ fn taken(holder: &Agent, labels: &BTreeMap<String, String>, is_same: bool) -> St
 
 /// Moves the wanted effects of `old` to `new`, where they are not yet in force.
 async fn carry_over(ledger: &mut LedgerTx, old: Uuid, new: Uuid, now: Timestamp) -> Result<()> {
-    let wanted: Vec<Found> = ledger.tx.all(WANTED, binds![old]).await?;
+    let wanted: Vec<Found> = ledger.sealed(&EFFECTS, WANTED, binds![old]).await?;
     ledger.tx.execute(MOVE_EFFECTS, binds![old, new, now]).await?;
+    for effect in &wanted {
+        ledger.seal_again(&EFFECTS, MOVED_EFFECT, SEAL_EFFECT, &effect.id).await?;
+    }
     let (from, to) = (old.to_string(), new.to_string());
-    ledger.tx.execute(MOVE_RESPONSES, binds![from.as_str(), to.as_str(), format!("%{from}%")]).await?;
+    let like = format!("%{from}%");
+    let moved: Vec<Found> = ledger.sealed(&RESPONSES, RESPONSES_OF, binds![like.as_str()]).await?;
+    ledger.tx.execute(MOVE_RESPONSES, binds![from.as_str(), to.as_str(), like]).await?;
+    for response in moved {
+        responses::seal(ledger, id(&response.id)?).await?;
+    }
+    for Found { id } in ledger.tx.all(PROTECTED_OF, binds![from.as_str()]).await? {
+        ledger.reseals(&PROTECTED, &id).await?;
+    }
+    ledger.makes_stale(Cache::Protected);
     ledger.tx.execute(MOVE_PROTECTED, binds![from.as_str(), to.as_str()]).await?;
     let wanted = wanted.iter().map(|found| id(&found.id)).collect::<Result<Vec<Uuid>>>()?;
     if !wanted.is_empty() {

@@ -7,10 +7,11 @@ use crate::domain::actor::Actor;
 use crate::domain::audit::{AuditEntry, AuditEvent};
 use crate::store::database::{Db, Result, binds, statements};
 use crate::store::ledger::audit::LedgerTx;
+use crate::store::seals::sets::FREEZE;
 use crate::views::freeze::FreezeRow;
 
 statements! {
-    GET = "SELECT frozen, reason, changed_at, changed_by FROM freezes WHERE id = 1";
+    GET = "SELECT id, frozen, reason, changed_at, changed_by, seal FROM freezes";
     SET = "INSERT INTO freezes (id, frozen, reason, changed_at, changed_by) VALUES (1, $1, $2, $3, $4)
         ON CONFLICT (id) DO UPDATE SET frozen = excluded.frozen, reason = excluded.reason,
             changed_at = excluded.changed_at, changed_by = excluded.changed_by";
@@ -18,12 +19,13 @@ statements! {
 
 /// The state, if it was ever set.
 pub async fn find(db: &Db) -> Result<Option<FreezeRow>> {
-    db.optional(GET, vec![]).await
+    Ok(db.sealed_set(&FREEZE, GET).await?.pop())
 }
 
 /// Sets or lifts the freeze.
 pub async fn set(ledger: &mut LedgerTx, frozen: bool, reason: &str, by: &Actor, now: Timestamp) -> Result<()> {
     ledger.makes_stale(Cache::Freeze);
+    ledger.reseals(&FREEZE, "1").await?;
     ledger.tx.execute(SET, binds![frozen, reason, now, by]).await?;
     let event = if frozen { AuditEvent::ManagerFrozen } else { AuditEvent::ManagerThawed };
     let (noun_id, detail) = ("freeze".to_owned(), reason.to_owned());

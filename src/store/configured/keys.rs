@@ -10,11 +10,12 @@ use crate::domain::principal::Role;
 use crate::domain::scope::Scope;
 use crate::store::database::{Db, Result, StoreError, binds, statements};
 use crate::store::ledger::audit::LedgerTx;
+use crate::store::seals::sets::KEYS;
 use crate::views::keys::KeyRow;
 
 statements! {
     ALL = "SELECT id, name, hash, role, user_name, pipeline, created_at, created_by, expires_at, revoked_at, last_used_at,
-            last_used_from, scope, is_webhook
+            last_used_from, scope, is_webhook, seal
         FROM api_keys ORDER BY id";
     PAGE = "SELECT id, name, role, user_name, pipeline, created_at, created_by, expires_at, revoked_at, last_used_at,
             last_used_from, scope, is_webhook
@@ -80,7 +81,7 @@ pub type KeyUse = (String, Timestamp, String);
 
 /// All keys, including revoked ones.
 pub async fn all(db: &Db) -> Result<Vec<StoredKey>> {
-    db.all(ALL, vec![]).await
+    db.sealed_set(&KEYS, ALL).await
 }
 
 /// A page of keys, after `after`; with `user` only those of that person.
@@ -105,6 +106,7 @@ pub(in crate::store) async fn used(ledger: &mut LedgerTx, uses: Vec<KeyUse>) -> 
 /// Creates a key.
 pub async fn create(ledger: &mut LedgerTx, key: &NewKey, by: &Actor, now: Timestamp) -> Result<()> {
     ledger.makes_stale(Cache::Keys);
+    ledger.reseals(&KEYS, &key.id).await?;
     let NewKey { id, name, hash, role, pipeline, user, expires_at, scope, is_webhook } = key;
     let (pipeline, user) = (pipeline.as_deref(), user.as_deref());
     let scope = scope::stored(scope)?;
@@ -137,6 +139,7 @@ pub async fn create(ledger: &mut LedgerTx, key: &NewKey, by: &Actor, now: Timest
 /// [`StoreError::NotFound`] if there is no such key, or it is already revoked.
 pub async fn revoke(ledger: &mut LedgerTx, id: &str, user: Option<&str>, by: &Actor, now: Timestamp) -> Result<()> {
     ledger.makes_stale(Cache::Keys);
+    ledger.reseals(&KEYS, id).await?;
     if ledger.tx.execute(REVOKE, binds![id, now, user]).await? == 0 {
         return Err(StoreError::NotFound);
     }

@@ -10,11 +10,12 @@ use crate::domain::policy::Policy;
 use crate::store::database::columns::json;
 use crate::store::database::{Db, Result, StoreError, binds, statements};
 use crate::store::ledger::audit::LedgerTx;
+use crate::store::seals::sets::{POLICIES, POLICY_VERSIONS};
 use crate::views::columns::{JsonText, Millis};
 use crate::views::policies::PolicyVersionRow;
 
 statements! {
-    ALL = "SELECT name, version, document, created_at, updated_at FROM policies ORDER BY name";
+    ALL = "SELECT name, version, document, created_at, updated_at, seal FROM policies ORDER BY name";
     ONE = "SELECT name, version, document, created_at, updated_at FROM policies WHERE name = $1";
     PAGE = "SELECT name, version, document, created_at, updated_at FROM policies
         WHERE name > $1 ORDER BY name LIMIT $2";
@@ -22,8 +23,8 @@ statements! {
     INSERT = "INSERT INTO policies (name, version, document, created_at, updated_at) VALUES ($1, $2, $3, $4, $4)";
     UPDATE = "UPDATE policies SET version = $3, document = $4, updated_at = $5 WHERE name = $1 AND version = $2";
     DELETE = "DELETE FROM policies WHERE name = $1 AND version = $2";
-    INSERT_VERSION = "INSERT INTO policy_versions (name, version, document, changed_at, changed_by)
-        VALUES ($1, $2, $3, $4, $5)";
+    INSERT_VERSION = "INSERT INTO policy_versions (name, version, document, changed_at, changed_by, seal)
+        VALUES ($1, $2, $3, $4, $5, $6)";
     VERSION = "SELECT version, document, changed_at, changed_by FROM policy_versions WHERE name = $1 AND version = $2";
     VERSIONS = "SELECT version, document, changed_at, changed_by FROM policy_versions
         WHERE name = $1 AND version < $2 ORDER BY version DESC LIMIT $3";
@@ -51,7 +52,7 @@ struct Version {
 
 /// All policies, by name.
 pub async fn all(db: &Db) -> Result<Vec<PolicyRow>> {
-    db.all(ALL, vec![]).await
+    db.sealed_set(&POLICIES, ALL).await
 }
 
 /// The policies that use `action`, as this transaction sees them.
@@ -88,6 +89,7 @@ pub async fn version(db: &Db, name: &str, version: i64) -> Result<Option<PolicyV
 /// [`StoreError::Duplicate`] if the name is taken.
 pub async fn create(ledger: &mut LedgerTx, policy: &Policy, by: &Actor, now: Timestamp) -> Result<i64> {
     ledger.makes_stale(Cache::Policies);
+    ledger.reseals(&POLICIES, &policy.name).await?;
     let last: Option<Version> = ledger.tx.optional(LAST_VERSION, binds![policy.name.as_str()]).await?;
     let version = last.map_or(0, |last| last.version) + 1;
     let document = json(policy)?;
@@ -103,6 +105,7 @@ pub async fn create(ledger: &mut LedgerTx, policy: &Policy, by: &Actor, now: Tim
 /// [`StoreError::Conflict`] at another version, [`StoreError::NotFound`] if it does not exist.
 pub async fn update(ledger: &mut LedgerTx, policy: &Policy, expected: i64, by: &Actor, now: Timestamp) -> Result<i64> {
     ledger.makes_stale(Cache::Policies);
+    ledger.reseals(&POLICIES, &policy.name).await?;
     let (document, version) = (json(policy)?, expected + 1);
     let binds = binds![policy.name.as_str(), expected, version, document.as_str(), now];
     if ledger.tx.execute(UPDATE, binds).await? == 0 {
@@ -119,6 +122,7 @@ pub async fn update(ledger: &mut LedgerTx, policy: &Policy, expected: i64, by: &
 /// As [`update`].
 pub async fn delete(ledger: &mut LedgerTx, name: &str, expected: i64, by: &Actor, now: Timestamp) -> Result<()> {
     ledger.makes_stale(Cache::Policies);
+    ledger.reseals(&POLICIES, name).await?;
     if ledger.tx.execute(DELETE, binds![name, expected]).await? == 0 {
         return Err(missing_or_changed(ledger, name).await?);
     }
@@ -140,7 +144,10 @@ async fn keep_version(
     by: &Actor,
     now: Timestamp,
 ) -> Result<()> {
-    ledger.tx.execute(INSERT_VERSION, binds![name, version, document, now, by]).await?;
+    let mut binds = binds![name, version, document, by];
+    binds.push(ledger.seal_of(&POLICY_VERSIONS, &binds.iter().collect::<Vec<_>>()));
+    binds.insert(3, now.into());
+    ledger.tx.execute(INSERT_VERSION, binds).await?;
     Ok(())
 }
 

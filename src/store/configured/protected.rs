@@ -13,11 +13,12 @@ use crate::domain::response::Hold;
 use crate::store::database::columns::{id, json};
 use crate::store::database::{Db, Result, StoreError, binds, statements};
 use crate::store::ledger::audit::LedgerTx;
+use crate::store::seals::sets::PROTECTED;
 use crate::views::protected::ProtectedRow;
 use crate::views::words::UnknownWord;
 
 statements! {
-    ALL = "SELECT id, kind, value, policies, reason, expires_at, created_at, created_by FROM protected_entries ORDER BY id";
+    ALL = "SELECT id, kind, value, policies, reason, expires_at, created_at, created_by, seal FROM protected_entries ORDER BY id";
     PAGE = "SELECT id, kind, value, policies, reason, expires_at, created_at, created_by FROM protected_entries
         WHERE id > $1 ORDER BY id LIMIT $2";
     ONE = "SELECT id, kind, value, policies, reason, expires_at, created_at, created_by FROM protected_entries WHERE id = $1";
@@ -58,7 +59,7 @@ impl TryFrom<ProtectedRow> for ProtectedEntry {
 
 /// All entries.
 pub async fn all(db: &Db) -> Result<Vec<ProtectedEntry>> {
-    db.all::<ProtectedRow>(ALL, vec![]).await?.into_iter().map(ProtectedEntry::try_from).collect()
+    db.sealed_set::<ProtectedRow>(&PROTECTED, ALL).await?.into_iter().map(ProtectedEntry::try_from).collect()
 }
 
 /// A page of entries, oldest first, after `after`.
@@ -78,6 +79,7 @@ pub async fn create(ledger: &mut LedgerTx, entry: &ProtectedEntry, by: &Actor, n
     let (kind, value, policies) = (covered.kind(), covered.value(), json(policies)?);
     let detail = format!("{kind} {value}, policies {policies}: {reason}");
     let binds = binds![*id, kind, value, policies, reason.as_str(), until.instant(), now, by];
+    ledger.reseals(&PROTECTED, &id.to_string()).await?;
     ledger.tx.execute(INSERT, binds).await?;
     let (event, noun_id) = (AuditEvent::ProtectedCreated, id.to_string());
     ledger.record(AuditEntry { at: now, actor: by.clone(), event, noun_id, detail });
@@ -90,6 +92,7 @@ pub async fn create(ledger: &mut LedgerTx, entry: &ProtectedEntry, by: &Actor, n
 /// [`StoreError::NotFound`] if it does not exist.
 pub async fn delete(ledger: &mut LedgerTx, entry: Uuid, by: &Actor, now: Timestamp) -> Result<()> {
     ledger.makes_stale(Cache::Protected);
+    ledger.reseals(&PROTECTED, &entry.to_string()).await?;
     if ledger.tx.execute(DELETE, binds![entry]).await? == 0 {
         return Err(StoreError::NotFound);
     }

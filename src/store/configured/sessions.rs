@@ -10,14 +10,15 @@ use crate::domain::actor::Actor;
 use crate::domain::audit::AuditEvent;
 use crate::domain::refresh_token::{IDLE, LONGEST_SESSION, PARALLEL};
 use crate::store::database::columns::id;
-use crate::store::database::{Db, Result, binds, statements};
+use crate::store::database::{Bind, Db, Result, binds, statements};
 use crate::store::ledger::audit::LedgerTx;
+use crate::store::seals::sets::SESSIONS;
 use crate::views::columns::Millis;
 
 statements! {
-    LIVE = "SELECT id, user_name, expires_at FROM sessions WHERE ended_at IS NULL AND expires_at > $1";
-    ONE_LIVE = "SELECT id, user_name, expires_at FROM sessions WHERE id = $1 AND ended_at IS NULL";
-    ONE = "SELECT sessions.id, user_name, hash, used_at, expires_at, ended_at, disabled_at FROM sessions
+    LIVE = "SELECT id, user_name, hash, expires_at, ended_at, seal FROM sessions WHERE ended_at IS NULL AND expires_at > $1";
+    ONE_LIVE = "SELECT id, user_name, hash, expires_at, ended_at, seal FROM sessions WHERE id = $1 AND ended_at IS NULL";
+    ONE = "SELECT sessions.id, user_name, hash, used_at, expires_at, ended_at, disabled_at, sessions.seal FROM sessions
         INNER JOIN users ON users.name = sessions.user_name WHERE sessions.id = $1";
     INSERT = "INSERT INTO sessions (id, user_name, hash, created_at, used_at, expires_at, address, issuer)
         VALUES ($1, $2, $3, $4, $4, $5, $6, $7)";
@@ -29,6 +30,8 @@ statements! {
     END_ALL = "UPDATE sessions SET ended_at = $2 WHERE user_name = $1 AND ended_at IS NULL";
     FORGET_USED = "DELETE FROM used_refresh_tokens
         WHERE session_id IN (SELECT id FROM sessions WHERE expires_at < $1)";
+    OF_USER = "SELECT id FROM sessions WHERE user_name = $1 AND ended_at IS NULL";
+    EXPIRED = "SELECT id FROM sessions WHERE expires_at < $1";
     FORGET = "DELETE FROM sessions WHERE expires_at < $1";
 }
 
@@ -65,6 +68,11 @@ struct SessionRow {
 }
 
 #[derive(sqlx::FromRow)]
+struct IdRow {
+    id: String,
+}
+
+#[derive(sqlx::FromRow)]
 struct UsedRow {
     used_at: Millis,
 }
@@ -76,13 +84,13 @@ struct IssuerRow {
 
 /// All sessions that have not ended at `now`.
 pub async fn live(db: &Db, now: Timestamp) -> Result<Vec<(Uuid, LiveSession)>> {
-    let rows: Vec<LiveRow> = db.all(LIVE, binds![now]).await?;
+    let rows: Vec<LiveRow> = db.sealed(&SESSIONS.rows, LIVE, binds![now]).await?;
     rows.into_iter().map(LiveRow::session).collect()
 }
 
 /// One session, if it has not ended.
 pub async fn find_live(db: &Db, session: Uuid) -> Result<Option<LiveSession>> {
-    let row: Option<LiveRow> = db.optional(ONE_LIVE, binds![session]).await?;
+    let row: Option<LiveRow> = db.sealed(&SESSIONS.rows, ONE_LIVE, binds![session]).await?.pop();
     Ok(row.map(LiveRow::session).transpose()?.map(|(_, session)| session))
 }
 
@@ -98,6 +106,7 @@ pub async fn begin(
 ) -> Result<Timestamp> {
     ledger.makes_stale(Cache::Session(session));
     let expires_at = now.plus(LONGEST_SESSION);
+    ledger.reseals(&SESSIONS, &session.to_string()).await?;
     ledger.tx.execute(INSERT, binds![session, user, hash.to_vec(), now, expires_at, address, issuer]).await?;
     let by = issuer.map(|issuer| format!(", by {issuer}")).unwrap_or_default();
     let detail = format!("session {session} from {address}{by}");
@@ -127,13 +136,14 @@ pub async fn refresh(
     address: &str,
     now: Timestamp,
 ) -> Result<Refreshed> {
-    let row: Option<SessionRow> = ledger.tx.optional(ONE, binds![session]).await?;
+    let row: Option<SessionRow> = ledger.sealed(&SESSIONS.rows, ONE, binds![session]).await?.pop();
     let is_live = |row: &SessionRow| {
         let is_idle = now.since(row.used_at.into()) >= IDLE;
         row.ended_at.is_none() && row.disabled_at.is_none() && !is_idle && Timestamp::from(row.expires_at) > now
     };
     let Some(row) = row.filter(is_live) else { return Ok(Refreshed::Unknown) };
     if row.hash == used {
+        ledger.reseals(&SESSIONS, &session.to_string()).await?;
         ledger.tx.execute(ROTATE, binds![session, next.to_vec(), now]).await?;
         ledger.tx.execute(KEEP_USED, binds![used.to_vec(), session, now]).await?;
         return Ok(Refreshed::Continued(row.user_name, row.expires_at.into()));
@@ -144,6 +154,7 @@ pub async fn refresh(
         return Ok(Refreshed::Parallel);
     }
     ledger.makes_stale(Cache::Session(session));
+    ledger.reseals(&SESSIONS, &session.to_string()).await?;
     ledger.tx.execute(END, binds![session, now]).await?;
     let detail = format!("session {session} has ended: a used refresh token came from {address}");
     users::record(ledger, AuditEvent::UserTokenReused, &row.user_name, detail, &Actor::Riposte, now);
@@ -154,6 +165,7 @@ pub async fn refresh(
 pub async fn end(ledger: &mut LedgerTx, session: Uuid, user: &str, now: Timestamp) -> Result<Option<String>> {
     let row: Option<IssuerRow> = ledger.tx.optional(ISSUER, binds![session]).await?;
     ledger.makes_stale(Cache::Session(session));
+    ledger.reseals(&SESSIONS, &session.to_string()).await?;
     if ledger.tx.execute(END, binds![session, now]).await? > 0 {
         let by = Actor::User(user.to_owned());
         users::record(ledger, AuditEvent::UserLoggedOut, user, format!("session {session}"), &by, now);
@@ -161,15 +173,25 @@ pub async fn end(ledger: &mut LedgerTx, session: Uuid, user: &str, now: Timestam
     Ok(row.and_then(|row| row.issuer))
 }
 
+/// The sessions that `sql` names are about to be changed.
+async fn reseal_all(ledger: &mut LedgerTx, sql: &'static str, binds: Vec<Bind>) -> Result<()> {
+    for IdRow { id } in ledger.tx.all(sql, binds).await? {
+        ledger.reseals(&SESSIONS, &id).await?;
+    }
+    Ok(())
+}
+
 /// Ends all sessions of `user`, as part of another change.
 pub async fn end_all(ledger: &mut LedgerTx, user: &str, now: Timestamp) -> Result<()> {
     ledger.makes_stale(Cache::Sessions);
+    reseal_all(ledger, OF_USER, binds![user]).await?;
     ledger.tx.execute(END_ALL, binds![user, now]).await?;
     Ok(())
 }
 
 /// Deletes sessions that expired before `cutoff`; returns their number.
 pub(in crate::store) async fn forget(ledger: &mut LedgerTx, cutoff: Timestamp) -> Result<u64> {
+    reseal_all(ledger, EXPIRED, binds![cutoff]).await?;
     ledger.tx.execute(FORGET_USED, binds![cutoff]).await?;
     ledger.tx.execute(FORGET, binds![cutoff]).await
 }

@@ -12,20 +12,22 @@ use crate::domain::scope::Scope;
 use crate::store::database::columns::json;
 use crate::store::database::{Db, Result, StoreError, binds, statements};
 use crate::store::ledger::audit::LedgerTx;
+use crate::store::seals::sets::USERS;
 use crate::views::columns::{JsonText, Millis};
 use crate::views::users::UserRow;
 
 statements! {
     ALL = "SELECT name, role, version, must_change_password, totp_secret IS NOT NULL AS has_totp, created_at, created_by,
-            changed_at, disabled_at, deleted_at, last_login_at, last_login_from, known_networks, scope
+            changed_at, disabled_at, deleted_at, last_login_at, last_login_from, known_networks, scope, password, totp_secret, seal
         FROM users ORDER BY name";
     PAGE = "SELECT name, role, version, must_change_password, totp_secret IS NOT NULL AS has_totp, created_at, created_by,
             changed_at, disabled_at, deleted_at, last_login_at, last_login_from, scope
         FROM users WHERE name > $1 ORDER BY name LIMIT $2";
     ONE = "SELECT name, role, version, must_change_password, totp_secret IS NOT NULL AS has_totp, created_at, created_by,
-            changed_at, disabled_at, deleted_at, last_login_at, last_login_from, scope
+            changed_at, disabled_at, deleted_at, last_login_at, last_login_from, scope, password, totp_secret, seal
         FROM users WHERE name = $1";
-    SECRETS = "SELECT password, must_change_password, totp_secret, totp_offered, disabled_at FROM users WHERE name = $1";
+    SECRETS = "SELECT password, must_change_password, totp_secret, totp_offered, disabled_at, name, role, version, deleted_at, scope, seal
+        FROM users WHERE name = $1";
     INSERT = "INSERT INTO users (name, role, version, password, must_change_password, created_at, created_by, changed_at,
             known_networks, scope)
         VALUES ($1, $2, 1, $3, $4, $5, $6, $5, '[]', $7)";
@@ -87,7 +89,7 @@ pub struct UserSecrets {
 
 /// All users, including deleted ones.
 pub async fn all(db: &Db) -> Result<Vec<StoredUser>> {
-    db.all(ALL, vec![]).await
+    db.sealed_set(&USERS, ALL).await
 }
 
 /// A page of users, by name, after `after`.
@@ -102,7 +104,7 @@ pub async fn find(db: &Db, name: &str) -> Result<Option<UserRow>> {
 
 /// What a login of `name` is compared with.
 pub async fn secrets(db: &Db, name: &str) -> Result<Option<UserSecrets>> {
-    db.optional(SECRETS, binds![name]).await
+    Ok(db.sealed(&USERS.rows, SECRETS, binds![name]).await?.pop())
 }
 
 /// Creates a user.
@@ -118,6 +120,7 @@ pub async fn create(
     now: Timestamp,
 ) -> Result<()> {
     ledger.makes_stale(Cache::Users);
+    ledger.reseals(&USERS, name).await?;
     let stored = scope::stored(scope)?;
     let detail = format!("role {}{}", role.as_str(), limited(stored.as_deref()));
     ledger.tx.execute(INSERT, binds![name, role, password, is_temporary, now, by, stored]).await?;
@@ -150,6 +153,7 @@ pub async fn change(
     now: Timestamp,
 ) -> Result<()> {
     ledger.makes_stale(Cache::Users);
+    ledger.reseals(&USERS, name).await?;
     let before: Option<UserRow> = ledger.tx.optional(ONE, binds![name]).await?;
     let before = before.filter(|user| user.deleted_at.is_none()).ok_or(StoreError::NotFound)?;
     let UserChange { role, is_disabled, scope } = change;
@@ -186,6 +190,7 @@ pub async fn change(
 /// [`StoreError::NotFound`] if the user does not exist or is deleted.
 pub async fn delete(ledger: &mut LedgerTx, name: &str, by: &Actor, now: Timestamp) -> Result<()> {
     ledger.makes_stale(Cache::Users);
+    ledger.reseals(&USERS, name).await?;
     if ledger.tx.execute(DELETE, binds![name, now]).await? == 0 {
         return Err(StoreError::NotFound);
     }
@@ -202,6 +207,7 @@ pub async fn change_password(
     now: Timestamp,
 ) -> Result<bool> {
     ledger.makes_stale(Cache::Users);
+    ledger.reseals(&USERS, name).await?;
     if ledger.tx.execute(CHANGE_PASSWORD, binds![name, before, after]).await? == 0 {
         return Ok(false);
     }
@@ -222,6 +228,7 @@ pub async fn reset_password(
     now: Timestamp,
 ) -> Result<()> {
     ledger.makes_stale(Cache::Users);
+    ledger.reseals(&USERS, name).await?;
     if ledger.tx.execute(RESET_PASSWORD, binds![name, password, now]).await? == 0 {
         return Err(StoreError::NotFound);
     }
@@ -255,7 +262,7 @@ pub async fn log_in_by_provider(
 
 /// The user called `name`, as this transaction sees it.
 pub async fn find_in(ledger: &mut LedgerTx, name: &str) -> Result<Option<UserRow>> {
-    ledger.tx.optional(ONE, binds![name]).await
+    Ok(ledger.sealed(&USERS.rows, ONE, binds![name]).await?.pop())
 }
 
 /// Sets the role that the groups at an OpenID provider say; `provider` is its name.
@@ -267,6 +274,7 @@ pub async fn follow_groups(
     now: Timestamp,
 ) -> Result<()> {
     ledger.makes_stale(Cache::Users);
+    ledger.reseals(&USERS, &user.name).await?;
     ledger.tx.execute(SET_ROLE, binds![user.name.as_str(), role, now]).await?;
     let detail = format!("role {} instead of {}, by the groups at {provider}", role.as_str(), user.role.as_str());
     record(ledger, AuditEvent::UserChanged, &user.name, detail, &Actor::Riposte, now);
@@ -293,6 +301,7 @@ pub async fn confirm_totp(
     now: Timestamp,
 ) -> Result<bool> {
     ledger.makes_stale(Cache::Users);
+    ledger.reseals(&USERS, name).await?;
     if ledger.tx.execute(CONFIRM_TOTP, binds![name, secret.to_vec(), step]).await? == 0 {
         return Ok(false);
     }
@@ -303,6 +312,7 @@ pub async fn confirm_totp(
 /// Ends the need of one-time codes. Returns false if there was none.
 pub async fn remove_totp(ledger: &mut LedgerTx, name: &str, by: &Actor, now: Timestamp) -> Result<bool> {
     ledger.makes_stale(Cache::Users);
+    ledger.reseals(&USERS, name).await?;
     if ledger.tx.execute(REMOVE_TOTP, binds![name]).await? == 0 {
         return Ok(false);
     }

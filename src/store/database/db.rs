@@ -14,6 +14,7 @@ use super::error::Result;
 use super::rows::{in_chunks, sample};
 use crate::store::ledger::audit_head::CachedAuditHead;
 use crate::store::ledger::story::{Ended, Names};
+use crate::store::seals::known::SharedSeals;
 
 /// How long a request waits for a connection before it is answered 503.
 pub(super) const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -49,6 +50,8 @@ pub enum Db {
         names: Names,
         /// Responses that have ended.
         ended: Ended,
+        /// The seals of rows that grant power.
+        seals: SharedSeals,
     },
     /// A PostgreSQL server.
     Postgres {
@@ -66,6 +69,8 @@ pub enum Db {
         names: Names,
         /// Responses that have ended.
         ended: Ended,
+        /// The seals of rows that grant power.
+        seals: SharedSeals,
     },
 }
 
@@ -86,6 +91,15 @@ impl Db {
         Ok(match self {
             Self::Sqlite { write, .. } => Tx::Sqlite(write.begin_with("BEGIN IMMEDIATE").await?),
             Self::Postgres { write, .. } => Tx::Postgres(write.begin().await?),
+        })
+    }
+
+    /// Begins a read transaction, whose statements all see the same state.
+    pub async fn snapshot(&self) -> Result<Tx> {
+        const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+        Ok(match self {
+            Self::Sqlite { read, .. } => Tx::Sqlite(read.begin().await?),
+            Self::Postgres { read, .. } => Tx::Postgres(read.begin_with(SNAPSHOT).await?),
         })
     }
 
@@ -142,6 +156,13 @@ impl Db {
     pub fn names(&self) -> &Names {
         match self {
             Self::Sqlite { names, .. } | Self::Postgres { names, .. } => names,
+        }
+    }
+
+    /// The seals of rows that grant power.
+    pub fn seals(&self) -> &SharedSeals {
+        match self {
+            Self::Sqlite { seals, .. } | Self::Postgres { seals, .. } => seals,
         }
     }
 

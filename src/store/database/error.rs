@@ -25,6 +25,9 @@ pub enum StoreError {
     /// A column holds a word that this program cannot have written.
     #[error(transparent)]
     Word(#[from] UnknownWord),
+    /// A row that grants power was not written by this manager.
+    #[error("{0}; `riposte doctor` says what to do")]
+    Sealed(String),
     /// The database file is damaged.
     #[error("the database is damaged: {0}")]
     Damaged(String),

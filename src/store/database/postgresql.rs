@@ -11,6 +11,7 @@ use sqlx::{ConnectOptions as _, Connection as _, Executor as _, Row as _};
 use super::db::{ACQUIRE_TIMEOUT, Db, STATEMENTS, Writes};
 use super::error::{Result, StoreError};
 use crate::store::ledger::story::{Ended, Names};
+use crate::store::seals::known::SharedSeals;
 
 /// Statements here touch a few hundred rows by an index. Without statistics on a young table,
 /// PostgreSQL may JIT-compile them, which pays only for long scans.
@@ -57,7 +58,15 @@ pub(in crate::store) async fn open(url: &str) -> Result<Db> {
     let lease = lease.after_connect(|connection, _| Box::pin(async { connection.execute(RELAXED).await.map(drop) }));
     let lease = lease.connect_lazy_with(options.clone());
     let read = pool().max_connections(9).connect_with(options).await?;
-    Ok(Db::Postgres { write, read, lease, writes: Writes::default(), names: Names::default(), ended: Ended::default() })
+    Ok(Db::Postgres {
+        write,
+        read,
+        lease,
+        writes: Writes::default(),
+        names: Names::default(),
+        ended: Ended::default(),
+        seals: SharedSeals::default(),
+    })
 }
 
 /// Opens the database at `url` read-only.
@@ -69,7 +78,15 @@ pub(super) async fn open_to_look(url: &str) -> Result<Db> {
     look_for_pooler(&options).await?;
     let pool = PgPoolOptions::new().max_connections(2).acquire_timeout(ACQUIRE_TIMEOUT).connect_with(options).await?;
     let (write, read, lease) = (pool.clone(), pool.clone(), pool);
-    Ok(Db::Postgres { write, read, lease, writes: Writes::default(), names: Names::default(), ended: Ended::default() })
+    Ok(Db::Postgres {
+        write,
+        read,
+        lease,
+        writes: Writes::default(),
+        names: Names::default(),
+        ended: Ended::default(),
+        seals: SharedSeals::default(),
+    })
 }
 
 /// Checks whether two simultaneous connections share one server session.

@@ -10,6 +10,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use super::db::{ACQUIRE_TIMEOUT, Db, STATEMENTS};
 use super::error::Result;
 use crate::store::ledger::story::{Ended, Names};
+use crate::store::seals::known::SharedSeals;
 
 /// How long a statement waits for SQLite's write lock, which a backup or a shell may hold.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -51,7 +52,16 @@ pub(super) async fn open(path: &Path) -> Result<Db> {
     let aside = ageless().max_connections(1).connect_lazy_with(options.clone());
     let several = ageless().max_connections(4);
     let read = several.connect_with(options.read_only(true)).await?;
-    Ok(Db::Sqlite { write, read, aside, file, head: Arc::default(), names: Names::default(), ended: Ended::default() })
+    Ok(Db::Sqlite {
+        write,
+        read,
+        aside,
+        file,
+        head: Arc::default(),
+        names: Names::default(),
+        ended: Ended::default(),
+        seals: SharedSeals::default(),
+    })
 }
 
 /// Opens the file at `path` read-only.
@@ -72,5 +82,6 @@ pub(super) async fn open_to_look(path: &Path) -> Result<Db> {
         head: Arc::default(),
         names: Names::default(),
         ended: Ended::default(),
+        seals: SharedSeals::default(),
     })
 }

@@ -9,6 +9,7 @@ use super::audit::LedgerTx;
 use super::by_hand;
 use super::holds;
 use super::release::release;
+use super::responses;
 use crate::domain::actor::Actor;
 use crate::domain::audit::{AuditEntry, AuditEvent};
 use crate::domain::effect::Until;
@@ -16,22 +17,24 @@ use crate::domain::policy::{OnSilence, Percent};
 use crate::domain::response::{Decision, EndReason, NewResponse, ResponseEnd, ResponseState, Verdict};
 use crate::store::database::columns::{id, target_kind};
 use crate::store::database::{Db, Result, StoreError, binds, statements};
+use crate::store::seals::sets::{ANSWERS, POLICY_VERSIONS, RESPONSES};
+use crate::store::seals::value::WithSeal;
 use crate::views::columns::JsonText;
 use crate::views::responses::DecisionRow;
 use riposte_protocol::target::Target;
 
 statements! {
     WAITING = "SELECT id, policy, policy_version, action, target_kind, target_value, arguments, agents, until, requested_by, quorum,
-            on_silence, duration_millis, waves, one_shot
+            on_silence, duration_millis, waves, one_shot, answer_by, seal
         FROM responses WHERE id = $1 AND state = 'awaiting_approval'";
     ACTIVE = "SELECT id, policy, policy_version, action, target_kind, target_value, arguments, agents, until, requested_by, quorum,
-            on_silence, duration_millis, waves, one_shot
+            on_silence, duration_millis, waves, one_shot, answer_by, seal
         FROM responses WHERE id = $1 AND state = 'active'";
-    DECIDE = "INSERT INTO answers (response_id, principal, answer, reason, at) VALUES ($1, $2, $3, $4, $5)
+    DECIDE = "INSERT INTO answers (response_id, principal, answer, reason, at, seal) VALUES ($1, $2, $3, $4, $5, $6)
         ON CONFLICT (response_id, principal, answer) DO NOTHING";
-    AUTHOR = "SELECT changed_by FROM policy_versions WHERE name = $1 AND version = $2";
+    AUTHOR = "SELECT name, version, document, changed_by, seal FROM policy_versions WHERE name = $1 AND version = $2";
     /// Keys of services could approve before there were users; such approvals count no more.
-    APPROVALS = "SELECT COUNT(*) AS count FROM answers WHERE response_id = $1 AND answer = 'approve'
+    APPROVALS = "SELECT response_id, principal, answer, seal FROM answers WHERE response_id = $1 AND answer = 'approve'
         AND principal LIKE 'user:%'";
     CLOSE = "UPDATE responses SET state = $2, reason = $3, detail = $4 WHERE id = $1 AND state = 'awaiting_approval'";
     ACTIVATE = "UPDATE responses SET state = 'active', until = $2, detail = $3
@@ -39,7 +42,7 @@ statements! {
     BREAK_GLASS = "UPDATE responses SET break_glass = $2 WHERE id = $1 AND state = 'awaiting_approval'";
     CONFIRM = "UPDATE responses SET confirm_by = NULL WHERE id = $1 AND state = 'active' AND confirm_by IS NOT NULL";
     SILENT = "SELECT id, policy, policy_version, action, target_kind, target_value, arguments, agents, until, requested_by, quorum,
-            on_silence, duration_millis, waves, one_shot
+            on_silence, duration_millis, waves, one_shot, answer_by, seal
         FROM responses WHERE state = 'awaiting_approval' AND answer_by <= $1 ORDER BY answer_by LIMIT $2";
     UNCONFIRMED = "SELECT id FROM responses WHERE state = 'active' AND confirm_by <= $1 ORDER BY confirm_by LIMIT $2";
     OF_RESPONSE = "SELECT principal, answer, reason, at FROM answers WHERE response_id = $1 ORDER BY at, principal";
@@ -96,7 +99,9 @@ impl Waiting {
 /// An active staged response as it was decided, with all its agents, and the ratio of failures that
 /// stops it.
 pub(in crate::store) async fn active(ledger: &mut LedgerTx, response: Uuid) -> Result<Option<(NewResponse, Percent)>> {
-    let Some(row) = ledger.tx.optional::<Waiting>(ACTIVE, binds![response]).await? else { return Ok(None) };
+    let Some(row) = ledger.sealed::<Waiting>(&RESPONSES, ACTIVE, binds![response]).await?.pop() else {
+        return Ok(None);
+    };
     let mut decided = row.as_decided(Until::from(row.until.map(Timestamp::from_millis)))?;
     Ok(decided.waves.take().map(|waves| (decided, waves.stop_at)))
 }
@@ -107,8 +112,9 @@ struct Author {
 }
 
 #[derive(sqlx::FromRow)]
-struct Count {
-    count: i64,
+struct Approval {
+    #[expect(dead_code, reason = "approvals are counted")]
+    principal: String,
 }
 
 #[derive(sqlx::FromRow)]
@@ -159,11 +165,11 @@ pub(in crate::store) async fn decide(
         if ledger.tx.execute(CONFIRM, binds![response]).await? == 0 {
             return Ok((ApprovalOutcome::NotWaiting, Vec::new()));
         }
-        ledger.tx.execute(DECIDE, binds![response, principal, decision, reason.as_str(), now]).await?;
+        write(ledger, response, principal, decision, reason, now).await?;
         record(ledger, principal, AuditEvent::ResponseConfirmed, response, reason, now);
         return Ok((ApprovalOutcome::Counted, Vec::new()));
     }
-    let waiting: Option<Waiting> = ledger.tx.optional(WAITING, binds![response]).await?;
+    let waiting: Option<Waiting> = ledger.sealed(&RESPONSES, WAITING, binds![response]).await?.pop();
     let Some(waiting) = waiting else { return Ok((ApprovalOutcome::NotWaiting, Vec::new())) };
     if decision == Decision::Approve
         && let Some(until) = by_hand::full_until(ledger, principal, per_hour, now).await?
@@ -171,7 +177,7 @@ pub(in crate::store) async fn decide(
         return Ok((ApprovalOutcome::Full(until), Vec::new()));
     }
     if decision == Decision::Approve && break_glass {
-        ledger.tx.execute(DECIDE, binds![response, principal, decision, reason.as_str(), now]).await?;
+        write(ledger, response, principal, decision, reason, now).await?;
         ledger.tx.execute(BREAK_GLASS, binds![response, principal]).await?;
         holds::break_glass(ledger, principal, response, reason, now);
         return Ok((ApprovalOutcome::Carried, carry_out(ledger, waiting, "by break-glass", true, now).await?));
@@ -182,7 +188,7 @@ pub(in crate::store) async fn decide(
     if decision == Decision::Approve && is_author(ledger, &waiting, principal).await? {
         return Ok((ApprovalOutcome::OwnPolicy, Vec::new()));
     }
-    if ledger.tx.execute(DECIDE, binds![response, principal, decision, reason.as_str(), now]).await? == 0 {
+    if write(ledger, response, principal, decision, reason, now).await? == 0 {
         return Ok((ApprovalOutcome::NotYours, Vec::new()));
     }
     if decision == Decision::Reject {
@@ -190,19 +196,38 @@ pub(in crate::store) async fn decide(
         return Ok((ApprovalOutcome::Counted, Vec::new()));
     }
     record(ledger, principal, AuditEvent::ResponseApproved, response, reason, now);
-    let approvals = ledger.tx.optional::<Count>(APPROVALS, binds![response]).await?.map_or(0, |row| row.count);
-    if approvals < waiting.quorum.unwrap_or(1) {
+    let approvals = ledger.sealed::<Approval>(&ANSWERS, APPROVALS, binds![response]).await?.len();
+    if i64::try_from(approvals).unwrap_or(i64::MAX) < waiting.quorum.unwrap_or(1) {
         return Ok((ApprovalOutcome::Counted, Vec::new()));
     }
     Ok((ApprovalOutcome::Carried, carry_out(ledger, waiting, "approved", true, now).await?))
+}
+
+/// Writes a decision. Returns 0 if the principal has decided so before.
+async fn write(
+    ledger: &mut LedgerTx,
+    response: Uuid,
+    principal: &Actor,
+    decision: Decision,
+    reason: &str,
+    now: Timestamp,
+) -> Result<u64> {
+    let mut binds = binds![response, principal, decision];
+    let seal = ledger.seal_of(&ANSWERS, &binds.iter().collect::<Vec<_>>());
+    binds.extend(binds![reason, now]);
+    binds.push(seal);
+    ledger.tx.execute(DECIDE, binds).await
 }
 
 /// Whether `principal` wrote the version of the policy that made the response. A second pair of eyes
 /// is needed for what one person set up, however that person comes in.
 async fn is_author(ledger: &mut LedgerTx, waiting: &Waiting, principal: &Actor) -> Result<bool> {
     let (Some(policy), Some(version)) = (&waiting.policy, waiting.policy_version) else { return Ok(false) };
-    let author: Option<Author> = ledger.tx.optional(AUTHOR, binds![policy.as_str(), version]).await?;
-    Ok(author.is_some_and(|author| author.changed_by == principal.to_string()))
+    let author: Option<WithSeal<Author>> = ledger.tx.optional(AUTHOR, binds![policy.as_str(), version]).await?;
+    let Some(author) = author else { return Ok(false) };
+    // Of a version that another program changed it is not known who wrote it.
+    let (author, is_known) = ledger.seals().looked_at(&POLICY_VERSIONS, author);
+    Ok(!is_known || author.changed_by == principal.to_string())
 }
 
 /// Ends a response that waited for approval: rejected, or without a decision in time.
@@ -238,6 +263,7 @@ async fn carry_out(
         None => Until::from(waiting.until.map(Timestamp::from_millis)),
     };
     ledger.tx.execute(ACTIVATE, binds![response, until.instant(), why]).await?;
+    responses::seal(ledger, response).await?;
     record(ledger, &Actor::Riposte, AuditEvent::ResponseActivated, response, why, now);
     let mut approved = waiting.as_decided(until)?;
     approved.is_urgent |= is_urgent;
@@ -247,10 +273,11 @@ async fn carry_out(
 /// Ends responses whose approval deadline has passed, at most `limit`, each as its policy says.
 /// Returns their number and the agents with new commands.
 pub(in crate::store) async fn silence(ledger: &mut LedgerTx, now: Timestamp, limit: i64) -> Result<(usize, Vec<Uuid>)> {
-    let silent: Vec<Waiting> = ledger.tx.all(SILENT, binds![now, limit]).await?;
+    let silent: Vec<WithSeal<Waiting>> = ledger.tx.all(SILENT, binds![now, limit]).await?;
     let (count, mut agents) = (silent.len(), Vec::new());
     for waiting in silent {
-        if waiting.on_silence == Some(OnSilence::Enforce) {
+        let (waiting, is_sound) = ledger.seals().looked_at(&RESPONSES, waiting);
+        if waiting.on_silence == Some(OnSilence::Enforce) && is_sound {
             agents.extend(carry_out(ledger, waiting, "no decision arrived in time", false, now).await?);
         } else {
             let response = id(&waiting.id)?;

@@ -10,7 +10,11 @@ use super::story::{About, Ended, Story};
 use crate::domain::audit::{AuditEntry, GENESIS, hash};
 use crate::domain::outcome::ResponseOutcome;
 use crate::store::configured::caches::Cache;
-use crate::store::database::{Bind, Db, Result, StoreError, Tx, binds, statements};
+use crate::store::database::{Bind, Db, Result, Row, StoreError, Tx, binds, statements};
+use crate::store::seals::known::SharedSeals;
+use crate::store::seals::ledger::Reseals;
+use crate::store::seals::sets::{SealedSet, SealedTable};
+use crate::store::seals::value::WithSeal;
 use crate::views::audit::{AuditProof, AuditRow};
 
 statements! {
@@ -43,6 +47,8 @@ pub struct LedgerTx {
     entries: Vec<AuditEntry>,
     story: Story,
     stale: BTreeSet<Cache>,
+    /// The rows that are sealed anew at the commit.
+    reseals: Reseals,
     /// What became of the responses that it ended, counted once it is durable.
     ended: Vec<ResponseOutcome>,
     counter: Ended,
@@ -64,8 +70,9 @@ impl LedgerTx {
         }
         let (entries, story, stale) = (Vec::new(), Story::new(db.names().clone()), BTreeSet::new());
         let (ended, counter) = (Vec::new(), db.ended().clone());
+        let reseals = Reseals::new(Arc::clone(db.seals()));
         if let Some((seq, hash)) = known {
-            return Ok(Self { tx, seq, hash, entries, story, stale, ended, counter, kept });
+            return Ok(Self { tx, seq, hash, entries, story, stale, reseals, ended, counter, kept });
         }
         let head = match tx.optional::<HeadRow>(TAKE_HEAD, binds![holder.as_deref()]).await? {
             Some(head) => head,
@@ -77,7 +84,7 @@ impl LedgerTx {
             }
         };
         let hash = head.hash.try_into().map_err(|_| StoreError::Corrupt("the audit head's hash".into()))?;
-        Ok(Self { tx, seq: head.seq, hash, entries, story, stale, ended, counter, kept })
+        Ok(Self { tx, seq: head.seq, hash, entries, story, stale, reseals, ended, counter, kept })
     }
 
     /// Adds an entry.
@@ -88,6 +95,58 @@ impl LedgerTx {
     /// Records that a cache of the engine is stale once this is committed.
     pub(in crate::store) fn makes_stale(&mut self, cache: Cache) {
         self.stale.insert(cache);
+    }
+
+    /// The row `name` of `set` is about to be created, changed or deleted: its seal follows at the commit.
+    ///
+    /// # Errors
+    /// [`StoreError::Sealed`] if another program has changed it.
+    pub(in crate::store) async fn reseals(&mut self, set: &'static SealedSet, name: &str) -> Result<()> {
+        self.reseals.row(&mut self.tx, set, name).await
+    }
+
+    /// The seal of values that are about to be stored in `table`, in the order of its columns.
+    pub(in crate::store) fn seal_of(&self, table: &SealedTable, values: &[&Bind]) -> Bind {
+        self.reseals.of(table, values)
+    }
+
+    /// Seals the rows of `read` as they are; `write` takes the id of a row and its seal. They were checked before this
+    /// transaction changed them.
+    pub(in crate::store) async fn seal_again(
+        &mut self,
+        table: &SealedTable,
+        read: &'static str,
+        write: &'static str,
+        name: &str,
+    ) -> Result<()> {
+        for (id, seal) in self.reseals.anew(table, self.tx.all(read, binds![name]).await?) {
+            self.tx.execute(write, binds![id, seal]).await?;
+        }
+        Ok(())
+    }
+
+    /// The last entry that this transaction has so far.
+    pub(in crate::store) fn last_seq(&self) -> i64 {
+        self.seq + i64::try_from(self.entries.len()).unwrap_or(0)
+    }
+
+    /// The seals of the database.
+    pub(in crate::store) const fn seals(&self) -> &SharedSeals {
+        self.reseals.seals()
+    }
+
+    /// The rows of `sql` whose seals are right, as this transaction sees them.
+    pub(in crate::store) async fn sealed<T: Row>(
+        &mut self,
+        table: &SealedTable,
+        sql: &'static str,
+        binds: Vec<Bind>,
+    ) -> Result<Vec<T>>
+    where
+        WithSeal<T>: Row,
+    {
+        let rows: Vec<WithSeal<T>> = self.tx.all(sql, binds).await?;
+        Ok(rows.into_iter().filter_map(|row| self.reseals.checked(table, row)).collect())
     }
 
     /// The caches that are stale once this is committed.
@@ -135,6 +194,8 @@ impl LedgerTx {
     /// Like [`LedgerTx::commit`], but does not write the log yet: the caller answers its waiting
     /// requests first.
     pub(in crate::store) async fn commit_untold(mut self) -> Result<Story> {
+        let last = self.last_seq();
+        self.reseals.write(&mut self.tx, last).await?;
         if !self.entries.is_empty() {
             let mut rows: Vec<Vec<Bind>> = Vec::with_capacity(self.entries.len());
             for entry in std::mem::take(&mut self.entries) {

@@ -11,6 +11,8 @@ use uuid::Uuid;
 use crate::domain::command::CommandState;
 use crate::store::database::columns::{id, target_kind};
 use crate::store::database::{Db, Result, StoreError, binds, statements};
+use crate::store::seals::sets::COMMANDS;
+use crate::store::seals::value::WithSeal;
 use crate::views::columns::{JsonText, Millis};
 use crate::views::commands::{CommandRow, ResultRow};
 use crate::views::words::UnknownWord;
@@ -47,7 +49,7 @@ statements! {
         WHERE $1 = FALSE OR ranks.column1 < 2)
     SELECT commands.id, commands.agent_id, commands.seq, effect_id, response_id, op, commands.action, commands.target_kind,
         commands.target_value, commands.arguments, commands.until, commands.created_at, expires_at, lease_until,
-        commands.rank, responses.policy, responses.alert_id
+        commands.rank, commands.seal, responses.policy, responses.alert_id
     FROM edges JOIN commands ON commands.agent_id = edges.agent_id AND commands.rank = edges.rank
         AND commands.state IN ('queued', 'delivered') AND ($1 = FALSE OR op = 'revert')
         AND seq <= COALESCE(edge, 9223372036854775807)
@@ -187,11 +189,12 @@ impl TryFrom<OwedRow> for OwedCommand {
 }
 
 /// The first 256 pending commands per rank of each of `agents`, in sending order, or only reverts
-/// during a freeze. Agents without pending commands have no entry.
+/// during a freeze. A command that another program wrote or changed is not delivered. Agents without pending commands have no entry.
 pub async fn owed(db: &Db, agents: Vec<Uuid>, only_reverts: bool) -> Result<HashMap<Uuid, Vec<OwedCommand>>> {
     let rows = agents.into_iter().map(|agent| binds![agent]).collect();
     let mut owed: HashMap<Uuid, Vec<OwedCommand>> = HashMap::new();
-    for row in db.each_row::<OwedRow>(OWED, rows, binds![only_reverts]).await? {
+    for row in db.each_row::<WithSeal<OwedRow>>(OWED, rows, binds![only_reverts]).await? {
+        let Some(row) = db.seals().checked(&COMMANDS, row) else { continue };
         let agent = id(&row.agent_id)?;
         match OwedCommand::try_from(row) {
             Ok(command) => owed.entry(agent).or_default().push(command),

@@ -26,6 +26,7 @@ use crate::domain::id::new_id;
 use crate::domain::response::{Await, EndReason, NewResponse, ResponseEnd, Verdict};
 use crate::store::database::columns::json;
 use crate::store::database::{Bind, Result, binds, statements};
+use crate::store::seals::sets::RESPONSES;
 
 statements! {
     /// A join: SQLite evaluates `(a, b) IN (VALUES …)` for every combination of both columns. For 50
@@ -35,7 +36,7 @@ statements! {
     AND target_kind = v.column3 AND target_value = v.column4";
     INSERT_RESPONSES = "INSERT INTO responses (id, alert_id, policy, policy_version, action, target_kind,
     target_value, arguments, agents, until, state, reason, detail, requested_by, note, trace, created_at, quorum,
-    answer_by, on_silence, duration_millis, confirm_by, waves, one_shot, break_glass) VALUES {25}";
+    answer_by, on_silence, duration_millis, confirm_by, waves, one_shot, break_glass, seal) VALUES {26}";
     INSERT_HOLDS = "INSERT INTO holds (response_id, effect_id, until) VALUES {3}";
 }
 
@@ -75,7 +76,7 @@ pub(in crate::store) async fn hold(
             let effect = effects.entry(key.clone()).or_insert_with(|| {
                 let standing = Standing { desired: Desired::Absent, actual: Actual::Unknown, until: response.until };
                 let (key, arguments) = (key.clone(), arguments.clone());
-                Effect { id: new_id(now), key, arguments, standing, is_new: true, touched: true }
+                Effect { id: new_id(now), key, arguments, standing, is_new: true, touched: true, is_sound: true }
             });
             if response.one_shot {
                 // A one-shot action leaves nothing in force: hold it until the command is done.
@@ -157,19 +158,13 @@ fn response_row(ledger: &mut LedgerTx, response: &NewResponse, now: Timestamp) -
         binds![*id, *alert, policy, version, action, kind, value, arguments, agents, until, state, reason, detail];
     let tail = binds![requested_by, note.as_str(), trace.clone(), now];
     let waves = response.waves.as_ref().map(json).transpose()?;
-    Ok([
-        head,
-        tail,
-        waits,
-        binds![
-            duration,
-            response.confirm_by,
-            waves,
-            response.one_shot,
-            response.break_glass.as_ref().map(ToString::to_string)
-        ],
-    ]
-    .concat())
+    let last = binds![duration, response.confirm_by, waves, response.one_shot];
+    // In the order of the sealed columns: `alert_id` is none of them, and neither are `state` and what follows it.
+    let sealed =
+        head[..1].iter().chain(&head[2..10]).chain(&tail[..1]).chain(&waits).chain(&last[..1]).chain(&last[2..]);
+    let seal = ledger.seal_of(&RESPONSES, &sealed.collect::<Vec<_>>());
+    let break_glass = response.break_glass.as_ref().map(ToString::to_string);
+    Ok([head, tail, waits, last, binds![break_glass], vec![seal]].concat())
 }
 
 fn record_response(ledger: &mut LedgerTx, response: &NewResponse, detail: &str, now: Timestamp) {

@@ -17,11 +17,12 @@ use crate::domain::effect::Until;
 use crate::domain::id::new_id;
 use crate::domain::response::Hold;
 use crate::store::database::columns::id;
-use crate::store::database::{Result, binds, statements};
+use crate::store::database::{Bind, Result, binds, statements};
+use crate::store::seals::sets::COMMANDS;
 
 statements! {
     INSERT_COMMANDS = "INSERT INTO commands (id, agent_id, seq, effect_id, response_id, op, action, target_kind,
-    target_value, arguments, until, state, created_at, expires_at, one_shot, rank) VALUES {16}";
+    target_value, arguments, until, state, created_at, expires_at, one_shot, rank, seal) VALUES {17}";
     /// Sets the rank of an effect's commands to the best among them, so that they stay in order.
     LEVEL = "UPDATE commands SET rank = (SELECT MIN(owed.rank) FROM commands AS owed
         WHERE owed.effect_id = commands.effect_id AND owed.state IN ('queued', 'delivered', 'acknowledged')
@@ -122,7 +123,10 @@ pub(super) async fn queue(ledger: &mut LedgerTx, commands: Vec<NewCommand>, now:
         ledger.record(AuditEntry { at: now, actor: Actor::Riposte, event, noun_id, detail });
         let head = binds![command, agent, *seq, effect, response, op, action, kind, value, arguments, until];
         let rank = Rank::of(op, is_urgent).number();
-        rows.push([head, binds![CommandState::Queued, now, expires_at, one_shot, rank]].concat());
+        let tail = binds![CommandState::Queued, now, expires_at, one_shot, rank];
+        let sealed: Vec<&Bind> = head.iter().chain(&tail[1..3]).collect();
+        let seal = ledger.seal_of(&COMMANDS, &sealed);
+        rows.push([head, tail, vec![seal]].concat());
     }
     ledger.tx.execute_rows(INSERT_COMMANDS, rows, vec![]).await?;
     let rows = level.into_iter().map(|effect| binds![effect]).collect();

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::audit::LedgerTx;
 use super::end::end;
 use super::queue::queue;
-use super::standing::{EFFECTS_BY_ID, Effect, EffectKeyRow, PairRow, follow_up, write_effects};
+use super::standing::{PairRow, follow_up, load, write_effects};
 use super::waves;
 use crate::domain::audit::{AuditEntry, AuditEvent};
 use crate::domain::effect::{Actual, Desired, Release, Until, let_go};
@@ -85,12 +85,7 @@ pub(in crate::store) async fn release_holds(
     let holders = released.iter().map(|row| id(&row.response_id)).collect::<Result<Vec<_>>>()?;
     end(ledger, &holders, why, now).await?;
     let rows = unique(released.iter().map(|row| row.effect_id.as_str()));
-    let found: Vec<EffectKeyRow> = ledger.tx.each_row(EFFECTS_BY_ID, rows.clone(), vec![]).await?;
-    let mut effects: HashMap<Uuid, Effect> = HashMap::new();
-    for row in found {
-        let effect = Effect::try_from(row)?;
-        effects.insert(effect.id, effect);
-    }
+    let mut effects = load(ledger, rows.clone()).await?;
     let left: Vec<HoldRow> = ledger.tx.each_row(HOLDS_LEFT, rows, vec![]).await?;
     let mut longest: HashMap<Uuid, Until> = HashMap::new();
     for row in left {
@@ -99,7 +94,6 @@ pub(in crate::store) async fn release_holds(
         *entry = (*entry).max(until);
     }
     let mut commands = Vec::new();
-    let mut effects: Vec<Effect> = effects.into_values().collect();
     effects.sort_by_key(|effect| effect.id);
     for effect in &mut effects {
         // A one-shot command leaves nothing to lift.

@@ -3,8 +3,10 @@
 use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
 
+use super::audit::LedgerTx;
 use crate::domain::response::ResponseState;
 use crate::store::database::{Db, Result, binds, statements};
+use crate::store::seals::sets::RESPONSES;
 use crate::views::columns::JsonText;
 use crate::views::responses::ResponseRow;
 
@@ -35,6 +37,10 @@ statements! {
         WHERE id < $1 AND ($2 IS NULL OR state = $2) AND ($3 IS NULL OR policy = $3)
             AND ($4 IS NULL OR alert_id = $4) AND ($5 IS NULL OR target_value = $5) AND ($6 IS NULL OR action = $6)
         ORDER BY id DESC LIMIT $7";
+    SEALED = "SELECT id, policy, policy_version, action, target_kind, target_value, arguments, agents, until, requested_by, quorum,
+            answer_by, on_silence, duration_millis, waves, one_shot, seal
+        FROM responses WHERE id = $1";
+    SEAL = "UPDATE responses SET seal = $2 WHERE id = $1";
     DUE = "SELECT id FROM responses WHERE state = 'active' AND until <= $1 ORDER BY until LIMIT $2";
     TO_LIFT = "SELECT responses.id FROM responses LEFT JOIN alerts ON alerts.id = responses.alert_id
         WHERE responses.state = 'active' AND responses.id > $1 AND ($2 IS NULL OR policy = $2)
@@ -58,6 +64,11 @@ statements! {
         WHERE alerts.rule_id = $1 AND responses.id IN (SELECT newest.id FROM responses AS newest ORDER BY newest.id DESC LIMIT $2)
         LIMIT 1";
     NEXT_DUE = "SELECT MIN(until) AS at FROM responses WHERE state = 'active' AND until IS NOT NULL";
+}
+
+/// Seals a response as it is now. It was checked before this transaction changed it.
+pub(in crate::store) async fn seal(ledger: &mut LedgerTx, response: Uuid) -> Result<()> {
+    ledger.seal_again(&RESPONSES, SEALED, SEAL, &response.to_string()).await
 }
 
 /// Number of a policy's responses with one state and reason.

@@ -16,6 +16,7 @@ use crate::domain::audit::{AuditEntry, AuditEvent};
 use crate::domain::command::CommandState;
 use crate::store::database::columns::id;
 use crate::store::database::{Result, binds, statements};
+use crate::store::seals::sets::COMMANDS;
 
 statements! {
     SET_INCIDENT = "UPDATE agents SET incident = $2 WHERE id = $1 AND incident IS NULL";
@@ -24,8 +25,14 @@ statements! {
         WHERE id = $1 AND (rejected_at IS NULL OR rejected_at <= $5)";
     NUMBER = "SELECT last_seq FROM agents WHERE id = $1";
     SET_NUMBER = "UPDATE agents SET last_seq = $2 WHERE id = $1 AND last_seq < $2";
-    UNSENT = "SELECT id FROM commands WHERE agent_id = $1 AND state = 'queued' AND deliveries = 0 AND seq <= $2 ORDER BY seq";
+    UNSENT = "SELECT id, agent_id, seq, effect_id, response_id, op, action, target_kind, target_value, arguments, until, created_at,
+            expires_at, seal
+        FROM commands WHERE agent_id = $1 AND state = 'queued' AND deliveries = 0 AND seq <= $2 ORDER BY seq";
     RENUMBER = "UPDATE commands SET seq = $2 WHERE id = $1";
+    RENUMBERED = "SELECT id, agent_id, seq, effect_id, response_id, op, action, target_kind, target_value, arguments, until, created_at,
+            expires_at, seal
+        FROM commands WHERE id = $1";
+    RESEAL = "UPDATE commands SET seal = $2 WHERE id = $1";
     OVERTAKE = "UPDATE commands SET state = CASE WHEN state = 'queued' THEN 'cancelled' ELSE 'expired' END, detail = $3,
             finished_at = $4
         WHERE agent_id = $1 AND state IN ('queued', 'delivered') AND one_shot = FALSE AND EXISTS (
@@ -70,11 +77,13 @@ pub(super) async fn advance_sequence(ledger: &mut LedgerTx, agent: Uuid, cursor:
     if ahead > MAX_AHEAD {
         tracing::warn!(%agent, cursor, "agent {agent} reports a command number that is too high to be valid");
     } else if ahead > 0 {
-        let unsent: Vec<CommandId> = ledger.tx.all(UNSENT, binds![agent, cursor]).await?;
+        // One that another program changed keeps its number, and is never sent.
+        let unsent: Vec<CommandId> = ledger.sealed(&COMMANDS, UNSENT, binds![agent, cursor]).await?;
         let mut next = cursor;
         for command in &unsent {
             next += 1;
             ledger.tx.execute(RENUMBER, binds![command.id.as_str(), next]).await?;
+            ledger.seal_again(&COMMANDS, RENUMBERED, RESEAL, command.id.as_str()).await?;
         }
         ledger.tx.execute(SET_NUMBER, binds![agent, next]).await?;
         let detail = format!("the agent has seen number {cursor}, the ledger only {}", number.last_seq);

@@ -51,14 +51,17 @@ pub(in crate::store) async fn send(ledger: &mut LedgerTx, now: Timestamp, limit:
             continue;
         }
         let response = id(&wave.response_id)?;
+        let nth = wave.nth;
         let Some((mut again, stop_at)) = approvals::active(ledger, response).await? else { continue };
         if let Some(why) = too_many_failed(ledger, response, stop_at).await? {
             agents.extend(stop(ledger, response, &why, now).await?);
             continue;
         }
-        again.agents = wave.agents.read()?;
+        // The sealed response says which agents it may reach; the wave, when.
+        let wave: Vec<Uuid> = wave.agents.read()?;
+        again.agents.retain(|agent| wave.contains(agent));
         agents.extend(holds::hold(ledger, &[again], now).await?);
-        let detail = format!("wave {} goes out", wave.nth + 1);
+        let detail = format!("wave {} goes out", nth + 1);
         let (event, noun_id) = (AuditEvent::ResponseContinued, response.to_string());
         ledger.record(AuditEntry { at: now, actor: Actor::Riposte, event, noun_id, detail });
     }

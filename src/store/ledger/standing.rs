@@ -11,12 +11,14 @@ use super::audit::LedgerTx;
 use super::queue::{EffectKey, NewCommand, queue};
 use crate::domain::effect::{Actual, Desired, Standing};
 use crate::store::database::columns::{id, target_kind};
-use crate::store::database::{Result, StoreError, binds, statements};
+use crate::store::database::{Bind, Result, StoreError, binds, statements};
+use crate::store::seals::sets::EFFECTS;
+use crate::store::seals::value::WithSeal;
 
 statements! {
     REVERTS_DUE = "SELECT id, agent_id, action, target_kind, target_value, arguments, desired, actual, until FROM effects
         WHERE next_revert_at <= $1 AND desired = 'absent' ORDER BY next_revert_at LIMIT $2";
-    pub(super) EFFECTS_BY_ID = "SELECT id, agent_id, action, target_kind, target_value, arguments, desired, actual, until
+    EFFECTS_BY_ID = "SELECT id, agent_id, action, target_kind, target_value, arguments, desired, actual, until, seal
     FROM effects WHERE id IN (VALUES {1})";
     /// Current holders before former ones: at delivery a command is judged by its response's policy.
     /// One lookup at the end of the index each.
@@ -25,8 +27,8 @@ statements! {
         (SELECT MAX(response_id) FROM holds WHERE effect_id = v.column1)) AS response_id
         FROM (VALUES {1}) AS v WHERE EXISTS (SELECT 1 FROM holds WHERE effect_id = v.column1)";
     UPSERT_EFFECTS = "INSERT INTO effects (id, agent_id, action, target_kind, target_value, arguments,
-    desired, actual, until, actual_seq, created_at, changed_at, wanted_at)
-        VALUES {13} ON CONFLICT (id) DO UPDATE SET arguments = excluded.arguments,
+    desired, actual, until, actual_seq, created_at, changed_at, wanted_at, seal)
+        VALUES {14} ON CONFLICT (id) DO UPDATE SET arguments = excluded.arguments, seal = excluded.seal,
     desired = excluded.desired, actual = excluded.actual, until = excluded.until, changed_at = excluded.changed_at,
     next_revert_at = NULL, failed_reverts = 0,
     last_apply = CASE WHEN excluded.desired = 'in_force' AND (effects.desired = 'absent'
@@ -68,6 +70,8 @@ pub(super) struct Effect {
     pub(super) standing: Standing,
     pub(super) is_new: bool,
     pub(super) touched: bool,
+    /// Whether this manager wrote it as it is; else it is lifted, and never applied again.
+    pub(super) is_sound: bool,
 }
 
 impl TryFrom<EffectKeyRow> for Effect {
@@ -84,8 +88,19 @@ impl TryFrom<EffectKeyRow> for Effect {
             standing: Standing { desired, actual, until },
             is_new: false,
             touched: false,
+            is_sound: true,
         })
     }
+}
+
+/// Reads the effects whose ids are in `rows`.
+pub(super) async fn load(ledger: &mut LedgerTx, rows: Vec<Vec<Bind>>) -> Result<Vec<Effect>> {
+    let found: Vec<WithSeal<EffectKeyRow>> = ledger.tx.each_row(EFFECTS_BY_ID, rows, vec![]).await?;
+    let effect = |row| {
+        let (row, is_sound) = ledger.seals().looked_at(&EFFECTS, row);
+        Ok(Effect { is_sound, ..Effect::try_from(row)? })
+    };
+    found.into_iter().map(effect).collect()
 }
 
 /// Writes the effects that were touched.
@@ -96,10 +111,15 @@ pub(super) async fn write_effects(
 ) -> Result<()> {
     let rows = effects
         .filter(|effect| effect.touched)
-        .map(|Effect { id, key: (agent, action, kind, value), arguments, standing, .. }| {
+        .map(|Effect { id, key: (agent, action, kind, value), arguments, standing, is_sound, .. }| {
             let Standing { desired, actual, until } = standing;
             let until = until.instant();
-            binds![id, agent, action, kind, value, arguments, desired, actual, until, 0_i64, now, now, now]
+            let head = binds![id, agent, action, kind, value, arguments, desired];
+            let tail = binds![actual, until, 0_i64, now, now, now];
+            // One that another program wrote stays known as such.
+            let sealed = || ledger.seal_of(&EFFECTS, &head.iter().chain(&tail[1..2]).collect::<Vec<_>>());
+            let seal = if is_sound { sealed() } else { Bind::from(Vec::new()) };
+            [head, tail, vec![seal]].concat()
         })
         .collect();
     ledger.tx.execute_rows(UPSERT_EFFECTS, rows, vec![]).await?;
@@ -112,9 +132,7 @@ pub(in crate::store) async fn apply_again(
     effects: Vec<Uuid>,
     now: Timestamp,
 ) -> Result<Vec<Uuid>> {
-    let rows = effects.iter().map(|effect| binds![*effect]).collect();
-    let found: Vec<EffectKeyRow> = ledger.tx.each_row(EFFECTS_BY_ID, rows, vec![]).await?;
-    let effects: Vec<Effect> = found.into_iter().map(Effect::try_from).collect::<Result<_>>()?;
+    let effects = load(ledger, effects.into_iter().map(|effect| binds![effect]).collect()).await?;
     let wanted = effects.iter().filter(|effect| effect.standing.desired == Desired::InForce);
     let ops = wanted.map(|effect| (Op::Apply, effect.id)).collect();
     let commands = follow_up(ledger, &effects, ops, false).await?;
@@ -148,7 +166,7 @@ pub(super) async fn follow_up(
     }
     let by_id: HashMap<Uuid, &Effect> = effects.iter().map(|effect| (effect.id, effect)).collect();
     let commands = ops.into_iter().filter_map(|(op, id)| {
-        let effect = by_id.get(&id)?;
+        let effect = by_id.get(&id).filter(|effect| effect.is_sound || op == Op::Revert)?;
         let (key, arguments, until) = (effect.key.clone(), effect.arguments.clone(), effect.standing.until);
         let response = last.get(&id).copied().unwrap_or(Uuid::nil());
         let (one_shot, is_new) = (false, false);

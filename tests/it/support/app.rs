@@ -2,14 +2,18 @@
 //! still until the test moves it.
 
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use riposte::cli::serve::serve;
 use riposte::clock::Clock;
 use riposte::config::Config;
+use riposte::domain::ledger_key::LedgerKey;
 use riposte::shutdown::Tasks;
 use riposte::store::Db;
+use riposte::store::seals::whole;
 use riposte_protocol::time::Timestamp;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -92,11 +96,27 @@ impl TestApp {
 
     /// Stops the manager gracefully and starts it again on the same data.
     pub(crate) async fn restart(self) -> (Self, Client) {
+        self.restart_after(async |_, _| ()).await
+    }
+
+    /// As [`TestApp::restart`], and does something to its database and its data directory in between.
+    pub(crate) async fn restart_after(self, between: impl AsyncFnOnce(Db, PathBuf)) -> (Self, Client) {
         let Self { clock, config, serving, stop, dir, database, .. } = self;
         drop(stop);
         let clean = serving.await.unwrap().unwrap();
         assert!(clean, "the manager did not stop in time, or a task of it died");
+        between(Db::open(&config.database()).await.unwrap(), config.server.data_dir.clone()).await;
         Self::run(config, clock, dir, database).await
+    }
+
+    /// As [`TestApp::restart`], with rows that grant power changed in between, as an earlier version or the manager itself
+    /// would have written them: it accepts them.
+    pub(crate) async fn restart_with(self, changes: &[&'static str]) -> (Self, Client) {
+        self.restart_after(async |db, data_dir| {
+            execute_all(&db, changes).await;
+            whole::arm(&db, &ledger_key(&data_dir), Some("for a test"), NOW.parse().unwrap()).await.unwrap();
+        })
+        .await
     }
 
     pub(crate) fn data_dir(&self) -> PathBuf {
@@ -110,10 +130,7 @@ impl TestApp {
 
     /// Changes the database behind the manager's back; returns the number of rows.
     pub(crate) async fn execute(&self, sql: &'static str) -> u64 {
-        let mut tx = self.db().await.begin().await.unwrap();
-        let rows = tx.execute(sql, vec![]).await.unwrap();
-        tx.commit().await.unwrap();
-        rows
+        execute_all(&self.db().await, &[sql]).await
     }
 
     /// As [`TestApp::execute`], and against the checks of SQLite's columns. It runs beside the test, whose thread the
@@ -177,4 +194,21 @@ fn show_logs() {
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer();
     // Every manager of a test installs it; the first one succeeds.
     let _ = logs.try_init();
+}
+
+/// The key of what is sealed in the ledger.
+pub(crate) fn ledger_key(data_dir: &Path) -> LedgerKey {
+    let text = std::fs::read_to_string(data_dir.join("signing.key")).unwrap();
+    let key = text.lines().find_map(|line| line.strip_prefix("ledger ")).unwrap();
+    LedgerKey::new(URL_SAFE_NO_PAD.decode(key).unwrap().try_into().unwrap())
+}
+
+/// Executes statements in one transaction; returns the number of rows of the last one.
+pub(crate) async fn execute_all(db: &Db, statements: &[&'static str]) -> u64 {
+    let (mut tx, mut rows) = (db.begin().await.unwrap(), 0);
+    for sql in statements {
+        rows = tx.execute(sql, vec![]).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+    rows
 }
