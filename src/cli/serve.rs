@@ -249,7 +249,8 @@ async fn start_on(
     (keys, clock): (ManagerKeys, Clock),
     tasks: Tasks,
 ) -> anyhow::Result<(Arc<Engine>, Option<PathBuf>)> {
-    let engine = Engine::start(db, clock, keys, settings, lease, tasks).await?;
+    // On the heap: it is the largest part of the start.
+    let engine = Box::pin(Engine::start(db, clock, keys, settings, lease, tasks)).await?;
     let write_down = |key: &str| keyfiles::write_secret(&config.server.data_dir, keyfiles::ADMIN_KEY, key);
     let first_key = engine.first_key(write_down).await.context("the first admin key cannot be made")?;
     Ok((engine, first_key.map(|_| config.server.data_dir.join(keyfiles::ADMIN_KEY))))

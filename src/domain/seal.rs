@@ -74,7 +74,9 @@ impl SealKey {
     pub fn seal(&self, set: &str, values: &[SealedValue]) -> Vec<u8> {
         let mut message = Vec::with_capacity(256);
         SealedValue::Text(set.to_owned()).encode(&mut message);
-        values.iter().for_each(|value| value.encode(&mut message));
+        for value in values {
+            value.encode(&mut message);
+        }
         hmac::sign(&self.row, &message).as_ref().to_vec()
     }
 
@@ -233,7 +235,9 @@ mod tests {
         ) {
             let bytes = |values: &[SealedValue]| {
                 let mut out = Vec::new();
-                values.iter().for_each(|value| value.encode(&mut out));
+                for value in values {
+                    value.encode(&mut out);
+                }
                 out
             };
             prop_assert_eq!(bytes(&one) == bytes(&other), one == other);
@@ -243,8 +247,12 @@ mod tests {
         fn a_set_is_the_same_in_whatever_order_rows_come_and_go(seals in proptest::collection::btree_set(any::<[u8; 4]>(), 1..8), at in any::<proptest::sample::Index>()) {
             let (key, seals) = (key(), seals.into_iter().collect::<Vec<_>>());
             let (mut forth, mut back) = (SetDigest::default(), SetDigest::default());
-            seals.iter().for_each(|seal| forth.add(&key, seal));
-            seals.iter().rev().for_each(|seal| back.add(&key, seal));
+            for seal in &seals {
+                forth.add(&key, seal);
+            }
+            for seal in seals.iter().rev() {
+                back.add(&key, seal);
+            }
             prop_assert_eq!(forth, back);
             let gone = at.get(&seals);
             forth.remove(&key, gone);

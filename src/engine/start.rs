@@ -52,8 +52,8 @@ impl Engine {
     ) -> Result<Arc<Self>> {
         let ManagerKeys { signer, ledger_key, accepts } = keys;
         // Before anything is read that grants power.
-        whole::arm(&db, &ledger_key, accepts, clock.now()).await?;
-        whole::examine(&db).await?;
+        Box::pin(whole::arm(&db, &ledger_key, accepts, clock.now())).await?;
+        Box::pin(whole::examine(&db)).await?;
         let EngineSettings { rules, retention, providers, egress, agent_key_max_age, .. } = settings;
         let (places, webhook) = (settings.checkpoints, settings.checkpoint_webhook);
         let access_tokens = AccessTokens::new(signer.root(), signer.next_root(), clock.now())
@@ -116,7 +116,7 @@ impl Engine {
             reloading: tokio::sync::Mutex::default(),
             stale: AtomicBool::new(false),
         });
-        engine.refresh_all().await?;
+        Box::pin(engine.refresh_all()).await?;
         let agents = crate::store::configured::agents::all(&engine.db).await?;
         for found in crate::domain::duplicates::of(&agents) {
             tracing::warn!("alerts may not find their agent: {found}");

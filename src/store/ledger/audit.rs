@@ -15,7 +15,7 @@ use crate::store::database::{Bind, Db, Result, Row, StoreError, Tx, binds, state
 use crate::store::seals::known::SharedSeals;
 use crate::store::seals::ledger::Reseals;
 use crate::store::seals::sets::{SealedSet, SealedTable};
-use crate::store::seals::value::WithSeal;
+use crate::store::seals::value::{SealedRow, WithSeal};
 use crate::views::audit::{AuditProof, AuditRow};
 
 statements! {
@@ -120,7 +120,7 @@ impl LedgerTx {
         write: &'static str,
         name: &str,
     ) -> Result<()> {
-        for (id, seal) in self.reseals.anew(table, self.tx.all(read, binds![name]).await?) {
+        for (id, seal) in self.reseals.anew(table, &self.tx.all::<SealedRow>(read, binds![name]).await?) {
             self.tx.execute(write, binds![id, seal]).await?;
         }
         Ok(())

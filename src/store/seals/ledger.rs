@@ -10,11 +10,14 @@ use super::value::{SealedRow, WithSeal};
 use crate::domain::seal::{Breach, SealState};
 use crate::store::database::{Bind, Result, StoreError, Tx, binds};
 
+/// A row before the change: its set, and its seal if it was there.
+type Before = (&'static SealedSet, Option<Vec<u8>>);
+
 /// The rows that a transaction changes, with the seals that they had before.
 #[derive(Debug, Default)]
 pub(in crate::store) struct Reseals {
     seals: SharedSeals,
-    before: BTreeMap<(&'static str, String), (&'static SealedSet, Option<Vec<u8>>)>,
+    before: BTreeMap<(&'static str, String), Before>,
 }
 
 impl Reseals {
@@ -75,7 +78,7 @@ impl Reseals {
     }
 
     /// The names of these rows of `table`, with the seals that they should have.
-    pub(in crate::store) fn anew(&self, table: &SealedTable, rows: Vec<SealedRow>) -> Vec<(String, Vec<u8>)> {
+    pub(in crate::store) fn anew(&self, table: &SealedTable, rows: &[SealedRow]) -> Vec<(String, Vec<u8>)> {
         let Some(key) = self.seals.key() else { return Vec::new() };
         rows.iter().filter_map(|row| Some((row.name(table), row.right_seal(key, table)?))).collect()
     }
