@@ -11,5 +11,6 @@ CREATE TABLE legal_holds (
     first_id   TEXT NOT NULL,     -- the same two bounds as ids of alerts, which begin with the time of receipt
     last_id    TEXT NOT NULL,
     created_at BIGINT NOT NULL,
-    created_by TEXT NOT NULL
+    created_by TEXT NOT NULL,
+    seal       BYTEA
 );

@@ -77,6 +77,8 @@ impl AuditEvent {
                 | Self::AgentLabelled
                 | Self::AgentRevoked
                 | Self::AgentKeyRotated
+                | Self::LegalHoldPlaced
+                | Self::LegalHoldReleased
                 | Self::TokenCreated
                 | Self::TokenDeleted
         )

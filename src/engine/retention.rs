@@ -15,6 +15,7 @@ use crate::domain::checkpoint::{ChainHash, Checkpoint, LogBeginning};
 use crate::store::StoreError;
 use crate::store::configured::legal_holds;
 use crate::store::ledger::{alerts, checkpoints, retention};
+use crate::store::seals::whole;
 
 /// Rows per transaction, so that removing delays no alert.
 const BATCH: i64 = 500;
@@ -27,6 +28,9 @@ const MAX_LOOK: i64 = 200_000;
 /// Deletes old alerts that nothing needs.
 pub(super) async fn clear_alerts(engine: &Engine) -> Result<(), StoreError> {
     let Some(age) = engine.retention.alerts else { return Ok(()) };
+    if !may_remove(engine).await? {
+        return Ok(());
+    }
     let (cutoff, mut after) = (engine.clock.now().minus(age), Uuid::nil());
     loop {
         let old = alerts::forgettable(&engine.db, after, cutoff, BATCH).await?;
@@ -36,8 +40,19 @@ pub(super) async fn clear_alerts(engine: &Engine) -> Result<(), StoreError> {
     }
 }
 
+/// Whether something may be removed by its age: not while a legal hold may be missing.
+async fn may_remove(engine: &Engine) -> Result<bool, StoreError> {
+    whole::examine_legal_holds(&engine.db).await?;
+    let Some(breach) = engine.db.seals().keeps_all() else { return Ok(true) };
+    tracing::warn!("nothing is removed by its age: {}", breach.describe());
+    Ok(false)
+}
+
 /// Removes old responses, and the entries of the audit log that are no longer part of it.
 pub(super) async fn step(engine: &Engine) -> Result<(), StoreError> {
+    if !may_remove(engine).await? {
+        return Ok(());
+    }
     let responses = remove_responses(engine).await;
     responses.and(remove_entries(engine).await)
 }
@@ -78,6 +93,9 @@ pub(super) async fn look(
     last: i64,
 ) -> Result<Result<Option<Move>, String>, StoreError> {
     let (Some(age), now) = (engine.retention.audit, engine.clock.now()) else { return Ok(Ok(None)) };
+    if !may_remove(engine).await? {
+        return Ok(Ok(None));
+    }
     let is_early = |begins: &LogBeginning| begins.moved_at() > now.minus(MOVE_EVERY);
     if begins.is_some_and(is_early) {
         return Ok(Ok(None));

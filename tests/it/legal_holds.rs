@@ -46,6 +46,24 @@ on_both_databases! {
         kept.removed("and its alert", async || (alerts().await == 0).then_some(())).await;
     }
 
+    async fn while_a_hold_was_deleted_in_the_database_nothing_is_removed(database: Database) {
+        let kept = Kept::start(database).await;
+        let held = kept.over("held", "203.0.113.7").await;
+        let free = kept.over("free", "203.0.113.8").await;
+        kept.hold("policy", &json!({"kind": "policy", "value": "held"})).await;
+        kept.app.execute("CREATE TABLE removed AS SELECT * FROM legal_holds").await;
+        assert_eq!(kept.app.execute("DELETE FROM legal_holds").await, 1);
+        kept.age().await;
+        let ledger = kept.admin.list("/v1/audit?noun=ledger").await;
+        assert!(ledger.iter().any(|entry| entry["noun_id"] == "legal_holds"), "{ledger:?}");
+        assert!(kept.is_there(&held).await && kept.is_there(&free).await);
+        assert_eq!((kept.first().await, kept.admin.list("/v1/alerts").await.len()), (1, 2));
+        // It is back: what is not under it goes.
+        kept.app.execute("INSERT INTO legal_holds SELECT * FROM removed").await;
+        kept.removed("the other one is gone", async || (!kept.is_there(&free).await).then_some(())).await;
+        assert!(kept.is_there(&held).await);
+    }
+
     async fn a_hold_on_an_agent_or_a_time_keeps_too(database: Database) {
         let kept = Kept::start(database).await;
         kept.app.enrol(&kept.admin, "db-01", &json!({})).await;

@@ -8,6 +8,7 @@ use crate::domain::audit::{AuditEntry, AuditEvent};
 use crate::domain::legal_hold::LegalHold;
 use crate::store::database::{Db, Result, StoreError, binds, statements};
 use crate::store::ledger::audit::LedgerTx;
+use crate::store::seals::sets::LEGAL_HOLDS;
 use crate::views::legal_holds::LegalHoldRow;
 
 /// Whether a legal hold covers the row of `responses` that a statement looks at, in SQL.
@@ -78,6 +79,7 @@ pub async fn create(ledger: &mut LedgerTx, hold: &LegalHold, by: &Actor, now: Ti
     let (kind, value, (since, until)) = (covers.kind(), covers.value(), covers.range());
     let (first, last) = (first_id(since), first_id(until));
     let binds = binds![*id, name.as_str(), reason.as_str(), kind, value.as_str(), since, until, first, last, now, by];
+    ledger.reseals(&LEGAL_HOLDS, &id.to_string()).await?;
     ledger.tx.execute(INSERT, binds).await?;
     let what = match kind {
         "time" => format!("{since} to {until}"),
@@ -102,6 +104,7 @@ pub(in crate::store) fn first_id(at: Timestamp) -> Uuid {
 /// [`StoreError::NotFound`] if it does not exist.
 pub async fn release(ledger: &mut LedgerTx, hold: Uuid, by: &Actor, now: Timestamp) -> Result<()> {
     let row: LegalHoldRow = ledger.tx.optional(ONE, binds![hold]).await?.ok_or(StoreError::NotFound)?;
+    ledger.reseals(&LEGAL_HOLDS, &hold.to_string()).await?;
     ledger.tx.execute(DELETE, binds![hold]).await?;
     let detail = format!("{}: {} {}", row.name, row.kind, row.value).trim_end().to_owned();
     let (event, noun_id) = (AuditEvent::LegalHoldReleased, hold.to_string());

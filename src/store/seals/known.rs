@@ -10,6 +10,8 @@ use crate::store::database::Bind;
 
 /// Sets without which nothing may be brought into force: what they hold back would be unknown.
 const HOLDING_BACK: [&str; 2] = ["protected_entries", "freezes"];
+/// The set without which nothing may be removed.
+const KEEPING: &str = "legal_holds";
 /// Sets that say who may call.
 const CALLERS: [&str; 4] = ["api_keys", "users", "identities", "sessions"];
 
@@ -84,8 +86,18 @@ impl Seals {
     /// Whether nothing new may be brought into force: what is protected or frozen may be more than is known,
     /// or some row is not what it was and no look can tell which.
     pub fn holds_back(&self) -> bool {
-        let is_unknown = |found: &SealBreach| found.breach != Breach::Foreign || HOLDING_BACK.contains(&found.set);
+        let is_unknown = |found: &SealBreach| match found.breach {
+            Breach::Foreign => HOLDING_BACK.contains(&found.set),
+            Breach::Incomplete => found.set != KEEPING,
+            Breach::Stateless => true,
+        };
         self.locked().breaches.iter().any(is_unknown)
+    }
+
+    /// Why nothing may be removed by its age: a legal hold may be missing.
+    pub fn keeps_all(&self) -> Option<SealBreach> {
+        let is_unknown = |found: &&SealBreach| found.set == KEEPING || found.breach == Breach::Stateless;
+        self.locked().breaches.iter().find(is_unknown).cloned()
     }
 
     /// Why only pipelines may call: a key or a person may be back that was revoked.

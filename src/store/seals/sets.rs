@@ -71,6 +71,8 @@ sealed_sets! {
     FREEZE = "freezes" by "CAST(id AS TEXT)" ["id"], "id", "frozen";
     /// Enrolment tokens.
     ENROLMENT_TOKENS = "enrollment_tokens" by "id" ["id"], "id", "hash", "labels", "uses_left", "expires_at";
+    /// Legal holds.
+    LEGAL_HOLDS = "legal_holds" by "id" ["id"], "id", "kind", "value", "since", "until", "first_id", "last_id";
 }
 
 /// Commands: all that is signed of one.

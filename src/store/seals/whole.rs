@@ -5,7 +5,7 @@ use riposte_protocol::time::Timestamp;
 
 use super::known::SealBreach;
 use super::read::{SET_STATE, STATE, StateRow};
-use super::sets::{ANSWERS, COMMANDS, EFFECTS, POLICY_VERSIONS, RESPONSES, SETS, SealedTable};
+use super::sets::{ANSWERS, COMMANDS, EFFECTS, LEGAL_HOLDS, POLICY_VERSIONS, RESPONSES, SETS, SealedTable};
 use super::value::SealedRow;
 use crate::domain::actor::Actor;
 use crate::domain::audit::{AuditEntry, AuditEvent};
@@ -124,6 +124,15 @@ async fn fits_log(db: &Db, key: &SealKey) -> Result<()> {
             return Ok(());
         }
     }
+    Ok(())
+}
+
+/// Looks at the legal holds, before something is removed by its age.
+///
+/// # Errors
+/// If the store cannot be read.
+pub async fn examine_legal_holds(db: &Db) -> Result<()> {
+    db.sealed_set::<SealedRow>(&LEGAL_HOLDS, LEGAL_HOLDS.all).await?;
     Ok(())
 }
 
