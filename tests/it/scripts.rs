@@ -127,8 +127,14 @@ async fn promise_10_a_release_before_the_result_is_told_ends_the_response_too() 
     manager.start_again().await;
     agent.run_again();
     let api = manager.api();
+    let seen = std::sync::Mutex::new(serde_json::Value::Null);
     eventually("the response has ended", PATIENCE, || async {
         let response = api.response(&response).await;
+        let mut seen = seen.lock().unwrap();
+        if *seen != response {
+            eprintln!("{response}\n{}", agent.log());
+            *seen = response.clone();
+        }
         (response["reason"] == "released" && response["commands"][0]["state"] == "succeeded").then_some(())
     })
     .await;
