@@ -126,7 +126,7 @@ on_both_databases! {
                 Some(seconds) => command.args(["--max-time", &(seconds * share / 100).max(5).to_string()]),
                 None => {
                     let phases = if url.is_empty() { phases } else { "fuzzing" };
-                    command.args(["--phases", phases, "--max-examples", "3", "--seed", "14"])
+                    command.args(["--phases", phases, "--max-examples", "2", "--seed", "14"])
                 }
             };
             command.args(only).args(["--header", &format!("X-Forwarded-For: 203.0.113.{nth}")]);

@@ -24,10 +24,18 @@ async fn breaches(client: &Client) -> Vec<String> {
         .collect()
 }
 
+/// As [`eventually`], with a clock on which the manager reads everything again within a second.
+async fn soon<T>(app: &TestApp, what: &str, look: impl AsyncFn() -> Option<T>) -> T {
+    eventually(what, || {
+        app.advance(5);
+        look()
+    })
+    .await
+}
+
 /// Waits until the manager has read everything again.
 async fn noticed(app: &TestApp, client: &Client, what: &str) {
-    app.advance(61);
-    app.in_time(what, async || breaches(client).await.iter().any(|detail| detail.contains(what)).then_some(())).await;
+    soon(app, what, async || breaches(client).await.iter().any(|detail| detail.contains(what)).then_some(())).await;
 }
 
 async fn post(client: &Client, id: &str, address: &str) -> Value {
@@ -56,7 +64,7 @@ on_both_databases! {
         noticed(&app, &admin, "was inserted or changed by another program").await;
         viewer.get("/v1/policies").await.is_problem(401);
         viewer.post("/v1/api-keys", &json!({"name": "k", "role": "admin"})).await.is_problem(401);
-        app.in_time("it warns", async || {
+        soon(&app, "it warns", async || {
             let ready = admin.get("/readyz?verbose").await;
             (ready.status == 200 && ready.text.contains("api_keys")).then_some(())
         })
@@ -68,8 +76,7 @@ on_both_databases! {
         assert_eq!(breaches(&admin).await.len(), 1);
         // What was is right again.
         app.execute("UPDATE api_keys SET role = 'viewer' WHERE seal IS NOT NULL AND name = 'viewer'").await;
-        app.advance(61);
-        app.in_time("the key is back", async || (viewer.get("/v1/policies").await.status == 200).then_some(())).await;
+        soon(&app, "the key is back", async || (viewer.get("/v1/policies").await.status == 200).then_some(())).await;
     }
 
     async fn a_key_that_was_inserted_in_the_database_is_refused(database: Database) {
@@ -90,8 +97,8 @@ on_both_databases! {
 
     async fn a_person_whose_row_was_changed_does_not_come_in(database: Database) {
         let (app, admin, _agent) = one_agent(database).await;
-        let bob = app.session(&admin, "bob", "admin").await;
-        let alice = app.session(&admin, "alice", "viewer").await;
+        let bob = app.person(&admin, "bob", "admin").await;
+        let alice = app.person(&admin, "alice", "viewer").await;
         alice.get("/v1/policies").await.is(200);
         for (change, undo) in [
             ("UPDATE users SET role = 'admin' WHERE name = 'alice'", "UPDATE users SET role = 'viewer' WHERE name = 'alice'"),
@@ -102,16 +109,14 @@ on_both_databases! {
             ("UPDATE users SET scope = '{}' WHERE name = 'alice'", "UPDATE users SET scope = NULL WHERE name = 'alice'"),
         ] {
             assert_eq!(app.execute(change).await, 1);
-            app.advance(61);
-            app.in_time(change, async || (alice.get("/v1/policies").await.status == 401).then_some(())).await;
+            soon(&app, change, async || (alice.get("/v1/policies").await.status == 401).then_some(())).await;
             // A change of something else does not seal it.
             let patched = bob.patch("/v1/users/alice", &json!({"is_disabled": false}), "\"1\"").await;
             assert!((400..500).contains(&patched.status), "{}", patched.text);
             let login = json!({"username": "alice", "password": PASSWORD});
             alice.post("/v1/auth/token", &login).await.is_problem(401);
             app.execute(undo).await;
-            app.advance(61);
-            app.in_time(undo, async || (alice.get("/v1/policies").await.status == 200).then_some(())).await;
+            soon(&app, undo, async || (alice.get("/v1/policies").await.status == 200).then_some(())).await;
         }
     }
 
@@ -120,8 +125,7 @@ on_both_databases! {
         app.session(&admin, "bob", "admin").await;
         let alice = app.session(&admin, "alice", "viewer").await;
         assert_eq!(app.execute("UPDATE sessions SET user_name = 'bob' WHERE user_name = 'alice'").await, 1);
-        app.advance(61);
-        app.in_time("it is refused", async || (alice.get("/v1/whoami").await.status == 401).then_some(())).await;
+        soon(&app, "it is refused", async || (alice.get("/v1/whoami").await.status == 401).then_some(())).await;
         noticed(&app, &admin, "sessions").await;
     }
 
@@ -163,7 +167,7 @@ on_both_databases! {
         // The entry is back: what waited goes out, but for what it protects.
         app.execute("INSERT INTO protected_entries SELECT * FROM removed").await;
         app.advance(61);
-        let owed = app.in_time("it is delivered", async || Some(agent.owed().await).filter(|owed| !owed.is_empty())).await;
+        let owed = soon(&app, "it is delivered", async || Some(agent.owed().await).filter(|owed| !owed.is_empty())).await;
         assert_eq!(owed.iter().map(|command| command.target.value().to_owned()).collect::<Vec<_>>(), ["203.0.113.3"]);
     }
 
@@ -188,8 +192,7 @@ on_both_databases! {
         stolen.get("/v1/policies").await.is_problem(401);
         app.execute("DELETE FROM api_keys WHERE role = 'analyst'").await;
         app.execute("INSERT INTO api_keys SELECT * FROM earlier").await;
-        app.advance(61);
-        app.in_time("it is noticed", async || (stolen.get("/v1/policies").await.status == 503).then_some(())).await;
+        soon(&app, "it is noticed", async || (stolen.get("/v1/policies").await.status == 503).then_some(())).await;
         let problem = admin.get("/v1/policies").await.is_problem(503);
         assert!(problem["detail"].as_str().unwrap().contains("riposte doctor"), "{problem}");
         post(&pipeline, "1", "203.0.113.1").await;
