@@ -265,22 +265,14 @@ fn print_tls(cells: &[Cell], figures: &mut [Figures], over_tls: &mut [Figures]) 
         let row = |what: &str| format!("{what}, {} connections", cell.connections);
         let plain_rate = Some(plain.per_second.median());
         table.row(&row(cell.what), tls.per_second.median(), "alerts/s", plain_rate, "0.85", "");
-        table.row(
-            "  server CPU per 1000 alerts",
-            tls.server_cpu.median(),
-            "s",
-            Some(plain.server_cpu.median()),
-            "",
-            "",
-        );
-        table.row(
-            "  load's CPU per 1000 alerts",
-            tls.client_cpu.median(),
-            "s",
-            Some(plain.client_cpu.median()),
-            "",
-            "",
-        );
+        let cpu = [
+            ("server", &mut tls.server_cpu, &mut plain.server_cpu),
+            ("load's", &mut tls.client_cpu, &mut plain.client_cpu),
+        ];
+        for (whose, over_tls, over_http) in cpu {
+            let what = format!("  {whose} CPU per 1000 alerts");
+            table.row(&what, over_tls.median(), "s", Some(over_http.median()), "", "");
+        }
         table.row("  failed", float(tls.failed), "alerts", None, "0", "0");
     }
     say("over TLS 1.3, on the same kind of connections; the limit is plain HTTP, and must is of the ratio:");

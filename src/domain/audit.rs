@@ -77,6 +77,8 @@ impl AuditEvent {
                 | Self::AgentLabelled
                 | Self::AgentRevoked
                 | Self::AgentKeyRotated
+                | Self::SecretSet
+                | Self::SecretDeleted
                 | Self::LegalHoldPlaced
                 | Self::LegalHoldReleased
                 | Self::TokenCreated

@@ -146,6 +146,22 @@ on_both_databases! {
         assert!(problem["detail"].as_str().unwrap().contains("policies all was inserted or changed"), "{problem}");
     }
 
+    async fn a_secret_that_was_given_to_another_action_in_the_database_reaches_none(database: Database) {
+        let (app, admin, agent) = one_agent(database).await;
+        for name in ["notify", "other"] {
+            admin.post("/v1/actions", &json!({"name": name, "summary": "Tells.", "executable": "tell.sh"})).await.is(201);
+        }
+        admin.put("/v1/secrets/chat", &json!({"value": "hunter2-hunter2", "actions": ["notify"]}), None).await.is(204);
+        assert_eq!(app.execute("UPDATE secrets SET actions = '[\"notify\",\"other\"]'").await, 1);
+        noticed(&app, &admin, "secrets chat was inserted or changed").await;
+        for name in ["notify", "other"] {
+            let order = json!({"action": name, "agents": ["web-01"], "arguments": ["secret:chat"], "reason": "x"});
+            let answer = admin.post("/v1/responses", &order).await;
+            assert!(answer.status == 422 && answer.points_at().contains(&"/arguments/0".to_owned()), "{}", answer.text);
+        }
+        assert!(agent.owed().await.is_empty());
+    }
+
     async fn without_a_protected_entry_nothing_new_is_delivered_and_reverts_are(database: Database) {
         let (app, admin, agent) = one_agent(database).await;
         let entry = json!({"kind": "ip", "value": "198.51.100.7", "reason": "ours"});

@@ -384,7 +384,7 @@ const LANDED: &[(&str, &str)] = &[
     ("0022_audit_checkpoints.sql", "1cbf0786fee020a27d559a4a07080593f84f509664c4836f1d8e4fbfdc9c72d8"),
     ("0023_secrets.sql", "5a7578455f675da6cb5399993f50a7cd30cd7184146a58043db1e756afe01244"),
     ("0024_agent_keys.sql", "a76f9dc51e4fe45ae222c0b2e40d720ae5f2b7874e5a1097da8916a906f24f0d"),
-    ("0025_seals.sql", "cf6112c68267db541d19197b5f4ba0eaa30c99c5b802b5049f206fa10b6a562d"),
+    ("0025_seals.sql", "91a85012a3fff28d2eba905145b6934dfcdcc78fcf72fc77feacf018c3c065f8"),
     ("0026_retention.sql", "679577d15d9fec19ebab506943c63d5bd2027681c5ff0b814f6c13a57d77ed47"),
 ];
 

@@ -8,10 +8,11 @@ use crate::domain::audit::{AuditEntry, AuditEvent};
 use crate::store::database::columns::json;
 use crate::store::database::{Db, Result, StoreError, binds, statements};
 use crate::store::ledger::audit::LedgerTx;
+use crate::store::seals::sets::SECRETS;
 use crate::views::secrets::SecretRow;
 
 statements! {
-    ALL = "SELECT name, actions, changed_at, changed_by, sealed FROM secrets ORDER BY name";
+    ALL = "SELECT name, actions, changed_at, changed_by, sealed, seal FROM secrets ORDER BY name";
     PAGE = "SELECT name, actions, changed_at, changed_by FROM secrets WHERE name > $1 ORDER BY name LIMIT $2";
     SET = "INSERT INTO secrets (name, actions, changed_at, changed_by, sealed) VALUES ($1, $2, $3, $4, $5)
         ON CONFLICT (name) DO UPDATE SET actions = excluded.actions, changed_at = excluded.changed_at,
@@ -31,7 +32,7 @@ pub struct SealedSecret {
 
 /// All secrets.
 pub async fn all(db: &Db) -> Result<Vec<SealedSecret>> {
-    db.all(ALL, vec![]).await
+    db.sealed_set(&SECRETS, ALL).await
 }
 
 /// A page of secrets, by name, after `after`.
@@ -49,6 +50,7 @@ pub async fn set(
     now: Timestamp,
 ) -> Result<()> {
     ledger.makes_stale(Cache::Secrets);
+    ledger.reseals(&SECRETS, name).await?;
     ledger.tx.execute(SET, binds![name, json(&actions)?, now, by, sealed]).await?;
     let detail = format!("for {}", actions.join(", "));
     record(ledger, AuditEvent::SecretSet, name, detail, by, now);
@@ -61,6 +63,7 @@ pub async fn set(
 /// [`StoreError::NotFound`] if there is none of that name.
 pub async fn delete(ledger: &mut LedgerTx, name: &str, by: &Actor, now: Timestamp) -> Result<()> {
     ledger.makes_stale(Cache::Secrets);
+    ledger.reseals(&SECRETS, name).await?;
     if ledger.tx.execute(DELETE, binds![name]).await? == 0 {
         return Err(StoreError::NotFound);
     }

@@ -5,7 +5,7 @@
 use std::str::FromStr as _;
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions, PgRow};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions, PgRow};
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _, Row as _};
 
 use super::db::{ACQUIRE_TIMEOUT, Db, STATEMENTS, Writes};
@@ -58,15 +58,7 @@ pub(in crate::store) async fn open(url: &str) -> Result<Db> {
     let lease = lease.after_connect(|connection, _| Box::pin(async { connection.execute(RELAXED).await.map(drop) }));
     let lease = lease.connect_lazy_with(options.clone());
     let read = pool().max_connections(9).connect_with(options).await?;
-    Ok(Db::Postgres {
-        write,
-        read,
-        lease,
-        writes: Writes::default(),
-        names: Names::default(),
-        ended: Ended::default(),
-        seals: SharedSeals::default(),
-    })
+    Ok(database(write, read, lease))
 }
 
 /// Opens the database at `url` read-only.
@@ -78,15 +70,12 @@ pub(super) async fn open_to_look(url: &str) -> Result<Db> {
     look_for_pooler(&options).await?;
     let pool = PgPoolOptions::new().max_connections(2).acquire_timeout(ACQUIRE_TIMEOUT).connect_with(options).await?;
     let (write, read, lease) = (pool.clone(), pool.clone(), pool);
-    Ok(Db::Postgres {
-        write,
-        read,
-        lease,
-        writes: Writes::default(),
-        names: Names::default(),
-        ended: Ended::default(),
-        seals: SharedSeals::default(),
-    })
+    Ok(database(write, read, lease))
+}
+
+fn database(write: PgPool, read: PgPool, lease: PgPool) -> Db {
+    let (writes, names, ended, seals) = (Writes::default(), Names::default(), Ended::default(), SharedSeals::default());
+    Db::Postgres { write, read, lease, writes, names, ended, seals }
 }
 
 /// Checks whether two simultaneous connections share one server session.

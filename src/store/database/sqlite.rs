@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::Connection as _;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 
 use super::db::{ACQUIRE_TIMEOUT, Db, STATEMENTS};
 use super::error::Result;
@@ -52,16 +52,12 @@ pub(super) async fn open(path: &Path) -> Result<Db> {
     let aside = ageless().max_connections(1).connect_lazy_with(options.clone());
     let several = ageless().max_connections(4);
     let read = several.connect_with(options.read_only(true)).await?;
-    Ok(Db::Sqlite {
-        write,
-        read,
-        aside,
-        file,
-        head: Arc::default(),
-        names: Names::default(),
-        ended: Ended::default(),
-        seals: SharedSeals::default(),
-    })
+    Ok(database(write, read, aside, file))
+}
+
+fn database(write: SqlitePool, read: SqlitePool, aside: SqlitePool, file: Arc<Path>) -> Db {
+    let (head, names, ended, seals) = (Arc::default(), Names::default(), Ended::default(), SharedSeals::default());
+    Db::Sqlite { write, read, aside, file, head, names, ended, seals }
 }
 
 /// Opens the file at `path` read-only.
@@ -74,14 +70,5 @@ pub(super) async fn open_to_look(path: &Path) -> Result<Db> {
     let pool =
         SqlitePoolOptions::new().max_connections(2).acquire_timeout(ACQUIRE_TIMEOUT).connect_with(options).await?;
     let (write, read) = (pool.clone(), pool.clone());
-    Ok(Db::Sqlite {
-        write,
-        read,
-        aside: pool,
-        file,
-        head: Arc::default(),
-        names: Names::default(),
-        ended: Ended::default(),
-        seals: SharedSeals::default(),
-    })
+    Ok(database(write, read, pool, file))
 }

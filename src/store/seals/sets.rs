@@ -71,6 +71,8 @@ sealed_sets! {
     FREEZE = "freezes" by "CAST(id AS TEXT)" ["id"], "id", "frozen";
     /// Enrolment tokens.
     ENROLMENT_TOKENS = "enrollment_tokens" by "id" ["id"], "id", "hash", "labels", "uses_left", "expires_at";
+    /// Secrets, with the actions that may receive them.
+    SECRETS = "secrets" by "name" ["name"], "name", "actions", "sealed";
     /// Legal holds.
     LEGAL_HOLDS = "legal_holds" by "id" ["id"], "id", "kind", "value", "since", "until", "first_id", "last_id";
 }
