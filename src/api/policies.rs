@@ -55,6 +55,8 @@ fn view(engine: &Engine, row: PolicyRow, breakers: Breakers, by: &Principal) -> 
         warnings.extend(policy.fleet_warnings(action, &fleet));
     }
     warnings.extend(engine.approval_warning(&policy));
+    let refused = engine.db.seals().refuses("policies", &name);
+    warnings.extend(refused.map(|why| Fault::at("", format!("decides nothing: {why}"))));
     if !sees_clear(by) {
         let respond = &mut policy.respond;
         hidden::hide(&respond.action, &mut respond.arguments);

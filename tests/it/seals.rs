@@ -141,6 +141,8 @@ on_both_databases! {
         let answer = post(&admin, "1", "203.0.113.7").await;
         assert_eq!(answer["responses"].as_array().unwrap().len(), 1, "only the other policy: {answer}");
         assert_eq!(agent.owed_one().await.target.value(), "203.0.113.7");
+        let shown = admin.get("/v1/policies/all").await.is(200);
+        assert!(shown["warnings"].to_string().contains("decides nothing: policies all was inserted or changed"), "{shown}");
         // The next version does not make it right.
         let problem = admin.put("/v1/policies/all", &all, Some("\"1\"")).await.is_problem(409);
         assert!(problem["detail"].as_str().unwrap().contains("policies all was inserted or changed"), "{problem}");

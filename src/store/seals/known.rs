@@ -67,6 +67,13 @@ impl Seals {
         self.locked().breaches.iter().cloned().collect()
     }
 
+    /// Why a row is not used, if it is not.
+    pub fn refuses(&self, set: &str, row: &str) -> Option<String> {
+        let known = self.locked();
+        let mut here = known.breaches.iter().filter(|found| found.set == set && found.row == row);
+        here.next().map(SealBreach::describe)
+    }
+
     /// What is wrong and not in the audit log yet.
     pub fn unrecorded(&self) -> Vec<SealBreach> {
         let known = self.locked();
