@@ -199,6 +199,23 @@ struct Token {
 }
 
 on_both_databases! {
+    async fn an_effect_that_is_in_force_or_waits_for_its_revert_keeps_its_response_without_any_command(database: Database) {
+        let kept = Kept::start(database).await;
+        let in_force = kept.over("force", "203.0.113.7").await;
+        let waits = kept.over("waits", "203.0.113.8").await;
+        let free = kept.over("free", "203.0.113.9").await;
+        for changed in [
+            "UPDATE effects SET actual = 'in_force' WHERE target_value = '203.0.113.7'",
+            "UPDATE effects SET next_revert_at = 9000000000000000 WHERE target_value = '203.0.113.8'",
+        ] {
+            assert_eq!(kept.app.execute(changed).await, 1, "{changed}");
+        }
+        kept.age().await;
+        kept.removed("the other one is gone", async || (!kept.is_there(&free).await).then_some(())).await;
+        assert!(kept.is_there(&in_force).await, "its effect is in force");
+        assert!(kept.is_there(&waits).await, "its effect waits for its revert");
+    }
+
     async fn a_response_that_is_over_goes_with_all_that_belongs_to_it_and_what_is_needed_stays(database: Database) {
         let kept = Kept::start(database).await;
         let old = kept.over("old", "203.0.113.7").await;
