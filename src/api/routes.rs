@@ -14,8 +14,8 @@ use super::front::compression;
 use super::front::error::ApiError;
 use super::state::AppState;
 use super::{
-    actions, agent_key, agents, alerts, audit, auth, backtest, bundle, commands, counts, docs, effects, explain,
-    freeze, health, holds, import, ingest, keys, lift, oidc, policies, poll, protected, responses, secrets,
+    actions, agent_key, agents, alerts, audit, auth, backtest, bundle, commands, counts, docs, effects, events,
+    explain, freeze, health, holds, import, ingest, keys, lift, oidc, policies, poll, protected, responses, secrets,
     signing_key, stream, users, whoami,
 };
 use crate::views::problem::Problem;
@@ -43,6 +43,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
         counts::routes(),
         docs::routes(),
         effects::routes(),
+        events::routes(),
         explain::routes(),
         freeze::routes(),
         health::routes(),

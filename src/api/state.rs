@@ -7,6 +7,7 @@ use prometheus_client::registry::Registry;
 
 use super::front::address::TrustedProxies;
 use super::front::auth_failures::AuthFailures;
+use super::front::follower_slots::FollowerSlots;
 use super::front::limits::CallerLimits;
 use super::front::memory::MemoryBudgets;
 use super::front::poll_slots::PollSlots;
@@ -45,6 +46,8 @@ pub struct AppState {
     pub memory: MemoryBudgets,
     /// Limits on each agent's concurrent requests.
     pub poll_slots: PollSlots,
+    /// Limits on streams of events.
+    pub follower_slots: FollowerSlots,
     /// Rate limits by caller.
     pub caller_limits: Arc<CallerLimits>,
     /// Proxies whose forwarding headers are trusted.
@@ -77,6 +80,7 @@ impl AppState {
             public_url: config.server.public_url.as_str().into(),
             memory: MemoryBudgets::new(config.limits.max_pending_bytes),
             poll_slots: PollSlots::default(),
+            follower_slots: FollowerSlots::default(),
             caller_limits: Arc::new(CallerLimits::new(config)),
             proxies,
             tls,

@@ -11,6 +11,8 @@ pub mod client;
 pub mod context;
 pub mod contexts;
 pub mod demo;
+mod event_messages;
+pub mod events;
 pub mod hold;
 pub mod key;
 pub mod keyfiles;
@@ -66,6 +68,8 @@ enum Command {
     /// List responses, and show what became of them on each agent.
     #[command(subcommand)]
     Response(response::ResponseCommand),
+    /// Print what happened, or follow what happens.
+    Events(Box<events::EventsArgs>),
     /// Manage agents and their enrolment.
     #[command(subcommand)]
     Agent(agent::AgentCommand),
@@ -160,6 +164,7 @@ pub fn run() -> ExitCode {
         Command::Status(remote) => block_on(client::status(remote)),
         Command::Alert(command) => block_on(alert::run(command)),
         Command::Response(command) => block_on(response::run(command)),
+        Command::Events(args) => block_on(events::run(*args)),
         Command::Agent(command) => block_on(agent::run(command)),
         Command::Policy(command) => block_on(policy::run(*command)),
         Command::Login(args) => block_on(session::login(args)),

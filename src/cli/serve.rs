@@ -192,12 +192,22 @@ async fn start(
     let retention = Retention {
         alerts: days(config.alerts.alert_retention_days),
         responses: days(config.retention.response_retention_days),
+        events: days(config.retention.event_retention_days),
         audit: days(config.retention.audit_retention_days),
     };
     let agent_key_max_age = agent_keys::max_age(&config.server.agent_key_max_age)
         .map_err(|error| anyhow::anyhow!("the configuration's agent_key_max_age {error}, or none"))?;
-    let settings =
-        EngineSettings { rules, retention, providers, checkpoints, checkpoint_webhook, egress, agent_key_max_age };
+    let public_url = config.server.public_url.clone();
+    let settings = EngineSettings {
+        rules,
+        retention,
+        providers,
+        checkpoints,
+        checkpoint_webhook,
+        egress,
+        agent_key_max_age,
+        public_url,
+    };
     let keys = signing::agree(&db, &config.server.data_dir, passphrase.as_ref(), exceptions, clock.now());
     let started = async {
         let keys = keys.await?;

@@ -146,6 +146,8 @@ sections! {
         response_retention_days "RIPOSTE_RESPONSE_RETENTION_DAYS": u32 = 0;
         /// Retention of the entries of the audit log in days; 0 keeps all.
         audit_retention_days "RIPOSTE_AUDIT_RETENTION_DAYS": u32 = 0;
+        /// Retention of the events of the feed in days; 0 keeps all.
+        event_retention_days "RIPOSTE_EVENT_RETENTION_DAYS": u32 = 7;
     }
 
     /// How much clients may ask for.

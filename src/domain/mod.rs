@@ -30,6 +30,7 @@ pub mod duration;
 pub mod effect;
 pub mod egress;
 pub mod enrolment_token;
+pub mod event;
 pub mod expression;
 pub mod fault;
 pub mod field_reader;

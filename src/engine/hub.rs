@@ -1,7 +1,7 @@
 //! The hub: which agents are connected to this node, and how to wake them. A wake-up is only a hint
 //! to read the store; a lost one costs time, never a command.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use riposte_protocol::time::Timestamp;
@@ -171,6 +171,14 @@ impl Hub {
         places
             .get(&agent)
             .map_or(Presence::Away, |place| Presence::of(place.stream.is_some(), place.polls, place.polled_at, now))
+    }
+
+    /// The agents that are not away at `now`.
+    pub fn present(&self, now: Timestamp) -> BTreeSet<Uuid> {
+        let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_present =
+            |place: &Place| Presence::of(place.stream.is_some(), place.polls, place.polled_at, now) != Presence::Away;
+        places.iter().filter(|(_, place)| is_present(place)).map(|(agent, _)| *agent).collect()
     }
 
     /// Closes the streams of these agents, and wakes their polls.

@@ -9,6 +9,8 @@ pub struct Retention {
     pub alerts: Option<Duration>,
     /// Responses with all that belongs to them, from their end.
     pub responses: Option<Duration>,
+    /// Events of the feed.
+    pub events: Option<Duration>,
     /// Entries of the audit log.
     pub audit: Option<Duration>,
 }

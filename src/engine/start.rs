@@ -13,6 +13,7 @@ use super::clocks::Clocks;
 use super::conditions::Conditions;
 use super::denials::DenialLog;
 use super::failed_logins::FailedLoginLog;
+use super::feed::{self, Feed};
 use super::health::Health;
 use super::hub::Hub;
 use super::key_uses::KeyUses;
@@ -20,6 +21,7 @@ use super::last_look::LastLook;
 use super::lockouts::Lockouts;
 use super::owed_batch::OwedReader;
 use super::passwords::Passwords;
+use super::presence_news::PresenceNews;
 use super::state::ManagerKeys;
 use super::undo_timer::UndoTimer;
 use super::{Engine, EngineSettings, checkpoints, readiness, sweep, undo};
@@ -55,6 +57,7 @@ impl Engine {
         Box::pin(whole::arm(&db, &ledger_key, accepts, clock.now())).await?;
         Box::pin(whole::examine(&db)).await?;
         let EngineSettings { rules, retention, providers, egress, agent_key_max_age, .. } = settings;
+        let feed = Feed::new(&settings.public_url);
         let (places, webhook) = (settings.checkpoints, settings.checkpoint_webhook);
         let access_tokens = AccessTokens::new(signer.root(), signer.next_root(), clock.now())
             .map_err(|_| StoreError::Corrupt("no key follows from the signing key".into()))?;
@@ -107,6 +110,8 @@ impl Engine {
             conditions: Conditions::default(),
             retention,
             agent_key_max_age,
+            feed,
+            presence_news: PresenceNews::default(),
             tasks: tasks.clone(),
             health: Health::default(),
             lease,
@@ -132,6 +137,8 @@ impl Engine {
         tasks.spawn("readiness", async move { readiness::watch(&stage).await });
         let stage = Arc::clone(&engine);
         tasks.spawn("checkpoint", async move { checkpoints::run(&stage, places, webhook).await });
+        let stage = Arc::clone(&engine);
+        tasks.spawn("feed", async move { feed::run(&stage).await });
         let stage = Arc::clone(&engine);
         tasks.spawn("sweep", async move { sweep::run(&stage).await });
         Ok(engine)

@@ -21,6 +21,7 @@ use super::conditions::Conditions;
 use super::denials::DenialLog;
 use super::egress::rules::Egress;
 use super::failed_logins::FailedLoginLog;
+use super::feed::Feed;
 use super::health::Health;
 use super::hub::Hub;
 use super::key_uses::KeyUses;
@@ -29,6 +30,7 @@ use super::lockouts::Lockouts;
 use super::oidc::providers::Providers;
 use super::owed_batch::OwedReader;
 use super::passwords::Passwords;
+use super::presence_news::PresenceNews;
 use super::retention_ages::Retention;
 use super::rules::Rules;
 use super::secret_values::SecretValues;
@@ -69,6 +71,8 @@ pub struct EngineSettings {
     pub egress: Egress,
     /// Age at which agents are told to replace their keys; `None`: never.
     pub agent_key_max_age: Option<Duration>,
+    /// URL under which agents reach this manager, which is the source of its events; empty: none.
+    pub public_url: String,
 }
 
 /// The manager's own keys.
@@ -159,6 +163,10 @@ pub struct Engine {
     pub retention: Retention,
     /// Age at which agents are told to replace their keys; `None`: never.
     pub agent_key_max_age: Option<Duration>,
+    /// The feed of events.
+    pub feed: Feed,
+    /// Which agents the feed says are connected.
+    pub presence_news: PresenceNews,
     /// Tracker of all tasks.
     pub tasks: Tasks,
     /// Health of the stages.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use riposte_protocol::time::Timestamp;
 
-use super::{Engine, account_duties, capabilities, key_rotation, own_ids, retention, seal_watch};
+use super::{Engine, account_duties, capabilities, key_rotation, own_ids, presence_news, retention, seal_watch};
 use crate::store::StoreError;
 use crate::store::configured::protected;
 use crate::store::writer::SweepStep;
@@ -34,7 +34,7 @@ const KEEP_SIGHTINGS: Duration = Duration::from_hours(24);
 const KEEP_TOKENS: Duration = Duration::from_hours(168);
 
 /// The duties of a round, with their intervals.
-const DUTIES: [(&str, Duration); 14] = [
+const DUTIES: [(&str, Duration); 15] = [
     ("expire", PERIOD),
     ("time_out", PERIOD),
     ("silence", PERIOD),
@@ -44,6 +44,7 @@ const DUTIES: [(&str, Duration); 14] = [
     ("logins", PERIOD),
     ("denials", PERIOD),
     ("rotation", PERIOD),
+    ("presence", PERIOD),
     ("seals", PERIOD),
     ("keys", PERIOD.saturating_mul(RELOAD_EVERY)),
     ("reload", PERIOD.saturating_mul(RELOAD_EVERY)),
@@ -129,6 +130,7 @@ async fn tick(engine: &Arc<Engine>, round: u32) {
     duty(engine, "logins", account_duties::record_failed_logins(engine, false)).await;
     duty(engine, "denials", account_duties::record_denials(engine, false)).await;
     duty(engine, "rotation", key_rotation::step(engine)).await;
+    duty(engine, "presence", presence_news::tell(engine)).await;
     duty(engine, "seals", look_at_seals(engine, round)).await;
     if round.is_multiple_of(RELOAD_EVERY) {
         duty(engine, "keys", account_duties::look_after_keys(engine)).await;
@@ -180,6 +182,9 @@ async fn clear(engine: &Engine) -> Result<(), StoreError> {
     engine.writer.sweep(SweepStep::ForgetSightings(now.minus(KEEP_SIGHTINGS)), BATCH).await?;
     engine.writer.sweep(SweepStep::ForgetTokens(now.minus(KEEP_TOKENS)), BATCH).await?;
     engine.writer.sweep(SweepStep::ForgetSessions(now.minus(KEEP_TOKENS)), BATCH).await?;
+    if let Some(age) = engine.retention.events {
+        all(engine, SweepStep::ForgetEvents(now.minus(age))).await?;
+    }
     retention::clear_alerts(engine).await
 }
 

@@ -48,6 +48,7 @@ pub fn statements() -> impl Iterator<Item = (&'static str, &'static str)> {
         ledger::effects::STATEMENTS,
         ledger::guard::STATEMENTS,
         ledger::end::STATEMENTS,
+        ledger::events::STATEMENTS,
         ledger::failures::STATEMENTS,
         ledger::holds::STATEMENTS,
         ledger::idempotency::STATEMENTS,

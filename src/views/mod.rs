@@ -16,6 +16,7 @@ pub mod columns;
 pub mod commands;
 pub mod document;
 pub mod effects;
+pub mod events;
 pub mod explain;
 pub mod field_errors;
 pub mod freeze;

@@ -271,6 +271,10 @@ pub(super) async fn call(client: &Client, operation: Operation, thing: &str, bod
     let (method, path, _, on, ..) = operation;
     let address = path.replace("{id}", thing).replace("{name}", thing).replace("{provider}", "corp");
     let mut request = client.request(method.parse().unwrap(), &address);
+    if path == "/v1/events" {
+        // A stream has no end.
+        request = request.header("accept", "application/json");
+    }
     if matches!(on, On::Policy | On::Action | On::User) && method != "GET" {
         request = request.header("if-match", "\"1\"");
     }

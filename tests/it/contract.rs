@@ -286,6 +286,8 @@ async fn answers_match_the_schemas_of_the_contract() {
     let poll = check("post", "/v1/agent/poll", agent.exchange(&agent.token(), &request).await);
     assert!(!poll["commands"].as_array().unwrap().is_empty());
     check("get", "/v1/audit/verify", admin.get("/v1/audit/verify").await);
+    let events = check("get", "/v1/events", admin.get("/v1/events?follow=false&limit=500").await);
+    assert!(events["items"].as_array().unwrap().len() > 5, "{events}");
     check("get", "/v1/alerts/{id}/explain", admin.get(&format!("/v1/alerts/{alert}/explain")).await);
     let user = json!({"name": "alice", "role": "admin"});
     let made = check("post", "/v1/users", admin.post("/v1/users", &user).await);

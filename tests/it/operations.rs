@@ -145,6 +145,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     ("GET", "/v1/protected/{id}", Who::Roles(VIEWERS), On::Protected, 200, None),
     ("DELETE", "/v1/protected/{id}", Who::Roles(ENGINEERS), On::Protected, 204, Some("deleted")),
     ("GET", "/v1/audit", Who::Roles(VIEWERS), On::Nothing, 200, None),
+    ("GET", "/v1/events", Who::Roles(VIEWERS), On::Nothing, 200, None),
     ("GET", "/v1/audit/verify", Who::Roles(VIEWERS), On::Nothing, 200, None),
     ("POST", "/v1/agent/poll", Who::Agents, On::Nothing, 200, None),
     // `agent_keys.rs` has the changes that are accepted.

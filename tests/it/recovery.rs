@@ -256,6 +256,7 @@ async fn readyz_shows_the_last_round_of_every_stage_of_the_sweep() {
         "expire",
         "keys",
         "logins",
+        "presence",
         "reload",
         "retention",
         "retry_reverts",

@@ -14,6 +14,7 @@ async fn shown(client: &Client) -> String {
     for list in ["secrets", "policies", "actions", "responses", "commands", "effects", "alerts", "audit"] {
         all.push_str(&client.get(&format!("/v1/{list}")).await.is(200).to_string());
     }
+    all.push_str(&client.get("/v1/events?follow=false").await.is(200).to_string());
     for response in client.list("/v1/responses").await {
         let id = response["id"].as_str().unwrap();
         all.push_str(&client.get(&format!("/v1/responses/{id}")).await.is(200).to_string());

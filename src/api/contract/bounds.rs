@@ -6,9 +6,12 @@
 //! Rules beyond a pattern have a `format` of Riposte's own: an existing action or agent name, valid
 //! CEL and group expressions, an Ed25519 key on the curve.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value, json};
 
 use super::operations::{id, merge, operations};
+use crate::domain::event::EventType;
 
 /// A positive duration such as `1h30m`.
 const DURATION: &str = "^[1-9][0-9]{0,11}(d|h|ms|m|s)([0-9]{1,12}(d|h|ms|m|s))*$";
@@ -102,7 +105,10 @@ fn expand_forms(contract: &mut Value) {
 fn of_parameter(operation: &str, name: &str) -> Option<Value> {
     Some(match (operation, name) {
         (_, "limit") => json!({"minimum": 1, "maximum": 500, "default": 50}),
-        ("policies_versions" | "audit_list", "cursor") => json!({"pattern": "^[0-9]{1,18}$"}),
+        ("policies_versions" | "audit_list" | "events_list", "cursor") | ("events_list", "Last-Event-ID") => {
+            json!({"pattern": "^[0-9]{1,18}$"})
+        }
+        ("events_list", "type") => json!({"pattern": event_types()}),
         ("policies_list" | "api_keys_list" | "users_list" | "secrets_list", "cursor") => return None,
         (_, "cursor") => json!({"format": "uuid"}),
         // The flag may have no value.
@@ -122,6 +128,17 @@ fn of_parameter(operation: &str, name: &str) -> Option<Value> {
         ("effects_list", "actual") => json!({"enum": ["unknown", "in_force", "absent", "drifted"]}),
         _ => return None,
     })
+}
+
+/// Types of events and their families, separated by commas.
+fn event_types() -> String {
+    let types = EventType::ALL.iter().map(|kind| kind.as_str());
+    let families: BTreeSet<&str> =
+        types.clone().filter_map(|kind| kind.split_once('.')).map(|(family, _)| family).collect();
+    let words =
+        types.map(|kind| kind.replace('.', "\\.")).chain(families.into_iter().map(|family| format!("{family}\\.\\*")));
+    let word = format!("({})", words.collect::<Vec<_>>().join("|"));
+    format!("^(riposte\\.)?{word}(,(riposte\\.)?{word})*$")
 }
 
 fn text(most: usize) -> Value {

@@ -375,6 +375,30 @@ fn authenticate(engine: &Engine, given: &str) -> Result<Principal, String> {
     Ok(Principal { actor, role, scopes, pipeline: None, via, expires_at, address: None })
 }
 
+/// Whether a caller that was admitted may go on with a stream: its credentials are still valid, and neither its role
+/// nor its scope has changed.
+pub fn may_go_on(engine: &Engine, admitted: &Principal) -> bool {
+    if engine.db.seals().refuses_callers().is_some() {
+        return false;
+    }
+    let now = engine.clock.now();
+    let (role, scopes) = match &admitted.via {
+        Credentials::Key(id) => {
+            let keys = engine.keys.load();
+            let stored = keys.get(id).filter(|stored| stored.is_valid(now));
+            let Some(current) = stored.and_then(|stored| principal_of(engine, id, stored)) else { return false };
+            (current.role, current.scopes)
+        }
+        Credentials::Session(id) => {
+            let sessions = engine.sessions.read().unwrap_or_else(PoisonError::into_inner);
+            let Some(session) = sessions.get(id).filter(|session| session.expires_at > now) else { return false };
+            let Some((role, scope)) = role_of(engine, &session.user) else { return false };
+            (role, Scopes::of([scope]))
+        }
+    };
+    role == admitted.role && scopes == admitted.scopes
+}
+
 /// The role and the scope of a user that is enabled.
 fn role_of(engine: &Engine, user: &str) -> Option<(Role, Scope)> {
     let users = engine.users.load();

@@ -91,6 +91,11 @@ impl ApiError {
         Self::new(StatusCode::CONFLICT, "ambiguous", "Ambiguous id", detail).with_faults(faults)
     }
 
+    /// 410: what was asked for is not kept any more.
+    pub fn gone(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::GONE, "gone", "Not kept any more", detail)
+    }
+
     /// 412: the resource has changed since it was read.
     pub fn changed(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::PRECONDITION_FAILED, "changed", "Changed since it was read", detail)

@@ -34,6 +34,11 @@ impl<T: Serialize> Filling<T> {
         Self { limit, batch, read: 0, items: Vec::new(), cursor, is_complete: false, next: None }
     }
 
+    /// Rows may be left out for another reason too, such as a filter.
+    pub fn hides(&mut self) {
+        self.batch = self.batch.max(BATCH);
+    }
+
     /// The cursor behind which to read, and how many rows; `None` once the page is complete.
     pub fn wants(&self) -> Option<(Option<String>, i64)> {
         (!self.is_complete).then(|| (self.cursor.clone(), self.batch))

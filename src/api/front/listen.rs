@@ -10,10 +10,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::ConnectInfo;
-use axum::http::header::{HOST, STRICT_TRANSPORT_SECURITY};
+use axum::http::header::{CONTENT_TYPE, HOST, STRICT_TRANSPORT_SECURITY};
 use axum::http::{HeaderValue, Request};
 use axum::response::Response;
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -244,8 +246,11 @@ where
         let (held, answer) = (Arc::clone(&held), handle(request, client.clone(), router.clone()));
         async move {
             let answer = answer.await;
-            drop(held);
-            answer
+            // A stream of events is open until its last message.
+            answer.map(|response| match response.headers().get(CONTENT_TYPE) {
+                Some(kind) if kind == "text/event-stream" => response.map(|body| holding(body, held)),
+                _ => response,
+            })
         }
     });
     // This function and the service hold one each.
@@ -276,6 +281,14 @@ where
             connection.as_mut().graceful_shutdown();
         }
     }
+}
+
+/// The same body, which holds `held` until it ends.
+fn holding(body: Body, held: Arc<()>) -> Body {
+    Body::new(body.map_frame(move |frame| {
+        let _holds = &held;
+        frame
+    }))
 }
 
 /// Passes a request to the router, with what is known of its connection.

@@ -16,6 +16,7 @@ mod controls;
 pub mod error;
 pub mod extract;
 pub mod filling;
+pub mod follower_slots;
 pub mod limits;
 pub mod listen;
 pub mod memory;

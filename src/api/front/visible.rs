@@ -17,6 +17,7 @@ use crate::domain::scope::Scopes;
 use crate::engine::Engine;
 use crate::store::database::StoreError;
 use crate::views::columns::JsonText;
+use crate::views::events::EventRow;
 use crate::views::responses::{ResponseRow, ResponseView};
 
 /// The view of one caller.
@@ -28,7 +29,12 @@ pub struct Visible<'a> {
 impl<'a> Visible<'a> {
     /// What `caller` may see now.
     pub fn to<R: Needed>(caller: &'a Caller<R>, engine: &Engine) -> Self {
-        Self { scopes: &caller.principal.scopes, fleet: engine.fleet.load() }
+        Self::of(&caller.principal.scopes, engine)
+    }
+
+    /// What these scopes leave visible now.
+    pub fn of(scopes: &'a Scopes, engine: &Engine) -> Self {
+        Self { scopes, fleet: engine.fleet.load() }
     }
 
     /// Whether nothing is hidden.
@@ -83,6 +89,26 @@ impl<'a> Visible<'a> {
             return Ok(false);
         }
         self.any_agent(&row.agents)
+    }
+
+    /// Whether an event is visible: what it is about is. What concerns the whole installation is hidden from a
+    /// caller with a scope.
+    ///
+    /// # Errors
+    /// If the agents of its response cannot be read.
+    pub fn event(&self, row: &EventRow) -> Result<bool, StoreError> {
+        if self.is_everything() {
+            return Ok(true);
+        }
+        if !row.policy.as_deref().is_none_or(|policy| self.policy(policy)) {
+            return Ok(false);
+        }
+        match (&row.agent_id, &row.response_agents) {
+            (Some(agent), _) => Ok(self.agent(agent)),
+            (None, Some(agents)) => self.any_agent(agents),
+            // A response that retention removed; else a policy, or what has neither policy nor agent.
+            (None, None) => Ok(row.policy.is_some() && row.response_id.is_none()),
+        }
     }
 
     /// Those of these agents that are visible.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use sqlx::postgres::{PgPool, PgRow, Postgres};
 use sqlx::sqlite::{Sqlite, SqlitePool, SqliteRow};
 use sqlx::{AssertSqlSafe, Executor as _, FromRow, SqlSafeStr as _, Transaction};
+use tokio::sync::Notify;
 
 use super::bind::{Bind, bind_all};
 use super::error::Result;
@@ -52,6 +53,8 @@ pub enum Db {
         ended: Ended,
         /// The seals of rows that grant power.
         seals: SharedSeals,
+        /// Told of each commit that has events.
+        feed: Arc<Notify>,
     },
     /// A PostgreSQL server.
     Postgres {
@@ -71,6 +74,8 @@ pub enum Db {
         ended: Ended,
         /// The seals of rows that grant power.
         seals: SharedSeals,
+        /// Told of each commit that has events.
+        feed: Arc<Notify>,
     },
 }
 
@@ -163,6 +168,13 @@ impl Db {
     pub fn seals(&self) -> &SharedSeals {
         match self {
             Self::Sqlite { seals, .. } | Self::Postgres { seals, .. } => seals,
+        }
+    }
+
+    /// Told of each commit that has events. Only a hint: other managers write to the same database.
+    pub fn feed(&self) -> &Arc<Notify> {
+        match self {
+            Self::Sqlite { feed, .. } | Self::Postgres { feed, .. } => feed,
         }
     }
 

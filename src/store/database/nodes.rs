@@ -120,6 +120,11 @@ impl Lease {
         Ok(Self { pool: Some(lease.clone()), incarnation, last, released })
     }
 
+    /// Id of this run of the manager.
+    pub fn incarnation(&self) -> &str {
+        &self.incarnation
+    }
+
     /// Renews the lease until it is released. Returns early only if another manager has taken over.
     ///
     /// # Errors

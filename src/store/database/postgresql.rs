@@ -75,7 +75,7 @@ pub(super) async fn open_to_look(url: &str) -> Result<Db> {
 
 fn database(write: PgPool, read: PgPool, lease: PgPool) -> Db {
     let (writes, names, ended, seals) = (Writes::default(), Names::default(), Ended::default(), SharedSeals::default());
-    Db::Postgres { write, read, lease, writes, names, ended, seals }
+    Db::Postgres { write, read, lease, writes, names, ended, seals, feed: Default::default() }
 }
 
 /// Checks whether two simultaneous connections share one server session.

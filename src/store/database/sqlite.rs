@@ -57,7 +57,7 @@ pub(super) async fn open(path: &Path) -> Result<Db> {
 
 fn database(write: SqlitePool, read: SqlitePool, aside: SqlitePool, file: Arc<Path>) -> Db {
     let (head, names, ended, seals) = (Arc::default(), Names::default(), Ended::default(), SharedSeals::default());
-    Db::Sqlite { write, read, aside, file, head, names, ended, seals }
+    Db::Sqlite { write, read, aside, file, head, names, ended, seals, feed: Arc::default() }
 }
 
 /// Opens the file at `path` read-only.

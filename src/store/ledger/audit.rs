@@ -5,7 +5,10 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError};
 
-use super::audit_head::CachedAuditHead;
+use tokio::sync::Notify;
+
+use super::audit_head::{CachedAuditHead, LogEnd};
+use super::events::NewEvents;
 use super::story::{About, Ended, Story};
 use crate::domain::audit::{AuditEntry, GENESIS, hash};
 use crate::domain::checkpoint::{ChainHash, LogBeginning};
@@ -20,9 +23,9 @@ use crate::views::audit::{AuditProof, AuditRow};
 
 statements! {
     FIRST_HEAD = "INSERT INTO audit_head (id, seq, hash) VALUES (1, 0, $1) ON CONFLICT (id) DO NOTHING";
-    TAKE_HEAD = "UPDATE audit_head SET seq = seq WHERE id = 1 AND ($1 IS NULL OR holder = $1) RETURNING seq, hash";
-    MOVE_HEAD = "UPDATE audit_head SET seq = $1, hash = $2 WHERE id = 1";
-    HEAD = "SELECT seq, hash FROM audit_head WHERE id = 1";
+    TAKE_HEAD = "UPDATE audit_head SET seq = seq WHERE id = 1 AND ($1 IS NULL OR holder = $1) RETURNING seq, hash, events";
+    MOVE_HEAD = "UPDATE audit_head SET seq = $1, hash = $2, events = $3 WHERE id = 1";
+    HEAD = "SELECT seq, hash, events FROM audit_head WHERE id = 1";
     PAGE = "SELECT seq, at, actor, verb, noun, noun_id, detail, hash FROM audit
         WHERE seq < $1 AND ($2 IS NULL OR noun = $2) AND ($3 IS NULL OR noun_id = $3)
         ORDER BY seq DESC LIMIT $4";
@@ -35,6 +38,7 @@ statements! {
 struct HeadRow {
     seq: i64,
     hash: Vec<u8>,
+    events: i64,
 }
 
 /// A transaction that may change the ledger. It holds the head of the audit chain, and every change
@@ -43,9 +47,11 @@ struct HeadRow {
 pub struct LedgerTx {
     /// The underlying transaction.
     pub(in crate::store) tx: Tx,
-    seq: i64,
-    hash: [u8; 32],
+    end: LogEnd,
     entries: Vec<AuditEntry>,
+    events: NewEvents,
+    /// Told of the commit, if it has events.
+    feed: Arc<Notify>,
     story: Story,
     stale: BTreeSet<Cache>,
     /// The rows that are sealed anew at the commit.
@@ -62,6 +68,7 @@ impl LedgerTx {
     pub async fn begin(db: &Db) -> Result<Self> {
         let mut tx = db.begin().await?;
         let (mut kept, mut known, mut holder) = (None, None, None);
+        let (events, feed) = (NewEvents::default(), Arc::clone(db.feed()));
         match db {
             Db::Sqlite { head, .. } => {
                 let (taker, end) = head.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -72,8 +79,8 @@ impl LedgerTx {
         let (entries, story, stale) = (Vec::new(), Story::new(db.names().clone()), BTreeSet::new());
         let (ended, counter) = (Vec::new(), db.ended().clone());
         let reseals = Reseals::new(Arc::clone(db.seals()));
-        if let Some((seq, hash)) = known {
-            return Ok(Self { tx, seq, hash, entries, story, stale, reseals, ended, counter, kept });
+        if let Some(end) = known {
+            return Ok(Self { tx, end, entries, events, feed, story, stale, reseals, ended, counter, kept });
         }
         let head = match tx.optional::<HeadRow>(TAKE_HEAD, binds![holder.as_deref()]).await? {
             Some(head) => head,
@@ -85,7 +92,8 @@ impl LedgerTx {
             }
         };
         let hash = head.hash.try_into().map_err(|_| StoreError::Corrupt("the audit head's hash".into()))?;
-        Ok(Self { tx, seq: head.seq, hash, entries, story, stale, reseals, ended, counter, kept })
+        let end = LogEnd { seq: head.seq, hash, events: head.events };
+        Ok(Self { tx, end, entries, events, feed, story, stale, reseals, ended, counter, kept })
     }
 
     /// Adds an entry.
@@ -128,7 +136,7 @@ impl LedgerTx {
 
     /// The last entry that this transaction has so far.
     pub(in crate::store) fn last_seq(&self) -> i64 {
-        self.seq + i64::try_from(self.entries.len()).unwrap_or(0)
+        self.end.seq + i64::try_from(self.entries.len()).unwrap_or(0)
     }
 
     /// The seals of the database.
@@ -157,6 +165,7 @@ impl LedgerTx {
 
     /// Adds an entry, and says in the log what it is about.
     pub(super) fn record_about(&mut self, mut entry: AuditEntry, about: About) {
+        self.events.add_entry(&entry, &about);
         if let Some(address) = entry.actor.address() {
             let detail = std::mem::take(&mut entry.detail);
             entry.detail =
@@ -166,9 +175,15 @@ impl LedgerTx {
         self.entries.push(entry);
     }
 
-    /// Adds a log line for a consequence of another entry.
+    /// Adds a log line and an event for a consequence of another entry.
     pub(super) fn mention(&mut self, entry: &AuditEntry, about: About) {
+        self.events.add_entry(entry, &about);
         self.story.add(entry, about);
+    }
+
+    /// The events of this transaction.
+    pub(super) const fn events(&mut self) -> &mut NewEvents {
+        &mut self.events
     }
 
     /// A response ends, and this became of it.
@@ -197,24 +212,30 @@ impl LedgerTx {
     pub(in crate::store) async fn commit_untold(mut self) -> Result<Story> {
         let last = self.last_seq();
         self.reseals.write(&mut self.tx, last).await?;
-        if !self.entries.is_empty() {
+        let has_events = !self.events.is_empty();
+        if has_events || !self.entries.is_empty() {
             let mut rows: Vec<Vec<Bind>> = Vec::with_capacity(self.entries.len());
             for entry in std::mem::take(&mut self.entries) {
-                self.seq += 1;
-                self.hash = entry.hash(&self.hash, self.seq);
+                self.end.seq += 1;
+                self.end.hash = entry.hash(&self.end.hash, self.end.seq);
                 let AuditEntry { at, actor, event, noun_id, detail } = entry;
                 let (verb, noun) = (event.verb(), event.noun());
-                rows.push(binds![self.seq, at, &actor, verb, noun, noun_id, detail, self.hash.to_vec()]);
+                rows.push(binds![self.end.seq, at, &actor, verb, noun, noun_id, detail, self.end.hash.to_vec()]);
             }
             self.tx.execute_rows(INSERT, rows, vec![]).await?;
-            self.tx.execute(MOVE_HEAD, binds![self.seq, self.hash.to_vec()]).await?;
+            self.end.events = self.events.write(&mut self.tx, self.end.events).await?;
+            let LogEnd { seq, hash, events } = self.end;
+            self.tx.execute(MOVE_HEAD, binds![seq, hash.to_vec(), events]).await?;
         }
         self.tx.commit().await?;
+        if has_events {
+            self.feed.notify_one();
+        }
         for outcome in self.ended {
             self.counter.add(outcome, 1);
         }
         if let Some((kept, taker)) = &self.kept {
-            kept.lock().unwrap_or_else(PoisonError::into_inner).put_back(*taker, (self.seq, self.hash));
+            kept.lock().unwrap_or_else(PoisonError::into_inner).put_back(*taker, self.end);
         }
         Ok(self.story)
     }

@@ -13,6 +13,7 @@ pub mod commands;
 pub mod converge;
 pub mod effects;
 pub mod end;
+pub mod events;
 pub mod failures;
 pub mod guard;
 pub mod holds;

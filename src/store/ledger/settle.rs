@@ -9,12 +9,15 @@ use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
 
 use super::audit::LedgerTx;
+use super::events::LooseEvent;
 use super::failures;
 use super::release::release_holds;
 use super::story::{self, About};
 use crate::domain::actor::Actor;
 use crate::domain::audit::{AuditEntry, AuditEvent};
 use crate::domain::command::CommandState;
+use crate::domain::effect::Actual;
+use crate::domain::event::EventType;
 use crate::domain::outcome::short_reason;
 use crate::domain::response::{EndReason, Hold, ResponseEnd};
 use crate::domain::settlement::{ANSWER_TIMEOUT, CommandEnd, EffectFinding, GivenUp, last_results};
@@ -180,8 +183,16 @@ pub(in crate::store) async fn settle(
         let (event, detail) = (results::event(result.outcome), results::detail(&result));
         record_about(ledger, Actor::Agent(agent), event, command.id.clone(), detail, command.about(), now);
         let finding = EffectFinding::of_result(command.op, command.one_shot, &result);
-        if finding == EffectFinding::Lifted {
-            mention_lifted(ledger, agent, &command, now);
+        match finding {
+            EffectFinding::Lifted => mention_lifted(ledger, agent, &command, now),
+            EffectFinding::Applied(_, last_apply) if last_apply.is_in_force() => {
+                tell_applied(ledger, EventType::EffectActive, agent, &command, &result.message, now);
+            }
+            // The command succeeded, so only this says that its effect is not in force.
+            EffectFinding::Applied(Actual::Drifted, _) => {
+                tell_applied(ledger, EventType::EffectDrifted, agent, &command, &result.message, now);
+            }
+            _ => {}
         }
         done.extend(hold_of(&command)?);
         news.push(command.news(finding, &result.message)?);
@@ -333,6 +344,20 @@ fn record_about(
     now: Timestamp,
 ) {
     ledger.record_about(AuditEntry { at: now, actor, event, noun_id: command, detail }, about);
+}
+
+/// Tells followers what an apply did.
+fn tell_applied(
+    ledger: &mut LedgerTx,
+    kind: EventType,
+    agent: Uuid,
+    command: &CommandBrief,
+    detail: &str,
+    now: Timestamp,
+) {
+    let (noun_id, actor) = (command.effect_id.clone(), Actor::Agent(agent).to_string());
+    let told = LooseEvent { kind, noun: "effect", noun_id, actor, detail: detail.to_owned() };
+    ledger.tell(&told, &command.about(), now);
 }
 
 /// Logs a successful revert as the end of a block.

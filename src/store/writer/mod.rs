@@ -37,9 +37,11 @@ use crate::store::ledger::approvals::{self, ApprovalDecision, ApprovalOutcome};
 use crate::store::ledger::audit::LedgerTx;
 use crate::store::ledger::by_hand;
 use crate::store::ledger::converge::{self, AgentNews};
+use crate::store::ledger::events::LooseEvent;
 use crate::store::ledger::holds;
 use crate::store::ledger::idempotency::Once;
 use crate::store::ledger::release::{release, release_holds};
+use crate::store::ledger::story::About;
 use crate::store::ledger::{alerts, retention, settle};
 
 pub use idempotent::IdempotentOutcome;
@@ -239,6 +241,17 @@ impl Writer {
     pub async fn forget_entries(&self, last: i64, limit: i64) -> Result<i64> {
         self.run(Kind::Ordinary, move |ledger, now, _| Box::pin(retention::forget_entries(ledger, last, limit, now)))
             .await
+    }
+
+    /// Adds events that are no entries of the audit log.
+    pub async fn tell(&self, told: Vec<LooseEvent>) -> Result<()> {
+        self.run(Kind::Ordinary, move |ledger, now, _| {
+            Box::pin(async move {
+                told.iter().for_each(|event| ledger.tell(event, &About::default(), now));
+                Ok(())
+            })
+        })
+        .await
     }
 
     /// Opens the breakers of policies whose ratio is reached; returns the number of open breakers.

@@ -1,12 +1,14 @@
 //! What the tests build on: the real manager on a port of its own with a clock that the test moves
 //! ([`app`]), clients ([`client`]), an agent that the test plays ([`agent`]), both databases
-//! ([`database`]), alerts ([`alert`]), and an OpenID provider with a browser ([`openid`]).
+//! ([`database`]), alerts ([`alert`]), an OpenID provider with a browser ([`openid`]), and a client
+//! that follows events ([`follower`]).
 
 pub(crate) mod agent;
 pub(crate) mod alert;
 pub(crate) mod app;
 pub(crate) mod client;
 pub(crate) mod database;
+pub(crate) mod follower;
 pub(crate) mod openid;
 
 use std::future::Future;
@@ -16,6 +18,7 @@ pub(crate) use agent::FakeAgent;
 pub(crate) use app::TestApp;
 pub(crate) use client::{Answer, Client};
 pub(crate) use database::Database;
+pub(crate) use follower::{Follower, Told};
 
 /// Deadline of every wait: a longer one means a fault.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);

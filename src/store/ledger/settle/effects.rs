@@ -6,11 +6,15 @@ use std::collections::HashMap;
 use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
 
+use crate::domain::actor::Actor;
 use crate::domain::effect::{Actual, Desired, LastApply};
+use crate::domain::event::EventType;
 use crate::domain::settlement::{CommandEnd, EffectFinding, EffectState, retry_delay};
 use crate::store::database::columns::id;
 use crate::store::database::{Result, binds, statements};
 use crate::store::ledger::audit::LedgerTx;
+use crate::store::ledger::events::LooseEvent;
+use crate::store::ledger::story::About;
 
 statements! {
     pub(super) STATES = "SELECT id, desired, actual, actual_seq, last_apply, last_reason, in_force_at,
@@ -76,6 +80,10 @@ pub(super) async fn settle(ledger: &mut LedgerTx, mut news: Vec<EffectNews>, now
                 "effect {effect} on agent {agent} could not be lifted, retrying in {wait:?}"
             );
         }
+        let is_first = known.as_ref().is_none_or(|known| known.state.failed_reverts == 0);
+        if end.finding == EffectFinding::RevertFailed && is_first {
+            tell_failing(ledger, *effect, *agent, &end.reason, now);
+        }
         if let Some(known) = known {
             known.is_changed |= known.state.settle(end, known.is_revert_under_way, now);
         }
@@ -88,6 +96,13 @@ pub(super) async fn settle(ledger: &mut LedgerTx, mut news: Vec<EffectNews>, now
     });
     ledger.tx.execute_rows(SET_STATES, rows.collect(), vec![]).await?;
     Ok(news.into_iter().filter(|news| news.end.finding.is_in_vain()).map(|news| news.effect).collect())
+}
+
+/// Tells followers that an effect cannot be lifted.
+fn tell_failing(ledger: &mut LedgerTx, effect: Uuid, agent: Uuid, reason: &str, now: Timestamp) {
+    let (kind, noun, noun_id) = (EventType::EffectFailing, "effect", effect.to_string());
+    let (actor, detail) = (Actor::Agent(agent).to_string(), reason.to_owned());
+    ledger.tell(&LooseEvent { kind, noun, noun_id, actor, detail }, &About::default(), now);
 }
 
 impl From<StateRow> for Known {
