@@ -71,7 +71,9 @@ impl NewEvents {
         // The revert of an effect that the ledger does not know has no response.
         let response = own("response").or(about.response.as_deref()).filter(|id| *id != nil);
         let agent = about.agent.map(|agent| agent.to_string());
-        let agent = agent.as_deref().or(own("agent")).or_else(|| actor.strip_prefix("agent:"));
+        // What an agent reports of an effect is about itself; a response can be about several agents.
+        let reported = own("effect").and_then(|_| actor.strip_prefix("agent:"));
+        let agent = agent.as_deref().or(own("agent")).or(reported);
         let target = about.target.as_deref().map(|target| target.split_once(' ').unwrap_or((target, "")));
         let (target_kind, target_value) = target.unzip();
         let head = binds![at, kind.as_str(), format!("{noun}/{noun_id}"), actor, truncated(detail)];
