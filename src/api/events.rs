@@ -59,7 +59,7 @@ pub struct ListEvents {
 /// Follows or lists events, oldest first
 ///
 /// As `text/event-stream` the response does not end: each message has the number of the event as its `id`, the type
-/// without prefix as its `event`, and the CloudEvent as its `data`. After a lost connection, send the last `id` in
+/// without prefix as its `event`, and the event as its `data`. After a lost connection, send the last `id` in
 /// `Last-Event-ID`. Without a number a stream begins now, and a list with the oldest event that is kept. The message
 /// `gap` says which events are missing. The response is 410 if the events after the number are not kept any more, or
 /// the number is beyond the last event.
@@ -86,7 +86,8 @@ pub async fn list(
     }
     let pages: Vec<Fault> = [("/limit", asked.is_some()), ("/cursor", cursor.is_some())]
         .into_iter()
-        .filter_map(|(pointer, is_there)| is_there.then(|| Fault::at(pointer, "is only for lists: add follow=false")))
+        .filter(|(_, is_there)| *is_there)
+        .map(|(pointer, _)| Fault::at(pointer, "is only for lists: add follow=false"))
         .collect();
     if !pages.is_empty() {
         return Err(ApiError::invalid(pages));

@@ -1,4 +1,4 @@
-//! `riposte events`: what happens, as lines for people or one CloudEvent a line for programs. With
+//! `riposte events`: what happens, as lines for people or one JSON object a line for programs. With
 //! `--follow` it goes on after a lost connection where it was.
 
 use std::io::{IsTerminal as _, stdout};
@@ -46,7 +46,7 @@ pub struct EventsArgs {
     /// Begin after the event of this number; by default with the oldest, or now with --follow.
     #[arg(long, value_name = "NUMBER")]
     after: Option<u64>,
-    /// Print JSON: one CloudEvent a line.
+    /// Print JSON: one event a line, in the form of CNCF's `CloudEvents`.
     #[arg(long)]
     json: bool,
 }
@@ -59,7 +59,7 @@ impl EventsArgs {
         let named = [("type", &types), ("policy", &self.policy), ("agent", &self.agent), ("target", &self.target)];
         for (name, value) in named {
             if let Some(value) = value {
-                query.push_str(&format!("&{name}={}", segment(value)));
+                query.extend(["&", name, "=", &segment(value)]);
             }
         }
         query

@@ -18,7 +18,7 @@ macro_rules! types {
             /// All types.
             pub const ALL: &[Self] = &[$(Self::$name),+];
 
-            /// The text of the type, without the prefix of CloudEvents.
+            /// The text of the type, without the prefix of `CloudEvents`.
             pub const fn as_str(self) -> &'static str {
                 match self {
                     $(Self::$name => $text,)+
@@ -136,11 +136,11 @@ types! {
     NodeStopped = "node.stopped",
 }
 
-/// What stands before a type in a CloudEvent.
+/// What stands before a type in a `CloudEvent`.
 pub const TYPE_PREFIX: &str = "riposte.";
 
 impl EventType {
-    /// The type as a CloudEvent has it.
+    /// The type as a `CloudEvent` has it.
     pub fn cloud_type(text: &str) -> String {
         format!("{TYPE_PREFIX}{text}")
     }
@@ -251,7 +251,7 @@ pub enum TypePattern {
 }
 
 impl TypePattern {
-    /// Parses a pattern, with or without the prefix of CloudEvents.
+    /// Parses a pattern, with or without the prefix of `CloudEvents`.
     ///
     /// # Errors
     /// A sentence, if no type has this form.

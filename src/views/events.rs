@@ -1,4 +1,4 @@
-//! `/v1/events`: what happens, as CloudEvents 1.0.
+//! `/v1/events`: what happens, as `CloudEvents` 1.0.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +12,7 @@ pub struct EventRow {
     pub seq: i64,
     /// Time of the change.
     pub at: Millis,
-    /// Type, without the prefix of CloudEvents.
+    /// Type, without the prefix of `CloudEvents`.
     pub r#type: String,
     /// Kind and id of the object.
     pub subject: String,
@@ -42,10 +42,10 @@ pub struct EventRow {
     pub response_agents: Option<JsonText>,
 }
 
-/// An event, as CloudEvents 1.0 has it in JSON.
+/// An event, as `CloudEvents` 1.0 has it in JSON.
 #[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct CloudEvent {
-    /// Version of CloudEvents.
+    /// Version of `CloudEvents`.
     #[schema(example = "1.0")]
     pub specversion: String,
     /// Number of the event: they count up by one, in the order in which changes were committed.

@@ -40,7 +40,7 @@ async fn demanded(admin: &Client) -> Vec<(String, String)> {
     entries.iter().flat_map(of).collect()
 }
 
-/// Types and subjects of these CloudEvents, without those that are no entry of the audit log.
+/// Types and subjects of these events, without those that are no entry of the audit log.
 fn said<'a>(events: impl IntoIterator<Item = &'a Value>) -> Vec<(String, String)> {
     let text = |event: &Value, field: &str| event[field].as_str().unwrap().to_owned();
     let all = events

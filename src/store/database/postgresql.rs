@@ -3,6 +3,7 @@
 //! clients.
 
 use std::str::FromStr as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions, PgRow};
@@ -75,7 +76,7 @@ pub(super) async fn open_to_look(url: &str) -> Result<Db> {
 
 fn database(write: PgPool, read: PgPool, lease: PgPool) -> Db {
     let (writes, names, ended, seals) = (Writes::default(), Names::default(), Ended::default(), SharedSeals::default());
-    Db::Postgres { write, read, lease, writes, names, ended, seals, feed: Default::default() }
+    Db::Postgres { write, read, lease, writes, names, ended, seals, feed: Arc::default() }
 }
 
 /// Checks whether two simultaneous connections share one server session.

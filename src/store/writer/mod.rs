@@ -247,7 +247,9 @@ impl Writer {
     pub async fn tell(&self, told: Vec<LooseEvent>) -> Result<()> {
         self.run(Kind::Ordinary, move |ledger, now, _| {
             Box::pin(async move {
-                told.iter().for_each(|event| ledger.tell(event, &About::default(), now));
+                for event in &told {
+                    ledger.tell(event, &About::default(), now);
+                }
                 Ok(())
             })
         })

@@ -57,7 +57,7 @@ impl Follower {
             let event = field("event").unwrap_or_default().to_owned();
             self.told.push_back(Told { id, event, data, text: message.to_owned() });
             self.last = id;
-            self.text = rest.to_owned();
+            self.text = String::from(rest);
         }
     }
 
