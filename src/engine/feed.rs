@@ -195,7 +195,7 @@ async fn pass_on(engine: &Engine) -> Result<(), StoreError> {
 }
 
 async fn say(engine: &Engine, kind: EventType) {
-    let (noun_id, actor) = (engine.lease.incarnation().to_owned(), "riposte".to_owned());
+    let (noun_id, actor) = (engine.lease.node().to_owned(), "riposte".to_owned());
     let detail = format!("version {}", env!("CARGO_PKG_VERSION"));
     let told = LooseEvent { kind, noun: "node", noun_id, actor, detail };
     if let Err(error) = engine.writer.tell(vec![told]).await {

@@ -1,5 +1,5 @@
-//! The events `agent.connected` and `agent.away`. The sweep compares who is connected with what the
-//! feed says, and writes what differs, so agents that come back after a restart of the manager cost
+//! The events `agent.connected` and `agent.away`. One manager compares who is connected, to it or to
+//! another one, with what the feed says, and writes what differs, so agents that come back after a restart of the manager cost
 //! nothing, and one that comes and goes between two looks is not told of.
 
 use std::collections::BTreeSet;
@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::Engine;
 use crate::domain::event::EventType;
-use crate::domain::presence::POLL_GRACE;
+use crate::domain::presence::{POLL_GRACE, Presence};
 use crate::store::StoreError;
 use crate::store::ledger::events::{LooseEvent, connected};
 
@@ -23,6 +23,13 @@ const AT_ONCE: usize = 2000;
 #[derive(Debug, Default)]
 pub struct PresenceNews(Mutex<Option<BTreeSet<Uuid>>>);
 
+impl PresenceNews {
+    /// Another manager writes these events now: what the feed says is read again before the next one here.
+    pub async fn forget(&self) {
+        *self.0.lock().await = None;
+    }
+}
+
 /// Writes who has come and who has gone since the last look.
 pub(super) async fn tell(engine: &Engine) -> Result<(), StoreError> {
     let mut told = engine.presence_news.0.lock().await;
@@ -31,7 +38,9 @@ pub(super) async fn tell(engine: &Engine) -> Result<(), StoreError> {
         none => none.insert(connected(&engine.db).await?.into_iter().collect()),
     };
     let now = engine.clock.now();
-    let present: BTreeSet<Uuid> = engine.hub.present(now);
+    let mut present: BTreeSet<Uuid> = engine.hub.present(now);
+    let elsewhere = engine.elsewhere().await?;
+    present.extend(elsewhere.iter().filter(|(_, presence)| **presence != Presence::Away).map(|(agent, _)| *agent));
     let fleet = engine.fleet.load();
     // A revoked agent is gone for good, which has an event of its own.
     said.retain(|agent| fleet.get(*agent).is_some());

@@ -66,6 +66,8 @@ pub enum Db {
         read: PgPool,
         /// A separate connection for the manager's lease, so that a renewal never queues.
         lease: PgPool,
+        /// Connections for what concerns the other managers: hints, duties, presence.
+        peers: PgPool,
         /// Run id of the manager that writes.
         writes: Writes,
         /// Names of ids, for log lines.
@@ -193,7 +195,8 @@ impl Db {
                 read.close().await;
                 write.close().await;
             }
-            Self::Postgres { write, read, lease, .. } => {
+            Self::Postgres { write, read, lease, peers, .. } => {
+                peers.close().await;
                 lease.close().await;
                 read.close().await;
                 write.close().await;
