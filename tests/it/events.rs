@@ -61,7 +61,7 @@ async fn block(admin: &Client, agent: &crate::support::FakeAgent, id: &str, sour
 }
 
 on_both_databases! {
-    async fn every_entry_is_an_event_once_and_in_commit_order_whoever_writes(database: Database) {
+    async fn every_entry_is_an_event_once_and_in_commit_order(database: Database) {
         let (app, admin) = TestApp::start_on(database).await;
         let mut follower = Follower::open(&admin, "?after=0", None).await;
         let agent = app.enrol(&admin, "web-01", &json!({"wazuh_id": "005"})).await;
