@@ -200,8 +200,16 @@ async fn start(
     let agent_key_max_age = agent_keys::max_age(&config.server.agent_key_max_age)
         .map_err(|error| anyhow::anyhow!("the configuration's agent_key_max_age {error}, or none"))?;
     let peer_hints = config.server.peer_hints;
-    let settings =
-        EngineSettings { rules, retention, providers, checkpoints, checkpoint_webhook, egress, agent_key_max_age, peer_hints };
+    let settings = EngineSettings {
+        rules,
+        retention,
+        providers,
+        checkpoints,
+        checkpoint_webhook,
+        egress,
+        agent_key_max_age,
+        peer_hints,
+    };
     let keys = signing::agree(&db, &config.server.data_dir, passphrase.as_ref(), exceptions, clock.now());
     let started = async {
         let keys = keys.await?;

@@ -56,7 +56,7 @@ const DUTIES: [(&str, Duration); 14] = [
 ];
 
 /// Those that one of the managers does for all.
-const SHARED: [&str; 10] =
+pub(super) const SHARED: [&str; 10] =
     ["expire", "time_out", "silence", "unconfirmed", "waves", "breakers", "rotation", "seals", "clear", "retention"];
 
 /// Runs until the engine stops.
