@@ -15,7 +15,8 @@ use super::front::error::ApiError;
 use super::state::AppState;
 use super::{
     actions, agent_key, agents, alerts, audit, auth, backtest, bundle, commands, counts, docs, effects, events,
-    explain, freeze, health, holds, import, ingest, keys, lift, oidc, policies, poll, protected, responses, secrets,
+    explain, freeze, health, holds, import, ingest, keys, lift, nodes, oidc, policies, poll, protected, responses,
+    secrets,
     signing_key, stream, users, whoami,
 };
 use crate::views::problem::Problem;
@@ -48,6 +49,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
         freeze::routes(),
         health::routes(),
         holds::routes(),
+        nodes::routes(),
         import::routes(),
         ingest::routes(),
         keys::routes(),

@@ -48,6 +48,7 @@ mod legal_holds;
 pub mod lockouts;
 mod log_beginning;
 pub mod login;
+mod nodes;
 pub mod oidc;
 mod one_time_codes;
 pub mod owed_batch;

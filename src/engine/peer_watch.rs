@@ -123,7 +123,17 @@ async fn look(engine: &Arc<Engine>, mark: &mut i64) -> Result<()> {
     let nodes = engine.lease.nodes().await?;
     let others = nodes.iter().filter(|node| node.lease_millis > 0 && node.id != engine.lease.node()).count();
     engine.peers.others.store(i64::try_from(others).unwrap_or(i64::MAX), Ordering::Relaxed);
-    engine.claims.store(Arc::new(engine.lease.claim().await?));
+    let claims = engine.lease.claim().await?;
+    let before = engine.claims.swap(Arc::new(claims.clone()));
+    if *before != claims {
+        // What the owner before had planned is not known here.
+        engine.undo.look_again();
+        let duties: Vec<&str> = claims.keys().map(|duty| duty.as_str()).collect();
+        tracing::info!(
+            "this manager has the duties: {}",
+            if duties.is_empty() { "none".to_owned() } else { duties.join(", ") }
+        );
+    }
     Ok(())
 }
 

@@ -57,7 +57,7 @@ const DUTIES: [(&str, Duration); 15] = [
 ];
 
 /// Those that one of the managers does for all.
-const SHARED: [&str; 11] = [
+pub(super) const SHARED: [&str; 11] = [
     "expire",
     "time_out",
     "silence",

@@ -6,16 +6,14 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use reqwest::{Method, StatusCode};
-use riposte_protocol::command::Op;
+use riposte_protocol::command::{Command, Op};
 use riposte_protocol::message::{FromAgent, ToAgent};
 use serde_json::{Value, json};
 use sqlx::Connection as _;
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use crate::processes::{
-    Api, FakeAgent, Heard, Manager, PATIENCE, Stream, alert, copy_keys, eventually, signal, succeeded, text,
-};
+use crate::processes::{Api, FakeAgent, Heard, Manager, PATIENCE, Stream, alert, eventually, signal, succeeded, text};
 use crate::support::Database;
 
 /// Well above what a hint takes on a busy machine, and below the shortest time between two looks at the ledger.
@@ -63,9 +61,22 @@ fn freeze(api: &Api, frozen: bool, reason: &str) -> reqwest::RequestBuilder {
     api.request(Method::PUT, "/v1/freeze").json(&json!({"frozen": frozen, "reason": reason}))
 }
 
+/// The next commands that arrive, whatever else does.
+async fn commands(stream: &mut Stream<'_>, patience: Duration) -> Vec<Command> {
+    let agent = stream.agent;
+    let deadline = Instant::now() + patience;
+    while let Some(heard) = stream.hear_within(deadline.saturating_duration_since(Instant::now())).await {
+        match heard {
+            Heard::Message(ToAgent::Commands { commands }) => return agent.open(&commands),
+            Heard::Message(_) => {}
+            other => panic!("the stream has ended: {other:?}"),
+        }
+    }
+    Vec::new()
+}
+
 async fn next_op(stream: &mut Stream<'_>, patience: Duration) -> Option<Op> {
-    let commands = stream.commands_within(patience).await;
-    commands.first().map(|command| command.op)
+    commands(stream, patience).await.first().map(|command| command.op)
 }
 
 #[tokio::test]
@@ -78,7 +89,7 @@ async fn promise_9_a_command_ordered_at_one_manager_arrives_at_an_agent_of_the_o
     for round in 0..rounds {
         let begun = Instant::now();
         let response = block(&one, &agent, &format!("203.0.113.{round}")).await;
-        let commands = stream.commands_within(LOOKED).await;
+        let commands = commands(&mut stream, LOOKED).await;
         assert_eq!(commands.len(), 1, "round {round}: the look is the guarantee");
         hinted += u32::from(begun.elapsed() < HINTED);
         stream.say(&FromAgent::Ack { command_ids: vec![commands[0].jti] }).await;
@@ -131,7 +142,8 @@ async fn promise_6_what_one_manager_has_answered_is_in_force_on_the_other() {
         let spared = there.response(taken["responses"][0].as_str().unwrap()).await;
         assert_eq!(spared["state"], "spared", "{spared}");
         assert_eq!(next_op(&mut stream, LOOKED).await, Some(Op::Revert));
-        assert_eq!(here.status(Method::DELETE, &format!("/v1/policies/{name}")).await, StatusCode::NO_CONTENT);
+        let deleted = here.request(Method::DELETE, &format!("/v1/policies/{name}")).header("if-match", "\"1\"");
+        assert_eq!(deleted.send().await.unwrap().status(), StatusCode::NO_CONTENT);
         let taken = there.post("/v1/alerts", &alert(round * 10 + 2, "198.51.100.99", "web-01")).await;
         assert_eq!(taken["responses"].as_array().map_or(0, Vec::len), 0, "round {round}: it is deleted: {taken}");
         // A key.
@@ -149,7 +161,7 @@ async fn promise_6_what_one_manager_has_answered_is_in_force_on_the_other() {
     assert_eq!(freeze(one, true, "a test").send().await.unwrap().status(), StatusCode::OK);
     block(one, &agent, "203.0.113.50").await;
     block(other, &agent, "203.0.113.51").await;
-    assert!(stream.commands_within(Duration::from_secs(3)).await.is_empty(), "frozen");
+    assert_eq!(next_op(&mut stream, Duration::from_secs(3)).await, None, "frozen");
     assert_eq!(freeze(one, false, "a test").send().await.unwrap().status(), StatusCode::OK);
     assert_eq!(next_op(&mut stream, LOOKED).await, Some(Op::Apply), "thawed at the one, delivered by the other");
     // A revoked agent.
@@ -186,7 +198,7 @@ async fn promise_3_the_newest_stream_of_an_agent_counts_on_whichever_manager() {
     let agent = FakeAgent::enroll(&pair.one, "web-01").await;
     let mut older = agent.connect(0).await;
     block(&one, &agent, "203.0.113.7").await;
-    let command = older.commands_within(PATIENCE).await.remove(0);
+    let command = commands(&mut older, PATIENCE).await.remove(0);
     let moved = agent.at(&pair.other);
     let mut newer = moved.connect(0).await;
     // It may not have been told to close yet: the transaction refuses it.
@@ -247,8 +259,14 @@ async fn a_manager_with_another_signing_key_does_not_start_beside_the_others() {
     assert_eq!(refused.status(), StatusCode::CONFLICT);
     let said = refused.text().await.unwrap();
     assert!(said.contains(&format!("process {}", second.child.id())) && said.contains("copy signing.key"), "{said}");
-    let copy = TempDir::new().unwrap();
-    copy_keys(&first.data_dir(), copy.path());
+    let listed = first.api().get("/v1/nodes").await;
+    let listed = listed["items"].as_array().unwrap();
+    assert_eq!(listed.len(), 2, "{listed:?}");
+    assert!(listed.iter().all(|node| node["state"] == "serving" && node["changes_behind"] == 0), "{listed:?}");
+    assert_eq!((&listed[0]["asked"], &listed[1]["asked"]), (&json!(true), &json!(false)));
+    assert_eq!(listed[0]["duties"].as_array().map(Vec::len), Some(3), "it started first: {listed:?}");
+    let (shown, said) = first.command(&["node", "list"]);
+    assert!(shown && said.contains("(asked)") && said.contains(&second.address.to_string()), "{said}");
 }
 
 /// Stopped in the middle of a transaction, with the head of the audit chain in its hands.
@@ -311,7 +329,7 @@ async fn promise_5_an_undo_is_on_time_when_the_manager_that_owes_it_is_killed() 
         "agents": [agent.id], "for": "8s", "reason": "a test"});
     other.post("/v1/responses", &order).await;
     let begun = Instant::now();
-    let command = stream.commands_within(PATIENCE).await.remove(0);
+    let command = commands(&mut stream, PATIENCE).await.remove(0);
     stream.say(&FromAgent::Ack { command_ids: vec![command.jti] }).await;
     stream.say(&FromAgent::Result { results: vec![succeeded(command.jti)] }).await;
     // It started first, so it has the duties.

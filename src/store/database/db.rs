@@ -23,6 +23,18 @@ pub(super) const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 /// statements.
 pub(super) const STATEMENTS: usize = 1024;
 
+/// How long PostgreSQL may take to answer a statement: more than its own limits (`postgresql.rs`). An answer that is lost with
+/// its connection would be waited for without end.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(35);
+/// As [`ANSWER_TIMEOUT`], for reads.
+const READ_TIMEOUT: Duration = Duration::from_secs(125);
+
+/// Waits for an answer of PostgreSQL.
+async fn answered<T>(limit: Duration, answer: impl Future<Output = sqlx::Result<T>>) -> Result<T> {
+    let late = || sqlx::Error::Io(std::io::Error::from(std::io::ErrorKind::TimedOut));
+    Ok(tokio::time::timeout(limit, answer).await.unwrap_or_else(|_| Err(late()))?)
+}
+
 /// Run id of the manager that a [`Db`] writes for; unset in tools, which run no manager.
 pub type Writes = Arc<OnceLock<String>>;
 
@@ -114,7 +126,9 @@ impl Db {
     pub async fn all<T: Row>(&self, sql: &'static str, binds: Vec<Bind>) -> Result<Vec<T>> {
         Ok(match self {
             Self::Sqlite { read, .. } => bind_all!(sqlx::query_as::<Sqlite, T>(sql), binds).fetch_all(read).await?,
-            Self::Postgres { read, .. } => bind_all!(sqlx::query_as::<Postgres, T>(sql), binds).fetch_all(read).await?,
+            Self::Postgres { read, .. } => {
+                answered(READ_TIMEOUT, bind_all!(sqlx::query_as::<Postgres, T>(sql), binds).fetch_all(read)).await?
+            }
         })
     }
 
@@ -131,7 +145,7 @@ impl Db {
             found.extend(match self {
                 Self::Sqlite { read, .. } => bind_all!(sqlx::query_as::<Sqlite, T>(sql), binds).fetch_all(read).await?,
                 Self::Postgres { read, .. } => {
-                    bind_all!(sqlx::query_as::<Postgres, T>(sql), binds).fetch_all(read).await?
+                    answered(READ_TIMEOUT, bind_all!(sqlx::query_as::<Postgres, T>(sql), binds).fetch_all(read)).await?
                 }
             });
         }
@@ -219,7 +233,7 @@ impl Tx {
     pub async fn commit(self) -> Result<()> {
         match self {
             Self::Sqlite(tx) => tx.commit().await?,
-            Self::Postgres(tx) => tx.commit().await?,
+            Self::Postgres(tx) => answered(ANSWER_TIMEOUT, tx.commit()).await?,
         }
         Ok(())
     }
@@ -228,7 +242,10 @@ impl Tx {
     pub async fn all<T: Row>(&mut self, sql: &'static str, binds: Vec<Bind>) -> Result<Vec<T>> {
         Ok(match self {
             Self::Sqlite(tx) => bind_all!(sqlx::query_as::<Sqlite, T>(sql), binds).fetch_all(&mut **tx).await?,
-            Self::Postgres(tx) => bind_all!(sqlx::query_as::<Postgres, T>(sql), binds).fetch_all(&mut **tx).await?,
+            Self::Postgres(tx) => {
+                answered(ANSWER_TIMEOUT, bind_all!(sqlx::query_as::<Postgres, T>(sql), binds).fetch_all(&mut **tx))
+                    .await?
+            }
         })
     }
 
@@ -242,7 +259,8 @@ impl Tx {
         Ok(match self {
             Self::Sqlite(tx) => bind_all!(sqlx::query::<Sqlite>(sql), binds).execute(&mut **tx).await?.rows_affected(),
             Self::Postgres(tx) => {
-                bind_all!(sqlx::query::<Postgres>(sql), binds).execute(&mut **tx).await?.rows_affected()
+                let done = bind_all!(sqlx::query::<Postgres>(sql), binds).execute(&mut **tx);
+                answered(ANSWER_TIMEOUT, done).await?.rows_affected()
             }
         })
     }
@@ -264,7 +282,8 @@ impl Tx {
                     found.extend(bind_all!(sqlx::query_as::<Sqlite, T>(sql), binds).fetch_all(&mut **tx).await?);
                 }
                 Self::Postgres(tx) => {
-                    found.extend(bind_all!(sqlx::query_as::<Postgres, T>(sql), binds).fetch_all(&mut **tx).await?);
+                    let rows = bind_all!(sqlx::query_as::<Postgres, T>(sql), binds).fetch_all(&mut **tx);
+                    found.extend(answered(ANSWER_TIMEOUT, rows).await?);
                 }
             }
         }
@@ -282,7 +301,8 @@ impl Tx {
                     bind_all!(sqlx::query::<Sqlite>(sql), binds).execute(&mut **tx).await?.rows_affected()
                 }
                 Self::Postgres(tx) => {
-                    bind_all!(sqlx::query::<Postgres>(sql), binds).execute(&mut **tx).await?.rows_affected()
+                    let done = bind_all!(sqlx::query::<Postgres>(sql), binds).execute(&mut **tx);
+                    answered(ANSWER_TIMEOUT, done).await?.rows_affected()
                 }
             };
         }

@@ -84,7 +84,7 @@ const BARRIER: &str = "SELECT seq FROM audit_head WHERE id = 1 FOR UPDATE";
 const ALL: &str = concat!(
     "SELECT id, name, version, started_at, epoch, clock_off, lease_until - ",
     now!(),
-    " AS lease_millis FROM nodes WHERE id <> 'manager' ORDER BY started_at, id"
+    " AS lease_millis FROM nodes WHERE id <> 'manager' ORDER BY id"
 );
 
 /// The manager of an earlier version that holds the ledger.
@@ -174,6 +174,11 @@ impl Lease {
     /// The id of this run.
     pub fn node(&self) -> &str {
         &self.node
+    }
+
+    /// Host, process and address.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// The pool for what concerns the other managers; `None` for SQLite.

@@ -34,6 +34,8 @@ const RELAXED: &str = "SET synchronous_commit = off; SET statement_timeout = '2s
     SET idle_in_transaction_session_timeout = '5s'";
 /// How long a lease renewal waits for its connection.
 const LEASE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a connection that is given back may take to answer.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Connections for hints, duties and presence.
 const PEERS: u32 = 4;
 /// Sent without parameters, so it is not prepared.
@@ -54,7 +56,16 @@ pub(in crate::store) async fn open(url: &str) -> Result<Db> {
     let options = options(url)?.statement_cache_capacity(STATEMENTS);
     look_for_pooler(&options).await?;
     let pool = |settings: &'static [&'static str]| {
-        PgPoolOptions::new().acquire_timeout(ACQUIRE_TIMEOUT).after_connect(move |connection, _| {
+        let pool = PgPoolOptions::new().acquire_timeout(ACQUIRE_TIMEOUT).after_release(|connection, _| {
+            // A connection whose answer never came is closed, or it would take its place in the pool for ever.
+            Box::pin(async move {
+                match tokio::time::timeout(RELEASE_TIMEOUT, connection.ping()).await {
+                    Ok(answered) => answered.map(|()| true),
+                    Err(_) => Err(sqlx::Error::Io(std::io::Error::from(std::io::ErrorKind::TimedOut))),
+                }
+            })
+        });
+        pool.after_connect(move |connection, _| {
             Box::pin(async move {
                 connection.execute(KEEP_ALIVE).await?;
                 for setting in settings {
