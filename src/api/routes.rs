@@ -16,8 +16,7 @@ use super::state::AppState;
 use super::{
     actions, agent_key, agents, alerts, audit, auth, backtest, bundle, commands, counts, docs, effects, events,
     explain, freeze, health, holds, import, ingest, keys, lift, nodes, oidc, policies, poll, protected, responses,
-    secrets,
-    signing_key, stream, users, whoami,
+    secrets, signing_key, stream, users, whoami,
 };
 use crate::views::problem::Problem;
 
