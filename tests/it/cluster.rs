@@ -13,7 +13,9 @@ use sqlx::Connection as _;
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use crate::processes::{Api, FakeAgent, Heard, Manager, PATIENCE, Stream, alert, eventually, signal, succeeded, text};
+use crate::processes::{
+    Api, FakeAgent, Heard, Manager, PATIENCE, Stream, alert, eventually, require, signal, succeeded, text,
+};
 use crate::support::Database;
 
 /// Well above what a hint takes on a busy machine, and below the shortest time between two looks at the ledger.
