@@ -47,7 +47,7 @@ async fn bench() -> anyhow::Result<()> {
     let connections = knob("CONNECTIONS", 64_usize)?;
     report::begin("nodes")?;
     let dir = disk()?;
-    let postgres = Postgres::start(dir.path())?;
+    let postgres = Postgres::start(dir.path()).await?;
     let mut nodes: Vec<Server> = Vec::new();
     for number in 1..=3 {
         let home = dir.path().join(format!("manager-{number}"));

@@ -22,7 +22,7 @@ impl Postgres {
     ///
     /// # Errors
     /// If PostgreSQL is not installed, or does not start.
-    pub(crate) fn start(dir: &Path) -> anyhow::Result<Self> {
+    pub(crate) async fn start(dir: &Path) -> anyhow::Result<Self> {
         let programs = programs()?;
         let home = dir.join("postgres");
         std::fs::create_dir(&home)?;
@@ -56,7 +56,7 @@ impl Postgres {
             if begun.elapsed() > START_TIMEOUT {
                 bail!("PostgreSQL does not start; see {}", dir.join("postgres.log").display());
             }
-            std::thread::sleep(Duration::from_millis(50));
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
         Ok(server)
     }

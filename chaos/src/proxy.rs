@@ -98,7 +98,8 @@ async fn accept(
         let line = Line { weather: weather.subscribe(), cuts: cuts.subscribe(), random: Arc::clone(&random) };
         let mut order = upstreams.clone();
         let first = random.lock().unwrap_or_else(PoisonError::into_inner).next();
-        order.rotate_left(usize::try_from(first % order.len() as u64).unwrap_or(0));
+        let count = order.len();
+        order.rotate_left(usize::try_from(first).unwrap_or(0) % count);
         connections.spawn(async move { line.carry(client, &order).await });
     }
 }

@@ -15,10 +15,10 @@ impl Engine {
     /// If the database does not answer.
     pub(super) async fn serve(&self) -> Result<()> {
         // In this order: what is changed from now on waits, what was changed before is read.
-        self.lease.publish(self.epochs.applied()).await?;
+        self.lease.announce().await?;
         self.catch_up().await?;
-        self.lease.caught_up();
-        self.claims.store(Arc::new(self.lease.claim().await?));
+        self.lease.caught_up(self.epochs.applied()).await?;
+        self.duties.store(Arc::new(self.lease.claim().await?));
         Ok(())
     }
 

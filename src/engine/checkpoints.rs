@@ -58,7 +58,7 @@ pub(super) async fn run(engine: &Arc<Engine>, places: CheckpointPlaces, webhook:
 }
 
 async fn round(engine: &Engine, known: &mut Known, copies: &mut CheckpointCopies) -> Result<(), StoreError> {
-    if !engine.claims.load().contains_key(&Duty::Checkpoints) {
+    if !engine.duties.load().own.contains_key(&Duty::Checkpoints) {
         return Ok(());
     }
     compare(engine, *known).await?;

@@ -24,7 +24,7 @@ impl Engine {
         let node = |row: NodeRow| {
             let asked = row.id == self.lease.node();
             let duties = if asked {
-                self.claims.load().keys().map(|duty| self.own_duty(*duty)).collect()
+                self.duties.load().own.keys().map(|duty| self.own_duty(*duty)).collect()
             } else {
                 let own = owned.iter().filter(|duty| duty.owner == row.id);
                 own.map(|duty| NodeDuty { name: duty.name.clone(), late_seconds: None }).collect()

@@ -110,8 +110,12 @@ async fn look(engine: &Arc<Engine>, mark: &mut i64) -> Result<()> {
     if engine.lease.is_behind() {
         engine.serve().await?;
         engine.hub.wake_all();
-    } else if stands.epoch > engine.epochs.applied() {
-        engine.catch_up().await?;
+    } else {
+        if stands.epoch > engine.epochs.applied() {
+            engine.catch_up().await?;
+        }
+        // What could not be said before.
+        engine.lease.publish(engine.epochs.applied()).await?;
     }
     if stands.seq > *mark {
         if *mark > 0 {
@@ -123,17 +127,20 @@ async fn look(engine: &Arc<Engine>, mark: &mut i64) -> Result<()> {
     let nodes = engine.lease.nodes().await?;
     let others = nodes.iter().filter(|node| node.lease_millis > 0 && node.id != engine.lease.node()).count();
     engine.peers.others.store(i64::try_from(others).unwrap_or(i64::MAX), Ordering::Relaxed);
-    let claims = engine.lease.claim().await?;
-    let before = engine.claims.swap(Arc::new(claims.clone()));
-    if *before != claims {
+    let duties = engine.lease.claim().await?;
+    let before = engine.duties.swap(Arc::new(duties.clone()));
+    if before.own != duties.own {
         // What the owner before had planned is not known here.
         engine.undo.look_again();
-        let duties: Vec<&str> = claims.keys().map(|duty| duty.as_str()).collect();
+        let names: Vec<&str> = duties.own.keys().map(|duty| duty.as_str()).collect();
         tracing::info!(
             "this manager has the duties: {}",
-            if duties.is_empty() { "none".to_owned() } else { duties.join(", ") }
+            if names.is_empty() { "none".to_owned() } else { names.join(", ") }
         );
     }
+    let clock = engine.lease.clock_off();
+    let clock = clock.map(|off| format!("this host's clock is {} s apart from the database's", off.as_secs()));
+    engine.health.warn("clock of the database", clock.as_deref());
     Ok(())
 }
 

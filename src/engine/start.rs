@@ -22,7 +22,7 @@ use super::last_look::LastLook;
 use super::lockouts::Lockouts;
 use super::owed_batch::OwedReader;
 use super::passwords::Passwords;
-use super::peers::Peers;
+use super::peers::{Hints, Peers};
 use super::presence_news::PresenceNews;
 use super::state::ManagerKeys;
 use super::undo_timer::UndoTimer;
@@ -125,7 +125,7 @@ impl Engine {
             lease,
             epochs: Epochs::default(),
             peers,
-            claims: ArcSwap::default(),
+            duties: ArcSwap::default(),
             elsewhere: LastLook::default(),
             readiness: LastLook::default(),
             backtests: Arc::new(Semaphore::new(BACKTESTING)),
@@ -144,12 +144,7 @@ impl Engine {
         for found in engine.policies.load().policies().iter().filter(|found| found.policy.has_secret_in_clear()) {
             tracing::warn!("{}", remedy(&found.policy.name));
         }
-        if let (Some(pool), Some(hints)) = (engine.lease.peers().cloned(), hints) {
-            let (stage, tell) = (Arc::clone(&engine), pool.clone());
-            tasks.spawn("hints", async move { peer_watch::tell(&stage, tell, hints, peer_hints).await });
-            let stage = Arc::clone(&engine);
-            tasks.spawn("peers", async move { peer_watch::run(&stage, pool, peer_hints).await });
-        }
+        engine.meet_peers(hints, peer_hints);
         let stage = Arc::clone(&engine);
         tasks.spawn("undo", async move { undo::run(&stage).await });
         let stage = Arc::clone(&engine);
@@ -163,5 +158,14 @@ impl Engine {
         let stage = Arc::clone(&engine);
         tasks.spawn("sweep", async move { sweep::run(&stage).await });
         Ok(engine)
+    }
+
+    /// Starts what concerns the other managers on the database, if there can be any.
+    fn meet_peers(self: &Arc<Self>, hints: Option<Hints>, peer_hints: bool) {
+        let (Some(pool), Some(hints)) = (self.lease.peers().cloned(), hints) else { return };
+        let (stage, tell) = (Arc::clone(self), pool.clone());
+        self.tasks.spawn("hints", async move { peer_watch::tell(&stage, tell, hints, peer_hints).await });
+        let stage = Arc::clone(self);
+        self.tasks.spawn("peers", async move { peer_watch::run(&stage, pool, peer_hints).await });
     }
 }

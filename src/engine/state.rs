@@ -2,7 +2,7 @@
 //! stages keep between two rounds. Nothing in it outlives the manager: the store is the only durable
 //! state.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
@@ -53,7 +53,7 @@ use crate::store::configured::keys::StoredKey;
 use crate::store::configured::sessions::LiveSession;
 use crate::store::configured::users::StoredUser;
 use crate::store::database::Db;
-use crate::store::database::duties::{Claim, Duty};
+use crate::store::database::duties::Duties;
 use crate::store::database::nodes::Lease;
 use crate::store::writer::Writer;
 use crate::telemetry::Metrics;
@@ -183,8 +183,8 @@ pub struct Engine {
     pub(super) epochs: Epochs,
     /// The other managers on the same database.
     pub peers: Arc<Peers>,
-    /// The duties that this manager has.
-    pub(super) claims: ArcSwap<BTreeMap<Duty, Claim>>,
+    /// The duties that this manager and others have.
+    pub(super) duties: ArcSwap<Duties>,
     /// Cached presence of agents at other managers.
     pub(super) elsewhere: LastLook<Result<Elsewhere, Arc<StoreError>>>,
     /// Cached result of the readiness check.

@@ -11,7 +11,7 @@ use riposte_protocol::time::Timestamp;
 use super::{Engine, account_duties, capabilities, key_rotation, own_ids, presence_news, retention, seal_watch};
 use crate::store::StoreError;
 use crate::store::configured::{changes, protected};
-use crate::store::database::duties::{Claim, Duty, Fence};
+use crate::store::database::duties::{Claim, Duty};
 use crate::store::writer::SweepStep;
 
 /// Interval between checkpoints.
@@ -81,21 +81,23 @@ pub async fn run(engine: &Arc<Engine>) {
     let (mut clear_at, mut remove_at) = (engine.clock.now(), engine.clock.now());
     while !stop.is_cancelled() {
         own(engine, round).await;
-        let claim = engine.claims.load().get(&Duty::Sweep).cloned();
-        if let Some(Claim { fence }) = claim {
-            shared(engine, round, &fence).await;
+        let duties = engine.duties.load_full();
+        if let Some(claim) = duties.own.get(&Duty::Sweep) {
+            shared(engine, round, claim).await;
             if is_due(engine, clear_at, CLEAR_EVERY) {
                 clear_at = engine.clock.now().plus(CLEAR_EVERY);
-                duty(engine, "clear", clear(engine, &fence)).await;
+                duty(engine, "clear", clear(engine, claim)).await;
             }
             if is_due(engine, remove_at, REMOVE_EVERY) {
                 remove_at = engine.clock.now().plus(REMOVE_EVERY);
                 duty(engine, "retention", retention::step(engine)).await;
             }
-        } else {
+        } else if duties.elsewhere.contains(&Duty::Sweep) {
             engine.presence_news.forget().await;
             let now = engine.clock.now();
-            SHARED.iter().for_each(|name| engine.health.report(name, (now, now), None));
+            for name in SHARED {
+                engine.health.report(name, (now, now), None);
+            }
         }
         round = round.wrapping_add(1);
         tokio::select! {
@@ -156,7 +158,7 @@ async fn own(engine: &Arc<Engine>, round: u32) {
 }
 
 /// One round of what one manager does for all.
-async fn shared(engine: &Arc<Engine>, round: u32, fence: &Option<Fence>) {
+async fn shared(engine: &Arc<Engine>, round: u32, claim: &Claim) {
     for (name, step) in [
         ("expire", SweepStep::Expire),
         ("time_out", SweepStep::TimeOut),
@@ -164,7 +166,7 @@ async fn shared(engine: &Arc<Engine>, round: u32, fence: &Option<Fence>) {
         ("unconfirmed", SweepStep::Unconfirmed),
         ("waves", SweepStep::Waves),
     ] {
-        duty(engine, name, all(engine, step, fence)).await;
+        duty(engine, name, all(engine, step, claim)).await;
     }
     duty(engine, "breakers", trip(engine)).await;
     duty(engine, "rotation", key_rotation::step(engine)).await;
@@ -216,15 +218,15 @@ async fn lift_protected(engine: &Engine) -> Result<(), StoreError> {
 }
 
 /// Deletes rows whose retention has ended.
-async fn clear(engine: &Engine, fence: &Option<Fence>) -> Result<(), StoreError> {
+async fn clear(engine: &Engine, claim: &Claim) -> Result<(), StoreError> {
     let now = engine.clock.now();
-    engine.writer.sweep(SweepStep::ForgetAnswers(now.minus(KEEP_ANSWERS)), BATCH, fence.clone()).await?;
-    engine.writer.sweep(SweepStep::ForgetSightings(now.minus(KEEP_SIGHTINGS)), BATCH, fence.clone()).await?;
-    engine.writer.sweep(SweepStep::ForgetTokens(now.minus(KEEP_TOKENS)), BATCH, fence.clone()).await?;
-    engine.writer.sweep(SweepStep::ForgetSessions(now.minus(KEEP_TOKENS)), BATCH, fence.clone()).await?;
-    engine.writer.sweep(SweepStep::ForgetChanges(now.minus(KEEP_CHANGES)), BATCH, fence.clone()).await?;
+    engine.writer.sweep(SweepStep::ForgetAnswers(now.minus(KEEP_ANSWERS)), BATCH, claim.fence.clone()).await?;
+    engine.writer.sweep(SweepStep::ForgetSightings(now.minus(KEEP_SIGHTINGS)), BATCH, claim.fence.clone()).await?;
+    engine.writer.sweep(SweepStep::ForgetTokens(now.minus(KEEP_TOKENS)), BATCH, claim.fence.clone()).await?;
+    engine.writer.sweep(SweepStep::ForgetSessions(now.minus(KEEP_TOKENS)), BATCH, claim.fence.clone()).await?;
+    engine.writer.sweep(SweepStep::ForgetChanges(now.minus(KEEP_CHANGES)), BATCH, claim.fence.clone()).await?;
     if let Some(age) = engine.retention.events {
-        all(engine, SweepStep::ForgetEvents(now.minus(age)), fence).await?;
+        all(engine, SweepStep::ForgetEvents(now.minus(age)), claim).await?;
     }
     retention::clear_alerts(engine).await
 }
@@ -241,8 +243,8 @@ async fn trip(engine: &Engine) -> Result<(), StoreError> {
 }
 
 /// Repeats one step until it finds less than a full batch.
-async fn all(engine: &Engine, step: SweepStep, fence: &Option<Fence>) -> Result<(), StoreError> {
+async fn all(engine: &Engine, step: SweepStep, claim: &Claim) -> Result<(), StoreError> {
     let full = usize::try_from(BATCH).unwrap_or(usize::MAX);
-    while engine.writer.sweep(step, BATCH, fence.clone()).await? >= full {}
+    while engine.writer.sweep(step, BATCH, claim.fence.clone()).await? >= full {}
     Ok(())
 }

@@ -28,10 +28,18 @@ pub async fn run(engine: &Engine) {
     }
     while !stop.is_cancelled() {
         engine.undo.begin();
-        // Both run even if one fails, and both have finished where another manager does it.
-        let claim = engine.claims.load().get(&Duty::Undo).cloned();
-        let ended = stage(engine, "undo", end_what_is_over(engine, claim.as_ref())).await;
-        let retried = stage(engine, "retry_reverts", retry_reverts(engine, claim.as_ref())).await;
+        let duties = engine.duties.load_full();
+        let (mut ended, mut retried) = (None, None);
+        if let Some(claim) = duties.own.get(&Duty::Undo) {
+            // Both run even if one fails.
+            ended = stage(engine, "undo", end_what_is_over(engine, claim)).await;
+            retried = stage(engine, "retry_reverts", retry_reverts(engine, claim)).await;
+        } else if duties.elsewhere.contains(&Duty::Undo) {
+            let now = engine.clock.now();
+            for name in ["undo", "retry_reverts"] {
+                engine.health.report(name, (now, now), None);
+            }
+        }
         let latest = engine.clock.now().plus(MAX_WAIT);
         let wait_until = [ended, retried].into_iter().flatten().min().map_or(latest, |next| next.min(latest));
         tokio::select! {
@@ -58,8 +66,7 @@ async fn stage(
 }
 
 /// Ends every expired response; returns when the next one expires.
-async fn end_what_is_over(engine: &Engine, claim: Option<&Claim>) -> Result<Option<Timestamp>, StoreError> {
-    let Some(Claim { fence }) = claim else { return Ok(None) };
+async fn end_what_is_over(engine: &Engine, claim: &Claim) -> Result<Option<Timestamp>, StoreError> {
     let (mut before, mut unreadable) = (Vec::new(), None);
     loop {
         let due = responses::due(&engine.db, engine.clock.now(), BATCH).await?;
@@ -71,11 +78,11 @@ async fn end_what_is_over(engine: &Engine, claim: Option<&Claim>) -> Result<Opti
             return Err(unreadable.unwrap_or(StoreError::Corrupt(stuck)));
         }
         let why = ResponseEnd::by_riposte(EndReason::Elapsed, "it has expired");
-        match engine.writer.end(due.clone(), why.clone(), fence.clone()).await {
+        match engine.writer.end(due.clone(), why.clone(), claim.fence.clone()).await {
             // One that cannot be read must not keep the others in force.
             Err(error) if error.is_corruption() => {
                 for response in &due {
-                    match engine.writer.end(vec![*response], why.clone(), fence.clone()).await {
+                    match engine.writer.end(vec![*response], why.clone(), claim.fence.clone()).await {
                         Err(error) if !error.is_corruption() => return Err(error),
                         _ => {}
                     }
@@ -89,8 +96,7 @@ async fn end_what_is_over(engine: &Engine, claim: Option<&Claim>) -> Result<Opti
 }
 
 /// Repeats failed reverts; returns when the next one is due.
-async fn retry_reverts(engine: &Engine, claim: Option<&Claim>) -> Result<Option<Timestamp>, StoreError> {
-    let Some(Claim { fence }) = claim else { return Ok(None) };
-    while engine.writer.sweep(SweepStep::RetryReverts, BATCH, fence.clone()).await? > 0 {}
+async fn retry_reverts(engine: &Engine, claim: &Claim) -> Result<Option<Timestamp>, StoreError> {
+    while engine.writer.sweep(SweepStep::RetryReverts, BATCH, claim.fence.clone()).await? > 0 {}
     effects::next_retry(&engine.db).await
 }

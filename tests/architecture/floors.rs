@@ -104,6 +104,7 @@ const CHAOS: House = House {
         &["hostile", "run", "soak", "space"],
         &["reader", "report"],
         &["verify", "world"],
+        &["peer"],
         &["ledger", "load", "postgres", "shield", "witness"],
         &["faults", "programs"],
         &["api", "plan", "proxy", "sandbox"],

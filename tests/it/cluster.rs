@@ -13,7 +13,9 @@ use sqlx::Connection as _;
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use crate::processes::{Api, FakeAgent, Heard, Manager, PATIENCE, Stream, alert, eventually, signal, succeeded, text};
+use crate::processes::{
+    Api, FakeAgent, Heard, Manager, PATIENCE, Stream, alert, eventually, require, signal, succeeded, text,
+};
 use crate::support::Database;
 
 /// Well above what a hint takes on a busy machine, and below the shortest time between two looks at the ledger.
@@ -337,4 +339,28 @@ async fn promise_5_an_undo_is_on_time_when_the_manager_that_owes_it_is_killed() 
     assert_eq!(next_op(&mut stream, PATIENCE).await, Some(Op::Revert));
     assert!(begun.elapsed() < Duration::from_secs(16), "{:?}", begun.elapsed());
     other.audit_is_intact().await;
+}
+
+#[tokio::test]
+async fn promise_11_a_manager_whose_clock_is_off_says_so_and_takes_no_duties() {
+    require(&[("faketime", "faketime")]);
+    let database = Database::postgresql().await;
+    let first = Manager::start_with(&["--database-url", &database.url()]).await;
+    let fast = first.start_copy_in(&["faketime", "-f", "+10m"]).await;
+    let shown = async || first.api().get("/v1/nodes").await["items"].as_array().unwrap().clone();
+    let off = eventually("its clock is compared", PATIENCE, async || {
+        let nodes = shown().await;
+        nodes.iter().find(|node| node["clock_off_millis"].as_i64().is_some_and(|off| off > 500_000)).cloned()
+    })
+    .await;
+    assert_eq!(off["asked"], false);
+    assert!(fast.log().contains("apart from the database's"), "{}", fast.log());
+    drop(first);
+    // The duties of the first one are free now, and stay so.
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    let mut watcher = sqlx::PgConnection::connect(&database.url()).await.unwrap();
+    let sql = "SELECT COUNT(*) FROM duties JOIN nodes ON nodes.id = duties.owner WHERE nodes.clock_off > 5000";
+    assert_eq!(sqlx::query_scalar::<_, i64>(sql).fetch_one(&mut watcher).await.unwrap(), 0);
+    let (status, said, _) = fast.ask("/readyz").await;
+    assert!(status == StatusCode::OK || said.contains("clock"), "{status}: {said}");
 }

@@ -2,7 +2,7 @@
 //! renews its claim with each round. The claim has a number, the fence, that grows with each change
 //! of the owner; a transaction of the duty reads it, so that an owner who was paused changes nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::postgres::Postgres;
 
@@ -50,6 +50,15 @@ impl Duty {
     }
 }
 
+/// Which duties are whose, as a node saw it last.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Duties {
+    /// Its own.
+    pub own: BTreeMap<Duty, Claim>,
+    /// Those that another node has.
+    pub elsewhere: BTreeSet<Duty>,
+}
+
 /// The number by which a node owns a duty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fence {
@@ -81,24 +90,37 @@ struct ClaimRow {
 }
 
 impl Lease {
-    /// Claims the duties, for as long as a lease lasts; returns those that this node has. Empty for a node that may have none.
+    /// Claims the duties, for as long as a lease lasts; returns which this node has, and which others have. A node without a
+    /// lease, or whose clock is off, takes none.
     ///
     /// # Errors
     /// If the database cannot be written.
-    pub async fn claim(&self) -> Result<BTreeMap<Duty, Claim>> {
-        let Some(pool) = self.peers() else { return Ok(Duty::ALL.map(|duty| (duty, Claim { fence: None })).into()) };
-        if !self.is_held() || self.clock_off().is_some() {
-            return Ok(BTreeMap::new());
-        }
-        let names = Duty::ALL.map(|duty| duty.as_str().to_owned()).to_vec();
-        let claim = sqlx::query_as::<Postgres, ClaimRow>(CLAIM).bind(names).bind(self.node()).bind(millis(TTL));
-        let rows = claim.fetch_all(pool).await?;
-        let own = |row: ClaimRow| {
-            let duty = Duty::ALL.into_iter().find(|duty| duty.as_str() == row.name)?;
-            let fence = Fence { duty, node: self.node().to_owned(), number: row.fence };
-            Some((duty, Claim { fence: Some(fence) }))
+    pub async fn claim(&self) -> Result<Duties> {
+        let Some(pool) = self.peers() else {
+            let own = Duty::ALL.map(|duty| (duty, Claim { fence: None })).into();
+            return Ok(Duties { own, elsewhere: BTreeSet::new() });
         };
-        Ok(rows.into_iter().filter_map(own).collect())
+        let parse = |name: &str| Duty::ALL.into_iter().find(|duty| duty.as_str() == name);
+        let mut own = BTreeMap::new();
+        if self.is_held() && self.clock_off().is_none() {
+            let names = Duty::ALL.map(|duty| duty.as_str().to_owned()).to_vec();
+            let claim = sqlx::query_as::<Postgres, ClaimRow>(CLAIM).bind(names).bind(self.node()).bind(millis(TTL));
+            own = claim
+                .fetch_all(pool)
+                .await?
+                .into_iter()
+                .filter_map(|row| {
+                    let duty = parse(&row.name)?;
+                    Some((duty, Claim { fence: Some(Fence { duty, node: self.node().to_owned(), number: row.fence }) }))
+                })
+                .collect();
+        }
+        if own.len() == Duty::ALL.len() {
+            return Ok(Duties { own, elsewhere: BTreeSet::new() });
+        }
+        let others = self.duties().await?.into_iter().filter(|row| row.owner != self.node());
+        let elsewhere = others.filter_map(|row| parse(&row.name)).collect();
+        Ok(Duties { own, elsewhere })
     }
 
     /// Gives all duties back.

@@ -35,6 +35,8 @@ const PATIENCE: Duration = Duration::from_secs(6);
 pub const MAX_CLOCK_OFF: Duration = Duration::from_secs(5);
 /// What a manager has in force that does not serve yet: no change waits for it.
 const NOT_SERVING: i64 = i64::MAX;
+/// What a manager has in force whose lease had ended: each change waits for it, and it may commit nothing.
+const BEHIND_ALL: i64 = -1;
 /// How long a lease that has ended stays listed, in milliseconds.
 const LISTED_MILLIS: i64 = 3_600_000;
 
@@ -53,7 +55,7 @@ pub(in crate::store) use now;
 /// As the portable statement of `src/store/ledger/audit.rs`, for a node whose lease is valid at this moment.
 pub(in crate::store) const MOVE_HEAD: &str = concat!(
     "UPDATE audit_head SET seq = $1, hash = $2, epoch = $3, deciding_epoch = $4, events = $5
-        WHERE id = 1 AND EXISTS (SELECT 1 FROM nodes WHERE id = $6 AND lease_until > ",
+        WHERE id = 1 AND EXISTS (SELECT 1 FROM nodes WHERE id = $6 AND epoch >= 0 AND lease_until > ",
     now!(),
     ")"
 );
@@ -66,14 +68,17 @@ const REGISTER: &str = concat!(
     now!(),
     " + $4, $5) ON CONFLICT (id) DO UPDATE SET lease_until = excluded.lease_until, epoch = excluded.epoch"
 );
+/// Only while it is valid: others may have stopped waiting for one that has ended.
 const RENEW: &str = concat!(
     "UPDATE nodes SET lease_until = ",
     now!(),
-    " + $2, epoch = $3, clock_off = $4 - ",
+    " + $2, clock_off = $3 - ",
     now!(),
-    " WHERE id = $1 RETURNING clock_off"
+    " WHERE id = $1 AND lease_until > ",
+    now!(),
+    " RETURNING clock_off"
 );
-const APPLIED: &str = "UPDATE nodes SET epoch = $2 WHERE id = $1 AND epoch <> $2";
+const APPLIED: &str = "UPDATE nodes SET epoch = $2 WHERE id = $1";
 const RELEASE: &str = "DELETE FROM nodes WHERE id = $1";
 const FORGET: &str = concat!("DELETE FROM nodes WHERE lease_until < ", now!(), " - $1");
 const FIRST_HEAD: &str = "INSERT INTO audit_head (id, seq, hash) VALUES (1, 0, $1) ON CONFLICT (id) DO NOTHING";
@@ -139,8 +144,8 @@ pub struct Lease {
     peers: Option<PgPool>,
     node: String,
     name: String,
-    /// The last change of configuration that is in force here.
-    applied: AtomicI64,
+    /// The last change of configuration that the others know to be in force here.
+    published: AtomicI64,
     last: Mutex<Renewal>,
     /// Told when the lease has to be caught up with.
     lapsed: Notify,
@@ -156,8 +161,6 @@ impl Lease {
         let node = Uuid::now_v7().to_string();
         let renewal = Renewal { at: Instant::now(), fault: None, is_behind: true, clock_off: 0 };
         let (pool, peers) = if let Db::Postgres { lease, peers, writes, .. } = db {
-            let register = sqlx::query::<Postgres>(REGISTER).bind(&node).bind(name).bind(env!("CARGO_PKG_VERSION"));
-            register.bind(millis(TTL)).bind(NOT_SERVING).execute(lease).await?;
             sqlx::query::<Postgres>(FIRST_HEAD).bind(GENESIS.to_vec()).execute(lease).await?;
             sqlx::query::<Postgres>(FORGET).bind(LISTED_MILLIS).execute(lease).await?;
             // Always unset: each manager opens its own `Db`.
@@ -166,9 +169,13 @@ impl Lease {
         } else {
             (None, None)
         };
-        let (applied, last) = (AtomicI64::new(NOT_SERVING), Mutex::new(renewal));
+        let (published, last) = (AtomicI64::new(NOT_SERVING), Mutex::new(renewal));
         let (name, released, lapsed) = (name.to_owned(), CancellationToken::new(), Notify::new());
-        Ok(Self { pool, peers, node, name, applied, last, lapsed, released })
+        let lease = Self { pool, peers, node, name, published, last, lapsed, released };
+        if let Some(pool) = &lease.pool {
+            lease.register(pool, NOT_SERVING).await?;
+        }
+        Ok(lease)
     }
 
     /// The id of this run.
@@ -203,22 +210,25 @@ impl Lease {
                 return;
             }
             match renewed {
-                Ok(Ok(clock_off)) => self.renewed(sent, clock_off),
+                Ok(Ok(renewed)) => self.renewed(sent, renewed),
                 Ok(Err(error)) => self.failed(error.in_words()),
                 Err(_) => self.failed("it does not answer".to_owned()),
             }
         }
     }
 
-    fn renewed(&self, sent: Instant, clock_off: i64) {
+    /// The lease was renewed; without `clock_off` after it had ended.
+    fn renewed(&self, sent: Instant, clock_off: Option<i64>) {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if last.fault.take().is_some() {
             tracing::info!("PostgreSQL can be used again");
         }
-        if last.at.elapsed() >= TTL && !last.is_behind {
+        let has_ended = clock_off.is_none() || last.at.elapsed() >= TTL;
+        if has_ended && !last.is_behind {
             last.is_behind = true;
             tracing::warn!("this manager's lease had ended; it serves again once it has read the configuration");
         }
+        let clock_off = clock_off.unwrap_or(last.clock_off);
         let (was_off, is_off) = (is_clock_off(last.clock_off), is_clock_off(clock_off));
         if was_off != is_off {
             let secs = clock_off / 1000;
@@ -246,19 +256,23 @@ impl Lease {
         last.fault = Some(fault);
     }
 
-    /// Renews; returns by how much this host's clock is off.
-    async fn renew(&self, pool: &PgPool) -> Result<i64> {
-        let (applied, now) = (self.applied.load(Ordering::SeqCst), Clock::system().now().as_millis());
-        let renew =
-            sqlx::query_scalar::<Postgres, i64>(RENEW).bind(&self.node).bind(millis(TTL)).bind(applied).bind(now);
+    /// Renews; returns by how much this host's clock is off, or nothing if the lease had ended.
+    async fn renew(&self, pool: &PgPool) -> Result<Option<i64>> {
+        let now = Clock::system().now().as_millis();
+        let renew = sqlx::query_scalar::<Postgres, i64>(RENEW).bind(&self.node).bind(millis(TTL)).bind(now);
         if let Some(clock_off) = renew.fetch_optional(pool).await? {
-            return Ok(clock_off);
+            return Ok(Some(clock_off));
         }
-        // It had ended so long ago that its row was removed.
-        let register =
-            sqlx::query::<Postgres>(REGISTER).bind(&self.node).bind(&self.name).bind(env!("CARGO_PKG_VERSION"));
-        register.bind(millis(TTL)).bind(applied).execute(pool).await?;
-        Ok(0)
+        self.register(pool, BEHIND_ALL).await?;
+        Ok(None)
+    }
+
+    async fn register(&self, pool: &PgPool, epoch: i64) -> Result<()> {
+        self.published.store(epoch, Ordering::SeqCst);
+        let version = env!("CARGO_PKG_VERSION");
+        let register = sqlx::query::<Postgres>(REGISTER).bind(&self.node).bind(&self.name).bind(version);
+        register.bind(millis(TTL)).bind(epoch).execute(pool).await?;
+        Ok(())
     }
 
     /// Waits until the lease has to be caught up with.
@@ -271,24 +285,42 @@ impl Lease {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).is_behind
     }
 
-    /// From now on the other managers wait until their changes are in force here. Everything up to `epoch` is.
+    /// From now on the other managers wait until their changes are in force here, and this one commits nothing.
     ///
     /// # Errors
     /// If the database cannot be written.
-    pub async fn publish(&self, epoch: i64) -> Result<()> {
-        self.applied.store(epoch, Ordering::SeqCst);
-        if let Some(pool) = &self.peers {
-            sqlx::query::<Postgres>(APPLIED).bind(&self.node).bind(epoch).execute(pool).await?;
-        }
-        Ok(())
+    pub async fn announce(&self) -> Result<()> {
+        self.write_epoch(BEHIND_ALL).await
     }
 
-    /// The configuration that is in force here is that of the ledger, which was read after [`Lease::publish`].
-    pub fn caught_up(&self) {
+    /// Everything up to `epoch` is in force here, which was read after [`Lease::announce`]: this manager serves.
+    ///
+    /// # Errors
+    /// If the database cannot be written.
+    pub async fn caught_up(&self, epoch: i64) -> Result<()> {
+        self.write_epoch(epoch).await?;
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if self.pool.is_none() || last.at.elapsed() < TTL {
             last.is_behind = false;
         }
+        Ok(())
+    }
+
+    /// Everything up to `epoch` is in force here. One that has to catch up says so later.
+    ///
+    /// # Errors
+    /// If the database cannot be written.
+    pub async fn publish(&self, epoch: i64) -> Result<()> {
+        if self.is_behind() { Ok(()) } else { self.write_epoch(epoch).await }
+    }
+
+    async fn write_epoch(&self, epoch: i64) -> Result<()> {
+        let Some(pool) = self.peers.as_ref().filter(|_| self.published.load(Ordering::SeqCst) != epoch) else {
+            return Ok(());
+        };
+        sqlx::query::<Postgres>(APPLIED).bind(&self.node).bind(epoch).execute(pool).await?;
+        self.published.store(epoch, Ordering::SeqCst);
+        Ok(())
     }
 
     /// Waits until each other manager that serves has the change `epoch` in force. One that has not loses its lease by then,
@@ -360,7 +392,7 @@ impl Lease {
 }
 
 fn is_clock_off(millis: i64) -> bool {
-    millis.unsigned_abs() > MAX_CLOCK_OFF.as_millis() as u64
+    Duration::from_millis(millis.unsigned_abs()) > MAX_CLOCK_OFF
 }
 
 pub(in crate::store) fn millis(duration: Duration) -> i64 {

@@ -88,7 +88,7 @@ pub struct LedgerTx {
 
 /// What a commit has done beside the changes.
 #[derive(Debug)]
-pub(in crate::store) struct Committed {
+pub(in crate::store) struct CommittedTx {
     /// The log lines, which are not written yet.
     pub(in crate::store) story: Story,
     /// The number of the change of configuration, if it was one.
@@ -272,14 +272,14 @@ impl LedgerTx {
     /// # Errors
     /// As [`LedgerTx::commit`].
     pub async fn commit_change(self) -> Result<Option<i64>> {
-        let Committed { story, epoch } = self.commit_untold().await?;
+        let CommittedTx { story, epoch } = self.commit_untold().await?;
         story.tell();
         Ok(epoch)
     }
 
     /// Like [`LedgerTx::commit`], but does not write the log yet: the caller answers its waiting
     /// requests first.
-    pub(in crate::store) async fn commit_untold(mut self) -> Result<Committed> {
+    pub(in crate::store) async fn commit_untold(mut self) -> Result<CommittedTx> {
         let last = self.last_seq();
         self.reseals.write(&mut self.tx, last).await?;
         let has_changed = !self.stale.is_empty();
@@ -300,7 +300,7 @@ impl LedgerTx {
             kept.lock().unwrap_or_else(PoisonError::into_inner).put_back(*taker, head);
         }
         let epoch = self.head.map(|head| head.epoch).filter(|_| has_changed);
-        Ok(Committed { story: self.story, epoch })
+        Ok(CommittedTx { story: self.story, epoch })
     }
 
     /// Writes the entries and the change of configuration, and moves the head behind them.

@@ -139,8 +139,11 @@ async fn take_in(
     {
         // All of them: one may be the duplicate of another. It is rare, and they are decided again at once.
         alerts::take_back(ledger, &new).await?;
-        waiting.into_iter().for_each(|(.., reply, _)| refuse(reply, StoreError::Outdated));
-        repeated.into_iter().for_each(|(_, reply)| refuse(reply, StoreError::Outdated));
+        let replies =
+            waiting.into_iter().map(|(.., reply, _)| reply).chain(repeated.into_iter().map(|(_, reply)| reply));
+        for reply in replies {
+            refuse(reply, StoreError::Outdated);
+        }
         return Ok(());
     }
     let mut responses = Vec::new();

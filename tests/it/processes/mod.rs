@@ -159,10 +159,16 @@ impl Manager {
 
     /// Starts another manager with a copy of this one's data directory.
     pub(crate) async fn start_copy(&self) -> Self {
+        self.start_copy_in(&[]).await
+    }
+
+    /// The same, by a program that starts it.
+    pub(crate) async fn start_copy_in(&self, wrapper: &[&str]) -> Self {
         let directory = TempDir::new().unwrap();
         copy_keys(&self.data_dir(), &directory.path().join("data"));
         let flags: Vec<&str> = self.flags.iter().map(String::as_str).collect();
-        Self::start_in(directory, &flags, |_| Vec::new()).await
+        let wrapper = wrapper.iter().map(|word| (*word).to_owned()).collect();
+        Self::start_in(directory, &flags, |_| wrapper).await
     }
 
     /// Starts a manager whose data directory is a file system of its own, of `mib` MiB.
