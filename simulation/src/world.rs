@@ -30,6 +30,9 @@ const NAMES: [&str; 4] = ["alice", "bob", "carol", "dave"];
 /// result, its longest pause before a revert, and a round of the agents' looks.
 const QUIET: Millis = 25 * MINUTE;
 
+/// A world with more events than this repeats itself; the largest have a tenth of them.
+const MOST_EVENTS: u64 = 500_000;
+
 /// The next event.
 #[expect(missing_docs, reason = "the sentence of each variant says what its fields are")]
 #[derive(Clone, Debug)]
@@ -153,6 +156,8 @@ pub struct World {
     next_event: u64,
     /// Number of events so far.
     pub steps: u64,
+    /// Number of events with those that are not counted as steps.
+    events_in_all: u64,
     pub(crate) random: Random,
     pub(crate) seal: Seal,
     pub(crate) store: Store,
@@ -179,6 +184,7 @@ impl World {
             events: BTreeMap::new(),
             next_event: 0,
             steps: 0,
+            events_in_all: 0,
             random: Random::new(shape.seed, 3),
             seal: Seal::new(shape.is_signed),
             store: Store::new(shape.agents, shape.managers, defect),
@@ -209,6 +215,17 @@ impl World {
     pub fn play(&mut self) -> Result<(), Violation> {
         while let Some(Reverse((at, number))) = self.queue.pop() {
             let Some(event) = self.events.remove(&number) else { continue };
+            self.events_in_all += 1;
+            if self.events_in_all > MOST_EVENTS {
+                // After an order of a manager whose clock was far ahead, an agent refuses applies as
+                // expired, and an agent that polls is sent the next one at once
+                // (docs/reliability.md).
+                if self.shape.polls && self.furthest > MINUTE {
+                    self.note(|| "the world is left: an agent refuses one apply after the other".into());
+                    return Ok(());
+                }
+                self.checker.broken("11: nothing goes round in circles", format!("the last event is {event:?}"));
+            }
             self.now = at;
             if let Some(until) = self.put_off(&event) {
                 // With its number, it stays before what happens later.
