@@ -1,9 +1,15 @@
-.PHONY: run test conformance compatibility check bench simulate fuzz chaos soak hostile units package reproducible
+.PHONY: run test conformance compatibility check bench simulate cluster fuzz chaos soak hostile units package reproducible
 
 # A manager and an agent on this machine; the agent only observes unless ENFORCE=1.
 run:
 	cargo build --workspace --locked
 	@scripts/run.sh
+
+# Three managers on one PostgreSQL behind a proxy, with ten agents, in a temporary folder until Ctrl-C.
+cluster:
+	scripts/test-deps.sh
+	cargo build --workspace --locked
+	@scripts/cluster.sh
 
 MINUTES ?= 5
 
@@ -53,13 +59,14 @@ FUZZ_SECS ?= 600
 fuzz:
 	FUZZ_SECS=$(FUZZ_SECS) scripts/fuzz.sh $(TARGET)
 
-# Real programs under faults, judged by their promises (docs/reliability.md); on both databases, or DATABASE=sqlite|postgres.
+# Real programs under faults, judged by their promises (docs/reliability.md); on both databases, or DATABASE=sqlite|postgres;
+# with several managers on one PostgreSQL, MANAGERS=3 DATABASE=postgres.
 AGENTS ?= 50
 RATE ?= 500
 SEED ?= 1
 chaos:
 	cargo build --profile bench --workspace --bins --locked
-	target/release/riposte-chaos run --seconds $$(($(MINUTES) * 60)) --agents $(AGENTS) --rate $(RATE) --seed $(SEED) $(if $(DATABASE),--database $(DATABASE))
+	target/release/riposte-chaos run --seconds $$(($(MINUTES) * 60)) --agents $(AGENTS) --rate $(RATE) --seed $(SEED) $(if $(DATABASE),--database $(DATABASE)) $(if $(MANAGERS),--managers $(MANAGERS))
 
 # Steady load without faults: memory and open files must not grow.
 soak:

@@ -7,6 +7,7 @@ pub(crate) mod alerts;
 pub(crate) mod floor;
 mod ground;
 pub(crate) mod http;
+pub(crate) mod postgres;
 pub(crate) mod report;
 pub(crate) mod server;
 

@@ -35,7 +35,7 @@ pub(crate) struct Server {
 impl Server {
     /// Starts a server on `dir`, which may hold the ledger of an earlier one.
     pub(crate) async fn start(dir: &Path) -> anyhow::Result<Self> {
-        Self::start_with(dir, None).await
+        Self::start_with(dir, None, None).await
     }
 
     /// As [`Self::start`], over TLS with a certificate that `riposte tls self-signed` makes.
@@ -45,10 +45,23 @@ impl Server {
         command.args(["tls", "self-signed", "--name", "127.0.0.1", "--dir"]).arg(&files);
         let made = command.stdout(Stdio::null()).status()?;
         anyhow::ensure!(made.success(), "no certificate could be made");
-        Self::start_with(dir, Some(&files)).await
+        Self::start_with(dir, Some(&files), None).await
     }
 
-    async fn start_with(dir: &Path, tls: Option<&Path>) -> anyhow::Result<Self> {
+    /// Starts a server on the database at `url`, beside `first` if there is one.
+    pub(crate) async fn start_on(dir: &Path, url: &str, first: Option<&Self>) -> anyhow::Result<Self> {
+        if let Some(first) = first {
+            let (from, data) = (first.dir.join("data"), dir.join("data"));
+            std::fs::create_dir(&data)?;
+            std::fs::set_permissions(&data, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
+            for name in ["signing.key", "admin.key"] {
+                std::fs::copy(from.join(name), data.join(name))?;
+            }
+        }
+        Self::start_with(dir, None, Some(url)).await
+    }
+
+    async fn start_with(dir: &Path, tls: Option<&Path>, database: Option<&str>) -> anyhow::Result<Self> {
         // Free now; another program is unlikely to take it within the next milliseconds.
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let log = std::fs::File::options().create(true).append(true).open(dir.join("server.log"))?;
@@ -57,6 +70,9 @@ impl Server {
         command.args(["serve", "--listen", &address.to_string(), "--data-dir"]).arg(dir.join("data"));
         // The load's alerts carry a fixed day of their own.
         command.args(["--max-age", "none"]);
+        if let Some(url) = database {
+            command.args(["--database-url", url]);
+        }
         if let Some(files) = tls {
             command.arg("--tls-cert").arg(files.join("cert.pem")).arg("--tls-key").arg(files.join("key.pem"));
         }

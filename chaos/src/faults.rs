@@ -56,6 +56,9 @@ pub(crate) enum FaultKind {
     AgentsFlushFails,
     SigningKeyRotated,
     AgentsKeysRotated,
+    NodeKilled,
+    NodePaused,
+    NodeCutOff,
 }
 
 impl FaultKind {
@@ -87,11 +90,18 @@ impl FaultKind {
     ];
     const POSTGRES: [Self; 3] = [Self::PostgresCrashed, Self::PostgresRestarted, Self::PostgresDisconnects];
 
-    /// All kinds that are possible with a manager on `database`.
-    pub(crate) fn of(database: Database) -> Vec<Self> {
+    const CLUSTER: [Self; 3] = [Self::NodeKilled, Self::NodePaused, Self::NodeCutOff];
+
+    /// All kinds that are possible with so many managers on `database`.
+    pub(crate) fn of(database: Database, managers: usize) -> Vec<Self> {
         let mut kinds = Self::BOTH.to_vec();
         if database == Database::Postgres {
             kinds.extend(Self::POSTGRES);
+        }
+        if managers > 1 {
+            kinds.extend(Self::CLUSTER);
+            // The new key would be in one data directory: it is refused.
+            kinds.retain(|kind| *kind != Self::SigningKeyRotated);
         }
         kinds
     }
@@ -126,6 +136,9 @@ impl FaultKind {
             Self::AgentsFlushFails => "agents: flushes fail (EIO)",
             Self::SigningKeyRotated => "manager: signing key rotated",
             Self::AgentsKeysRotated => "agents: keys rotated",
+            Self::NodeKilled => "another manager: kill -9, started again",
+            Self::NodePaused => "another manager: SIGSTOP for longer than its lease, SIGCONT",
+            Self::NodeCutOff => "another manager: cut off from PostgreSQL for longer than its lease",
         }
     }
 
@@ -150,6 +163,7 @@ impl FaultKind {
             Self::AgentsKilled | Self::AgentsStopped | Self::AgentsPaused => "agents",
             Self::AgentsDiskFull | Self::AgentsDiskSlow | Self::AgentsFlushFails => "agents' disk",
             Self::PipelineReset | Self::PipelineStalled => "pipeline",
+            Self::NodeKilled | Self::NodePaused | Self::NodeCutOff => "another manager",
             _ => "network",
         }
     }
@@ -173,6 +187,7 @@ impl FaultKind {
             Self::ManagerPaused | Self::StoreFull | Self::StoreSlow | Self::StoreReadOnly | Self::PipelineStalled => {
                 (500, 3000)
             }
+            Self::NodePaused | Self::NodeCutOff => (5500, 9000),
             _ => (1000, 6000),
         }
     }
@@ -187,7 +202,7 @@ pub(crate) struct Fault {
     /// Share of connections, in percent.
     pub(crate) percent: u64,
     pub(crate) cut: Cut,
-    /// Bytes a second, or milliseconds a flush.
+    /// Bytes a second, milliseconds a flush, or which of the other managers.
     pub(crate) amount: u64,
 }
 
@@ -201,14 +216,14 @@ pub(crate) struct Step {
     pub(crate) fault: Fault,
 }
 
-/// The schedule of `total_ms`, with a fault about every `gap_ms`. Every fault ends within it.
-pub(crate) fn schedule(seed: u64, database: Database, agents: usize, total_ms: u64, gap_ms: u64) -> Vec<Step> {
+/// The schedule of `total_ms`, with a fault of these kinds about every `gap_ms`. Every fault ends within it.
+pub(crate) fn schedule(seed: u64, kinds: &[FaultKind], agents: usize, total_ms: u64, gap_ms: u64) -> Vec<Step> {
     let mut random = Random::new(seed, 0xfa_0175);
     let (mut steps, mut deck, mut free) = (Vec::new(), Vec::new(), BTreeMap::new());
     let mut at_ms = gap_ms;
     while at_ms < total_ms {
         if deck.is_empty() {
-            deck = shuffled(FaultKind::of(database), &mut random);
+            deck = shuffled(kinds.to_vec(), &mut random);
         }
         // The first kind whose thing is whole; if there is none, a little later.
         let free_at = |kind: &FaultKind, free: &BTreeMap<_, u64>| free.get(kind.thing()).copied().unwrap_or(0) <= at_ms;
@@ -256,14 +271,15 @@ mod tests {
 
     #[test]
     fn a_seed_repeats_the_schedule_and_every_fault_ends() {
+        let all = FaultKind::of(Database::Postgres, 3);
         for seed in 0..50 {
-            let steps = schedule(seed, Database::Postgres, 50, 300_000, 2500);
-            assert_eq!(steps, schedule(seed, Database::Postgres, 50, 300_000, 2500));
+            let steps = schedule(seed, &all, 50, 300_000, 2500);
+            assert_eq!(steps, schedule(seed, &all, 50, 300_000, 2500));
             let begun = steps.iter().filter(|step| step.begins).count();
             assert_eq!(begun * 2, steps.len());
             assert!(begun > 50, "{begun}");
             let kinds: std::collections::BTreeSet<FaultKind> = steps.iter().map(|step| step.fault.kind).collect();
-            assert_eq!(kinds.len(), FaultKind::of(Database::Postgres).len());
+            assert_eq!(kinds.len(), all.len());
         }
     }
 }

@@ -65,7 +65,7 @@ struct Site {
 /// If the set-up fails.
 pub(crate) async fn run(most: f64, rounds: usize, say: &mut dyn FnMut(String)) -> anyhow::Result<bool> {
     let plan = Plan { seed: 1, agents: 1, brief: Duration::from_secs(20), lasting: true };
-    let mut world = World::build(Database::Sqlite, &plan).await?;
+    let mut world = World::build(Database::Sqlite, 1, &plan).await?;
     let site = Arc::new(site(&world).await?);
     say("| hostile clients | p50 without, ms | with | ratio | p99 without, ms | with | ratio | RSS MiB without | with |".into());
     say("|---|---|---|---|---|---|---|---|---|".into());

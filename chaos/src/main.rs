@@ -7,6 +7,7 @@ mod faults;
 mod hostile;
 mod ledger;
 mod load;
+mod peer;
 mod plan;
 mod postgres;
 mod programs;
@@ -93,6 +94,9 @@ struct RunArgs {
     /// How long faults are injected, in seconds
     #[arg(long, default_value_t = 60)]
     seconds: u64,
+    /// Number of managers; several only on PostgreSQL
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=9))]
+    managers: u8,
     /// Number of agents
     #[arg(long, default_value_t = 50)]
     agents: u64,
@@ -180,6 +184,7 @@ async fn chaos(args: &RunArgs) -> anyhow::Result<bool> {
             database,
             seed: args.seed,
             lasts: Duration::from_secs(args.seconds),
+            managers: usize::from(args.managers),
             agents: args.agents,
             rate: args.rate,
             gap: Duration::from_millis(args.gap_ms),

@@ -1,6 +1,7 @@
 //! A PostgreSQL server of our own, on a socket in a folder of its own, that can be crashed, stopped
 //! and locked.
 
+use std::net::SocketAddr;
 use std::os::unix::fs::{MetadataExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,7 +11,7 @@ use anyhow::{Context as _, bail};
 use nix::sys::signal::Signal;
 use sqlx::{Connection as _, PgConnection};
 
-use crate::programs::{PATIENCE, Process, last_lines, tied};
+use crate::programs::{PATIENCE, Process, free_address, last_lines, tied};
 use crate::sandbox::{self, SlowDisk};
 
 /// The server.
@@ -21,6 +22,8 @@ pub(crate) struct Postgres {
     home: PathBuf,
     programs: PathBuf,
     slow: Option<SlowDisk>,
+    /// Address on loopback, beside the socket: a proxy can cut it off.
+    pub(crate) address: SocketAddr,
 }
 
 impl Postgres {
@@ -31,7 +34,8 @@ impl Postgres {
     pub(crate) async fn start(home: PathBuf, log: PathBuf, slow: Option<SlowDisk>) -> anyhow::Result<Self> {
         let programs = programs()?;
         std::fs::create_dir_all(&home)?;
-        let mut server = Self { process: Process::new(log), home, programs, slow };
+        let address = free_address()?;
+        let mut server = Self { process: Process::new(log), home, programs, slow, address };
         if server.is_unprivileged() {
             chown(&server.home, Some(65_534), Some(65_534))?;
         }
@@ -77,7 +81,8 @@ impl Postgres {
     /// If the system cannot start it.
     pub(crate) fn run(&mut self) -> anyhow::Result<()> {
         let mut serve = self.command("postgres");
-        serve.arg("-D").arg(self.home.join("data")).arg("-k").arg(&self.home).args(["-h", ""]);
+        serve.arg("-D").arg(self.home.join("data")).arg("-k").arg(&self.home);
+        serve.args(["-h", "127.0.0.1", "-p", &self.address.port().to_string()]);
         // It is restarted so often that a minute never passes: with the default interval its tables
         // would never be vacuumed.
         serve.args([
@@ -98,7 +103,12 @@ impl Postgres {
 
     /// Its URL.
     pub(crate) fn url(&self) -> String {
-        format!("postgres://postgres@localhost/postgres?host={}", self.home.display())
+        format!("postgres://postgres@localhost:{}/postgres?host={}", self.address.port(), self.home.display())
+    }
+
+    /// Its URL through a proxy.
+    pub(crate) fn url_at(proxy: SocketAddr) -> String {
+        format!("postgres://postgres@{proxy}/postgres?sslmode=disable")
     }
 
     /// Waits until it answers, and restarts it whenever it has ended.

@@ -142,7 +142,7 @@ impl Drop for Process {
 
 /// A free address below the ephemeral ports. While the manager is down, one of hundreds of
 /// connections could take an ephemeral port, and the manager could not bind it again.
-fn free_address() -> anyhow::Result<SocketAddr> {
+pub(crate) fn free_address() -> anyhow::Result<SocketAddr> {
     for _ in 0..100 {
         let random = getrandom::u32().map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
         let port = 10_000 + u16::try_from(random % 20_000)?;

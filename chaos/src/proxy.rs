@@ -51,17 +51,17 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    /// Starts a proxy before `upstream`.
+    /// Starts a proxy before `upstreams`. Each connection goes to one of them by chance, or to the next that accepts it.
     ///
     /// # Errors
     /// If no port is free.
-    pub(crate) async fn start(upstream: SocketAddr, seed: u64) -> anyhow::Result<Self> {
+    pub(crate) async fn start(upstreams: Vec<SocketAddr>, seed: u64) -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let (weather, _) = watch::channel(Weather::default());
         let (cuts, _) = broadcast::channel(64);
         let mut task = JoinSet::new();
-        task.spawn(accept(listener, upstream, weather.clone(), cuts.clone(), seed));
+        task.spawn(accept(listener, upstreams, weather.clone(), cuts.clone(), seed));
         Ok(Self { address, weather, cuts, _task: task })
     }
 
@@ -78,7 +78,7 @@ impl Proxy {
 
 async fn accept(
     listener: TcpListener,
-    upstream: SocketAddr,
+    upstreams: Vec<SocketAddr>,
     weather: watch::Sender<Weather>,
     cuts: broadcast::Sender<(Cut, u64)>,
     seed: u64,
@@ -96,7 +96,10 @@ async fn accept(
             continue;
         }
         let line = Line { weather: weather.subscribe(), cuts: cuts.subscribe(), random: Arc::clone(&random) };
-        connections.spawn(async move { line.carry(client, upstream).await });
+        let mut order = upstreams.clone();
+        let first = random.lock().unwrap_or_else(PoisonError::into_inner).next();
+        order.rotate_left(usize::try_from(first % order.len() as u64).unwrap_or(0));
+        connections.spawn(async move { line.carry(client, &order).await });
     }
 }
 
@@ -107,8 +110,8 @@ struct Line {
 }
 
 impl Line {
-    async fn carry(mut self, mut client: TcpStream, upstream: SocketAddr) {
-        let Ok(mut manager) = TcpStream::connect(upstream).await else {
+    async fn carry(mut self, mut client: TcpStream, upstreams: &[SocketAddr]) {
+        let Ok(mut manager) = TcpStream::connect(upstreams).await else {
             let _ = client.set_zero_linger();
             return;
         };

@@ -30,6 +30,8 @@ pub(crate) struct Order {
     pub(crate) seed: u64,
     /// How long faults are injected.
     pub(crate) lasts: Duration,
+    /// Number of managers on the database.
+    pub(crate) managers: usize,
     /// Number of agents.
     pub(crate) agents: u64,
     /// Alerts a second.
@@ -50,7 +52,7 @@ fn millis(duration: Duration) -> u64 {
 /// If the set-up fails, or the programs do not answer at the end.
 pub(crate) async fn run(order: &Order, say: &mut dyn FnMut(String)) -> anyhow::Result<Report> {
     let plan = Plan { seed: order.seed, agents: order.agents, brief: order.brief, lasting: true };
-    let mut world = World::build(order.database, &plan).await?;
+    let mut world = World::build(order.database, order.managers, &plan).await?;
     say(format!("{}: {} agents stream; faults begin", order.database.name(), order.agents));
     let base = format!("http://{}", world.pipeline.address);
     let load = Load::start(plan.clone(), &base, &world.api.key, order.rate)?;
@@ -145,7 +147,8 @@ async fn inject(
     let mut faults = BTreeMap::new();
     let begun = Instant::now();
     let agents = usize::try_from(order.agents)?;
-    for step in schedule(order.seed, order.database, agents, millis(order.lasts), millis(order.gap)) {
+    let kinds = FaultKind::of(order.database, order.managers);
+    for step in schedule(order.seed, &kinds, agents, millis(order.lasts), millis(order.gap)) {
         tokio::time::sleep(Duration::from_millis(step.at_ms).saturating_sub(begun.elapsed())).await;
         let (word, done) = if step.begins {
             ("begins", world.begin(&step.fault).await)
@@ -267,6 +270,7 @@ fn healthy(world: &World) -> anyhow::Result<Verdict> {
 fn sound(world: &mut World) -> Verdict {
     let mut verdict = Verdict::of("no program panics");
     let logs = world.agents.iter().map(|agent| &agent.process.log).chain([&world.manager.process.log]);
+    let logs = logs.chain(world.peers.iter().map(|peer| &peer.manager.process.log));
     for log in logs {
         let (_, wrong) = witness::read(log);
         verdict.check(wrong.is_empty(), || format!("{}: {}", log.display(), wrong.join("; ")));

@@ -163,7 +163,7 @@ pub(crate) async fn run(
     say: &mut dyn FnMut(String),
 ) -> anyhow::Result<bool> {
     let plan = Plan { seed: 1, agents, brief: Duration::from_secs(20), lasting: false };
-    let mut world = World::build(database, &plan).await?;
+    let mut world = World::build(database, 1, &plan).await?;
     let base = world.api.base.clone();
     let load = Load::start(plan, &base, &world.api.key, rate)?;
     let every = (lasts / 720).max(Duration::from_millis(500));

@@ -24,7 +24,7 @@ pub(crate) async fn run(
     say: &mut dyn FnMut(String),
 ) -> anyhow::Result<Vec<Verdict>> {
     let plan = Plan { seed: 1, agents: 2, brief: Duration::from_secs(5), lasting: true };
-    let mut world = World::build(database, &plan).await?;
+    let mut world = World::build(database, 1, &plan).await?;
     // Without the proxy: no other fault than the full disk.
     let load = Load::start(plan.clone(), &world.api.base, &world.api.key, 200.0)?;
     tokio::time::sleep(Duration::from_secs(3)).await;

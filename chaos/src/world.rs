@@ -11,6 +11,7 @@ use sqlx::{Connection as _, PgConnection, SqliteConnection};
 
 use crate::api::{Api, http};
 use crate::faults::{Database, Fault, FaultKind};
+use crate::peer::Peer;
 use crate::plan::{Network, Plan, name_of};
 use crate::postgres::Postgres;
 use crate::programs::{Agent, Manager};
@@ -27,6 +28,8 @@ const AGENTS_BYTES: u64 = 2 << 30;
 #[derive(Debug)]
 pub(crate) struct World {
     pub(crate) manager: Manager,
+    /// The other managers on its database.
+    pub(crate) peers: Vec<Peer>,
     /// The server of the database; `None` on SQLite.
     pub(crate) postgres: Option<Postgres>,
     pub(crate) agents: Vec<Agent>,
@@ -58,7 +61,7 @@ impl World {
     ///
     /// # Errors
     /// If any part of it fails.
-    pub(crate) async fn build(database: Database, plan: &Plan) -> anyhow::Result<Self> {
+    pub(crate) async fn build(database: Database, managers: usize, plan: &Plan) -> anyhow::Result<Self> {
         let home = tempfile::Builder::new().prefix("riposte-chaos-").tempdir()?;
         let at = |name: &str| home.path().join(name);
         // PostgreSQL runs as another account, which must be able to reach its folder.
@@ -84,8 +87,14 @@ impl World {
         for policy in plan.policies() {
             api.post("/v1/policies", &policy).await?;
         }
-        let network = Proxy::start(manager.address, plan.seed).await?;
-        let pipeline = Proxy::start(manager.address, plan.seed ^ 1).await?;
+        let mut peers = Vec::new();
+        for number in 2..=managers {
+            let server = postgres.as_ref().context("several managers need PostgreSQL")?;
+            peers.push(Peer::start(home.path(), number, &manager, server, &api.http).await?);
+        }
+        let all: Vec<_> = peers.iter().map(|peer| peer.manager.address).chain([manager.address]).collect();
+        let network = Proxy::start(all.clone(), plan.seed).await?;
+        let pipeline = Proxy::start(all, plan.seed ^ 1).await?;
         let agents = enroll(&api, &network, plan, home.path(), slow.as_ref()).await?;
         let not_injected = match &slow {
             Some(_) => vec![],
@@ -94,6 +103,7 @@ impl World {
         let lock = None;
         let world = Self {
             manager,
+            peers,
             postgres,
             agents,
             network,
@@ -150,6 +160,9 @@ impl World {
             FaultKind::AgentsDiskFull => self.agents_disk.fill()?,
             FaultKind::AgentsDiskSlow => self.flushes("agents", i64::try_from(fault.amount)?)?,
             FaultKind::AgentsFlushFails => self.flushes("agents", -1)?,
+            FaultKind::NodeKilled => self.peer(fault).manager.process.kill9(),
+            FaultKind::NodePaused => self.peer(fault).manager.process.signal(Signal::SIGSTOP),
+            FaultKind::NodeCutOff => self.peer(fault).link.change(|weather| weather.stalled = true),
             FaultKind::SigningKeyRotated => drop(self.api.post("/v1/signing-key/rotation", &json!({})).await?),
             FaultKind::AgentsKeysRotated => {
                 for number in &fault.agents {
@@ -174,6 +187,9 @@ impl World {
                 self.manager.start()?;
             }
             FaultKind::ManagerPaused => self.manager.process.signal(Signal::SIGCONT),
+            FaultKind::NodeKilled => self.peer(fault).manager.start()?,
+            FaultKind::NodePaused => self.peer(fault).manager.process.signal(Signal::SIGCONT),
+            FaultKind::NodeCutOff => self.peer(fault).link.change(|weather| weather.stalled = false),
             FaultKind::AgentsKilled | FaultKind::AgentsStopped => {
                 for agent in self.chosen(fault) {
                     agent.start()?;
@@ -221,6 +237,13 @@ impl World {
             self.manager.start()?;
         }
         self.manager.is_ready(&self.api.http).await?;
+        for (nth, peer) in self.peers.iter_mut().enumerate() {
+            if !peer.manager.process.is_running() {
+                ended.push(format!("manager {}", nth + 2));
+                peer.manager.start()?;
+            }
+            peer.manager.is_ready(&self.api.http).await?;
+        }
         for agent in &mut self.agents {
             if !agent.process.is_running() {
                 ended.push(agent.name.clone());
@@ -233,6 +256,12 @@ impl World {
     fn chosen<'a>(&'a mut self, fault: &'a Fault) -> impl Iterator<Item = &'a mut Agent> {
         let numbered = self.agents.iter_mut().enumerate();
         numbered.filter(|(number, _)| fault.agents.contains(number)).map(|(_, agent)| agent)
+    }
+
+    /// The other manager that a fault is about.
+    fn peer(&mut self, fault: &Fault) -> &mut Peer {
+        let chosen = usize::try_from(fault.amount).unwrap_or(0) % self.peers.len();
+        &mut self.peers[chosen]
     }
 
     fn postgres(&mut self) -> anyhow::Result<&mut Postgres> {

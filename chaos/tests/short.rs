@@ -33,6 +33,12 @@ fn every_promise_holds_in_chaos_on_postgresql() {
 }
 
 #[test]
+fn every_promise_holds_in_chaos_on_three_managers() {
+    let few = ["--seconds", "30", "--agents", "8", "--rate", "60", "--gap-ms", "1200", "--brief-secs", "8"];
+    run(&[&["run", "--database", "postgres", "--managers", "3", "--seed", &seed()], few.as_slice()].concat());
+}
+
+#[test]
 fn promise_11_a_full_disk_is_told_and_passes_on_sqlite() {
     run(&["space", "--database", "sqlite", "--seconds", "3"]);
 }

@@ -26,6 +26,7 @@ pub mod import;
 pub mod ingest;
 pub mod keys;
 pub mod lift;
+pub mod nodes;
 pub mod oidc;
 pub mod outcomes;
 pub mod policies;

@@ -15,7 +15,7 @@ use super::front::error::ApiError;
 use super::state::AppState;
 use super::{
     actions, agent_key, agents, alerts, audit, auth, backtest, bundle, commands, counts, docs, effects, explain,
-    freeze, health, holds, import, ingest, keys, lift, oidc, policies, poll, protected, responses, secrets,
+    freeze, health, holds, import, ingest, keys, lift, nodes, oidc, policies, poll, protected, responses, secrets,
     signing_key, stream, users, whoami,
 };
 use crate::views::problem::Problem;
@@ -47,6 +47,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
         freeze::routes(),
         health::routes(),
         holds::routes(),
+        nodes::routes(),
         import::routes(),
         ingest::routes(),
         keys::routes(),

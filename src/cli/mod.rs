@@ -16,6 +16,7 @@ pub mod key;
 pub mod keyfiles;
 pub mod listing;
 pub mod manual;
+pub mod node;
 mod output;
 mod passphrase;
 pub mod policy;
@@ -87,6 +88,9 @@ enum Command {
     /// Place and release legal holds: what no retention removes.
     #[command(subcommand)]
     Hold(hold::HoldCommand),
+    /// The managers on one ledger.
+    #[command(subcommand)]
+    Node(node::NodeCommand),
     /// Manage API keys.
     #[command(subcommand)]
     Key(key::KeyCommand),
@@ -168,6 +172,7 @@ pub fn run() -> ExitCode {
         Command::User(command) => block_on(user::run(command)),
         Command::Secret(command) => block_on(secret::run(command)),
         Command::Hold(command) => block_on(hold::run(command)),
+        Command::Node(command) => block_on(node::run(command)),
         Command::Key(command) => block_on(key::run(command)),
         Command::Context(command) => block_on(context::run(command)),
         Command::Audit(command) => block_on(audit::run(command)),

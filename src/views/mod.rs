@@ -23,6 +23,7 @@ pub mod health;
 pub mod import;
 pub mod keys;
 pub mod legal_holds;
+pub mod nodes;
 pub mod oidc;
 pub mod page;
 pub mod policies;

@@ -222,6 +222,7 @@ async fn answers_match_the_schemas_of_the_contract() {
     check("get", "/v1/holds/{id}", admin.get(&format!("/v1/holds/{}", hold["id"].as_str().unwrap())).await);
     let times = json!({"name": "times", "reason": "x", "kind": "time", "since": "2026-01-01T00:00:00Z"});
     admin.post("/v1/holds", &times).await.is(201);
+    check("get", "/v1/nodes", admin.get("/v1/nodes").await);
     check("get", "/v1/holds", admin.get("/v1/holds").await);
     let intake = check("post", "/v1/alerts", admin.post("/v1/alerts", &batch).await);
     agent.answer(Outcome::Succeeded, Some(true)).await;

@@ -84,6 +84,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     ("POST", "/v1/responses/{id}/approve", Who::Roles(ANALYSTS), On::Waiting, 200, Some("approved")),
     ("POST", "/v1/responses/{id}/reject", Who::Roles(ANALYSTS), On::Waiting, 200, Some("rejected")),
     ("POST", "/v1/responses/{id}/confirm", Who::Roles(ANALYSTS), On::Unconfirmed, 200, Some("confirmed")),
+    ("GET", "/v1/nodes", Who::Roles(VIEWERS), On::Nothing, 200, None),
     ("GET", "/v1/holds", Who::Roles(VIEWERS), On::Nothing, 200, None),
     ("POST", "/v1/holds", Who::Roles(ADMINS), On::Nothing, 201, Some("placed")),
     ("GET", "/v1/holds/{id}", Who::Roles(VIEWERS), On::LegalHold, 200, None),

@@ -22,6 +22,18 @@ pub(super) const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 /// statements.
 pub(super) const STATEMENTS: usize = 1024;
 
+/// How long PostgreSQL may take to answer a statement: more than its own limits (`postgresql.rs`). An answer that is lost with
+/// its connection would be waited for without end.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(35);
+/// As [`ANSWER_TIMEOUT`], for reads.
+const READ_TIMEOUT: Duration = Duration::from_secs(125);
+
+/// Waits for an answer of PostgreSQL.
+async fn answered<T>(limit: Duration, answer: impl Future<Output = sqlx::Result<T>>) -> Result<T> {
+    let late = || sqlx::Error::Io(std::io::Error::from(std::io::ErrorKind::TimedOut));
+    Ok(tokio::time::timeout(limit, answer).await.unwrap_or_else(|_| Err(late()))?)
+}
+
 /// Run id of the manager that a [`Db`] writes for; unset in tools, which run no manager.
 pub type Writes = Arc<OnceLock<String>>;
 
@@ -63,6 +75,8 @@ pub enum Db {
         read: PgPool,
         /// A separate connection for the manager's lease, so that a renewal never queues.
         lease: PgPool,
+        /// Connections for what concerns the other managers: hints, duties, presence.
+        peers: PgPool,
         /// Run id of the manager that writes.
         writes: Writes,
         /// Names of ids, for log lines.
@@ -107,7 +121,9 @@ impl Db {
     pub async fn all<T: Row>(&self, sql: &'static str, binds: Vec<Bind>) -> Result<Vec<T>> {
         Ok(match self {
             Self::Sqlite { read, .. } => bind_all!(sqlx::query_as::<Sqlite, T>(sql), binds).fetch_all(read).await?,
-            Self::Postgres { read, .. } => bind_all!(sqlx::query_as::<Postgres, T>(sql), binds).fetch_all(read).await?,
+            Self::Postgres { read, .. } => {
+                answered(READ_TIMEOUT, bind_all!(sqlx::query_as::<Postgres, T>(sql), binds).fetch_all(read)).await?
+            }
         })
     }
 
@@ -124,7 +140,7 @@ impl Db {
             found.extend(match self {
                 Self::Sqlite { read, .. } => bind_all!(sqlx::query_as::<Sqlite, T>(sql), binds).fetch_all(read).await?,
                 Self::Postgres { read, .. } => {
-                    bind_all!(sqlx::query_as::<Postgres, T>(sql), binds).fetch_all(read).await?
+                    answered(READ_TIMEOUT, bind_all!(sqlx::query_as::<Postgres, T>(sql), binds).fetch_all(read)).await?
                 }
             });
         }
@@ -181,7 +197,8 @@ impl Db {
                 read.close().await;
                 write.close().await;
             }
-            Self::Postgres { write, read, lease, .. } => {
+            Self::Postgres { write, read, lease, peers, .. } => {
+                peers.close().await;
                 lease.close().await;
                 read.close().await;
                 write.close().await;
@@ -204,7 +221,7 @@ impl Tx {
     pub async fn commit(self) -> Result<()> {
         match self {
             Self::Sqlite(tx) => tx.commit().await?,
-            Self::Postgres(tx) => tx.commit().await?,
+            Self::Postgres(tx) => answered(ANSWER_TIMEOUT, tx.commit()).await?,
         }
         Ok(())
     }
@@ -213,7 +230,10 @@ impl Tx {
     pub async fn all<T: Row>(&mut self, sql: &'static str, binds: Vec<Bind>) -> Result<Vec<T>> {
         Ok(match self {
             Self::Sqlite(tx) => bind_all!(sqlx::query_as::<Sqlite, T>(sql), binds).fetch_all(&mut **tx).await?,
-            Self::Postgres(tx) => bind_all!(sqlx::query_as::<Postgres, T>(sql), binds).fetch_all(&mut **tx).await?,
+            Self::Postgres(tx) => {
+                answered(ANSWER_TIMEOUT, bind_all!(sqlx::query_as::<Postgres, T>(sql), binds).fetch_all(&mut **tx))
+                    .await?
+            }
         })
     }
 
@@ -227,7 +247,8 @@ impl Tx {
         Ok(match self {
             Self::Sqlite(tx) => bind_all!(sqlx::query::<Sqlite>(sql), binds).execute(&mut **tx).await?.rows_affected(),
             Self::Postgres(tx) => {
-                bind_all!(sqlx::query::<Postgres>(sql), binds).execute(&mut **tx).await?.rows_affected()
+                let done = bind_all!(sqlx::query::<Postgres>(sql), binds).execute(&mut **tx);
+                answered(ANSWER_TIMEOUT, done).await?.rows_affected()
             }
         })
     }
@@ -249,7 +270,8 @@ impl Tx {
                     found.extend(bind_all!(sqlx::query_as::<Sqlite, T>(sql), binds).fetch_all(&mut **tx).await?);
                 }
                 Self::Postgres(tx) => {
-                    found.extend(bind_all!(sqlx::query_as::<Postgres, T>(sql), binds).fetch_all(&mut **tx).await?);
+                    let rows = bind_all!(sqlx::query_as::<Postgres, T>(sql), binds).fetch_all(&mut **tx);
+                    found.extend(answered(ANSWER_TIMEOUT, rows).await?);
                 }
             }
         }
@@ -267,7 +289,8 @@ impl Tx {
                     bind_all!(sqlx::query::<Sqlite>(sql), binds).execute(&mut **tx).await?.rows_affected()
                 }
                 Self::Postgres(tx) => {
-                    bind_all!(sqlx::query::<Postgres>(sql), binds).execute(&mut **tx).await?.rows_affected()
+                    let done = bind_all!(sqlx::query::<Postgres>(sql), binds).execute(&mut **tx);
+                    answered(ANSWER_TIMEOUT, done).await?.rows_affected()
                 }
             };
         }

@@ -6,12 +6,15 @@ mod bind;
 pub mod codec;
 pub mod columns;
 mod db;
+pub mod duties;
 pub mod error;
+pub mod hints;
 pub mod nodes;
 mod open;
 #[cfg(test)]
 mod plans;
 mod postgresql;
+pub mod presence;
 pub mod probe;
 mod rows;
 mod sqlite;

@@ -6,7 +6,7 @@ use sqlx::migrate::Migrator;
 
 use super::db::Db;
 use super::error::{Result, StoreError};
-use super::{postgresql, sqlite};
+use super::{nodes, postgresql, sqlite};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
@@ -29,7 +29,13 @@ impl Db {
             // Not on the write connection: it keeps temporary files in memory, and sorting for a
             // new index needs disk.
             Self::Sqlite { aside, .. } => MIGRATIONS.run(aside).await,
-            Self::Postgres { write, .. } => MIGRATIONS.run(write).await,
+            Self::Postgres { lease, .. } => {
+                nodes::outlast_earlier(lease).await?;
+                let unhurried = postgresql::unhurried(url).await?;
+                let migrated = MIGRATIONS.run(&unhurried).await;
+                unhurried.close().await;
+                migrated
+            }
         }
         .map_err(StoreError::Migrate)?;
         Ok(db)
