@@ -4,8 +4,11 @@
 //! It does not trust the model's state. What is in force is read from the hosts' rules, and what is
 //! held follows from the requests.
 
+mod nodes;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::time::Duration;
 
 use riposte_protocol::command::{Command, Op};
 use riposte_protocol::delivery::Receipt;
@@ -13,6 +16,7 @@ use riposte_protocol::message::{CommandResult, Outcome};
 use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
 
+use self::nodes::{Broken, NodeRecords};
 use crate::command::CommandState;
 use crate::effect::{Actual, Desired, Until};
 use crate::host::Host;
@@ -24,6 +28,8 @@ use crate::store::{Store, effect_id};
 /// attempts, the longest interval between two looks at the clocks, and many other reverts before
 /// it.
 const LATE: Millis = 120 * SECOND;
+/// By how much the clock of a manager that undoes may differ from the database's.
+pub const MAX_CLOCK_OFF: Duration = Duration::from_secs(5);
 
 /// A broken promise.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,6 +79,10 @@ pub struct Checker {
     /// The first broken promise.
     pub violation: Option<Violation>,
     is_ordered: bool,
+    /// Number of commands that were seen.
+    queued: usize,
+    /// What several managers have done.
+    pub(crate) nodes: NodeRecords,
     agents: Vec<Truth>,
     /// The active responses, each with its end and its effects.
     wanted: BTreeMap<usize, (Until, Vec<(usize, usize)>)>,
@@ -83,11 +93,26 @@ impl Checker {
     /// A checker for so many agents; `is_ordered` says that the network keeps messages in order.
     pub fn new(agents: usize, is_ordered: bool) -> Self {
         let agents = vec![Truth { is_carried: true, ..Truth::default() }; agents];
-        Self { violation: None, is_ordered, agents, wanted: BTreeMap::new(), holds: BTreeMap::new() }
+        Self {
+            violation: None,
+            is_ordered,
+            queued: 0,
+            nodes: NodeRecords::default(),
+            agents,
+            wanted: BTreeMap::new(),
+            holds: BTreeMap::new(),
+        }
     }
 
     pub(crate) fn broken(&mut self, promise: &'static str, detail: String) {
         self.violation.get_or_insert(Violation { promise, detail });
+    }
+
+    /// What the records about several managers found.
+    pub(crate) fn found(&mut self, broken: Broken) {
+        if let Some((promise, detail)) = broken {
+            self.broken(promise, detail);
+        }
     }
 
     /// A response was created.
@@ -113,8 +138,8 @@ impl Checker {
         self.holds.remove(&(agent, target));
     }
 
-    /// A transaction was committed by a node whose clock reads `now`. The longest hold wins, and
-    /// nothing ends early (5, 6).
+    /// A transaction was committed, decided when the database's clock read `now`. The longest hold
+    /// wins, and nothing ends early (5, 6).
     pub(crate) fn committed(&mut self, store: &Store, now: Timestamp) {
         let ended: Vec<(usize, Until)> = self
             .wanted
@@ -123,7 +148,7 @@ impl Checker {
             .map(|(response, (until, _))| (*response, *until))
             .collect();
         for (response, until) in ended {
-            if !until.is_over(now) {
+            if !until.is_over(now.plus(MAX_CLOCK_OFF)) {
                 self.broken(
                     "5: nothing is lifted early",
                     format!("response {response} has ended early, without a request"),
@@ -140,6 +165,15 @@ impl Checker {
                 self.broken("6: the longest wins", detail);
             }
         }
+        // An undo that was decided before a new hold must not undo that one.
+        let new = std::mem::replace(&mut self.queued, store.commands.len());
+        for row in store.commands[new..].iter().filter(|row| row.op == Op::Revert) {
+            let place = (row.agent, store.effects[row.effect].target);
+            if self.holds.get(&place).is_some_and(|holds| !holds.is_empty()) {
+                let detail = format!("a revert is queued for target {} on agent {}, which is held", place.1, place.0);
+                self.broken("5: nothing is undone that is held", detail);
+            }
+        }
     }
 
     /// An agent acknowledges commands: from now on it is responsible for them (3).
@@ -152,7 +186,9 @@ impl Checker {
     /// clocks.
     pub(crate) fn overtaken(&mut self, agent: usize, id: Uuid, latest: Timestamp, store: &Store) {
         let is_owed = |row: &crate::store::Row| row.agent == agent && row.expires_at.is_none_or(|at| at > latest);
-        let is_own = store.command_of(id).is_some_and(|command| is_owed(&store.commands[command]));
+        let is_own = store
+            .command_of(id)
+            .is_some_and(|command| is_owed(&store.commands[command]) && !self.nodes.is_kept_back(command));
         if self.is_ordered && is_own && !self.agents[agent].is_disturbed {
             let detail = format!("agent {agent} got command {:?} after a newer one", store.command_of(id));
             self.broken("4: commands arrive in order", detail);

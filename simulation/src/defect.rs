@@ -60,6 +60,15 @@ defects! {
     ExtensionIgnored = "extension-ignored",
     /// A command that was begun before a crash is begun again after it.
     BegunAgainAfterCrash = "begun-again-after-crash",
+    /// A manager that was paused goes on without its lease: neither a delivery nor a commit checks
+    /// it, nor does a duty check its fence.
+    NoFence = "no-fence",
+    /// A manager commits what it decided by an older configuration.
+    OldEpoch = "old-epoch",
+    /// A manager waits for hints alone, which can be lost.
+    NoLook = "no-look",
+    /// What arrives by an older connection of an agent is believed.
+    OlderStreamBelieved = "older-stream-believed",
 }
 
 impl fmt::Display for Defect {

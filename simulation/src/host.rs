@@ -17,6 +17,7 @@ use crate::moment::Moment;
 use crate::outgoing::Outgoing;
 use crate::plan::Millis;
 use crate::random::Random;
+use crate::wire::ToManager;
 
 /// A host with its agent.
 #[derive(Debug)]
@@ -46,6 +47,8 @@ pub struct Host {
     pub(crate) lane_at: Millis,
     pub(crate) news: BTreeSet<Uuid>,
     pub(crate) talk: Option<Talk>,
+    /// What it has sent by a connection that holds it up: the manager, its life, the connection.
+    pub(crate) held_up: Vec<(usize, u32, u64, ToManager)>,
     /// By poll: the acknowledgements for the next exchange.
     pub(crate) untold_acks: Vec<Uuid>,
     /// What a defective agent uses as its cursor.
@@ -88,6 +91,8 @@ pub struct Talk {
     pub(crate) manager_life: u32,
     /// The connection is broken, but neither side has noticed.
     pub(crate) is_broken: bool,
+    /// What is sent arrives only after the next connection is open.
+    pub(crate) holds_up: bool,
     pub(crate) last_up: Millis,
     pub(crate) last_down: Millis,
     pub(crate) outgoing: Outgoing,
@@ -127,6 +132,7 @@ impl Host {
             lane_at: Millis::MAX,
             news: BTreeSet::new(),
             talk: None,
+            held_up: Vec::new(),
             untold_acks: Vec::new(),
             heard_command_at: Timestamp::MIN,
             failures: 0,

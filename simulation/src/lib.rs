@@ -4,8 +4,8 @@
 //!
 //! - [`plan`] draws up requests and faults: responses, crashes, partitions, clocks that jump, disks
 //!   that fill up.
-//! - [`world`] runs it: the network and the queue of events; [`manager`] and [`agent`] act in it,
-//!   on the states of a [`node`] and a [`host`].
+//! - [`world`] runs it: the network and the queue of events; [`manager`], [`cluster`], [`deliver`]
+//!   and [`agent`] act in it, on the states of a [`node`] and a [`host`].
 //! - [`checker`] keeps its own records and checks every step against the promises.
 //! - [`shrink`] finds the shortest plan that still fails; [`campaign`] runs many seeds.
 //! - [`defect`] are mistakes that can be built into the model, to prove that the checker detects
@@ -24,7 +24,9 @@
 pub mod agent;
 pub mod campaign;
 pub mod checker;
+pub mod cluster;
 pub mod defect;
+pub mod deliver;
 pub mod disk;
 pub mod host;
 pub mod instant;

@@ -1,42 +1,25 @@
 //! A manager: one node on the store. Its connections use the protocol's own [`Session`] to select
-//! what to send. The rest is modelled after `api/stream.rs`, `engine/deliver.rs`, `engine/undo.rs`
-//! and `engine/sweep.rs`. A node that crashes loses its connections and the delivery marks that
-//! were not committed; the store loses nothing.
+//! what to send (`deliver.rs`). The rest is modelled after `api/stream.rs` and `engine/intake.rs`.
+//! A node that crashes loses its connections and the delivery marks that were not committed; the
+//! store loses nothing.
 //!
-//! Several nodes share the store. A node that commits a command for an agent of another node sends
-//! it a hint, which can be lost; each node looks itself with every sweep.
+//! Several nodes share the store (`cluster.rs`). A node that commits a command for an agent of
+//! another node sends it a hint, which can be lost.
 
 use std::time::Duration;
 
-use riposte_protocol::MANAGER;
-use riposte_protocol::command::{Command, Op};
-use riposte_protocol::delivery::{Owed, Session};
-use riposte_protocol::message::{CommandResult, MAX_ITEMS};
+use riposte_protocol::delivery::Session;
+use riposte_protocol::message::CommandResult;
 use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
 
-use crate::command::CommandState;
 use crate::defect::Defect;
 use crate::effect::Until;
-use crate::instant;
 use crate::node::Seat;
-use crate::plan::{Millis, SECOND};
-use crate::store::{Row, Said, agent_id, command_id, effect_id};
+use crate::plan::Millis;
+use crate::store::Said;
 use crate::wire::{ToAgent, ToManager};
-use crate::world::{Event, World};
-
-/// Lease of a delivered command: without an acknowledgement it is sent again afterwards.
-const LEASE: Duration = Duration::from_secs(30);
-/// How long a signed revert is valid.
-const REVERT_VALIDITY: Duration = Duration::from_hours(24);
-/// Longest pause between two looks for responses that have ended.
-const MAX_WAIT: Millis = 30 * SECOND;
-/// Interval of sweeps.
-const PERIOD: Millis = 5 * SECOND;
-/// A connection without a message for this long is closed.
-const SILENCE: Millis = 100 * SECOND;
-/// Limit of commands in one frame.
-const FRAME: usize = MAX_ITEMS / 4;
+use crate::world::{Event, Intake, World};
 
 impl World {
     pub(crate) fn start_manager(&mut self, manager: usize) {
@@ -44,10 +27,11 @@ impl World {
             return;
         }
         let node = &mut self.nodes[manager];
-        (node.is_up, node.undo_at) = (true, self.now);
-        let (life, at) = (node.life, self.now);
-        self.after(0, Event::Undo { manager, life, at });
-        self.after(PERIOD, Event::Sweep { manager, life });
+        (node.is_up, node.undo_at, node.well_since) = (true, Millis::MAX, self.now);
+        let life = node.life;
+        self.after(0, Event::Renew { manager, life });
+        self.after(0, Event::Look { manager, life });
+        self.after(0, Event::Sweep { manager, life });
     }
 
     pub(crate) fn crash_manager(&mut self, manager: usize, away: Millis) {
@@ -55,54 +39,79 @@ impl World {
         if node.is_up {
             (node.is_up, node.life) = (false, node.life + 1);
             node.seats.clear();
+            node.duties.clear();
+            (node.is_undoing, node.paused_until, node.lease_until) = (false, 0, 0);
             self.after(away, Event::ManagerUp { manager });
             let lost: Vec<usize> = (0..self.hosts.len()).filter(|host| self.talks_to(*host, manager)).collect();
             lost.into_iter().for_each(|agent| self.hang_up(agent, 50));
         }
     }
 
-    /// Commits a response; `None` if the manager is down.
-    pub(crate) fn respond(
+    /// Decides about a request by the configuration in the caches; another step commits it.
+    pub(crate) fn decide(
         &mut self,
         manager: usize,
-        agent: Option<usize>,
+        number: usize,
+        on: Option<usize>,
         target: usize,
         lasts: Option<Millis>,
-    ) -> Option<usize> {
-        if !self.nodes[manager].is_up {
+    ) {
+        if self.is_serving(manager) {
+            let node = &mut self.nodes[manager];
+            let (life, pause) = (node.life, node.random.within(1..40));
+            let (epoch, is_spared) = (node.epoch, node.configuration.protects(target));
+            let intake = Intake { number, on, target, lasts, epoch, is_spared };
+            self.after(pause, Event::Intake { manager, life, intake });
+        }
+    }
+
+    /// Commits what was decided; returns the response. What was decided by an older epoch is
+    /// decided again.
+    pub(crate) fn commit_intake(&mut self, manager: usize, intake: &Intake) -> Option<usize> {
+        if !self.may_commit(manager) {
             return None;
         }
+        let &Intake { on, target, lasts, epoch, mut is_spared, .. } = intake;
+        if epoch != self.store.cluster.epoch && !self.has(Defect::OldEpoch) {
+            is_spared = self.store.cluster.configuration.protects(target);
+        }
+        if is_spared {
+            self.note(|| format!("target {target} is spared: it is protected"));
+            return None;
+        }
+        let found = self.checker.nodes.decided(manager, target);
+        self.checker.found(found);
         let now = self.nodes[manager].wall(self.now);
         let until = Until::from(lasts.map(|lasts| now.plus(Duration::from_millis(lasts))));
-        let agents: Vec<usize> = agent.map_or_else(|| (0..self.hosts.len()).collect(), |agent| vec![agent]);
+        let agents: Vec<usize> = on.map_or_else(|| (0..self.hosts.len()).collect(), |agent| vec![agent]);
         let response = self.store.record(&agents, target, until, now);
         self.checker.responded(response, &agents, target, until);
-        self.committed(manager);
+        self.committed(manager, self.database_wall());
         Some(response)
     }
 
     pub(crate) fn lift(&mut self, manager: usize, response: usize) {
-        if self.nodes[manager].is_up && self.store.responses[response].is_active {
+        let is_locked = self.store.cluster.locked_until > self.now;
+        if self.is_serving(manager) && !is_locked && self.store.responses[response].is_active {
             let now = self.nodes[manager].wall(self.now);
             self.checker.let_go(response);
             self.store.release(&[response], now);
-            self.committed(manager);
+            self.committed(manager, self.database_wall());
         }
     }
 
     pub(crate) fn cancel(&mut self, agent: usize) {
         let newest = self.store.owed[agent].values().next_back().copied();
         let now = self.nodes[0].wall(self.now);
-        if newest.is_some_and(|newest| self.store.cancel(newest, now)) {
+        if self.is_serving(0) && newest.is_some_and(|newest| self.store.cancel(newest, now)) {
             self.note(|| format!("command {} is cancelled", newest.unwrap_or_default()));
         }
     }
 
     /// After each transaction: the checker runs, hints are sent, and the undo stage schedules its
     /// next look.
-    fn committed(&mut self, manager: usize) {
-        let now = self.nodes[manager].wall(self.now);
-        self.checker.committed(&self.store, now);
+    pub(crate) fn committed(&mut self, manager: usize, as_of: Timestamp) {
+        self.checker.committed(&self.store, as_of);
         for agent in std::mem::take(&mut self.store.woken) {
             for other in 0..self.nodes.len() {
                 let Some(seat) = self.nodes[other].seats.get(&agent) else { continue };
@@ -113,66 +122,35 @@ impl World {
                 }
             }
         }
-        let off = self.nodes[manager].clock_off;
-        if let Some(next) = self.store.next_due().map(|due| instant::of(due, off).max(self.now))
-            && next < self.nodes[manager].undo_at
-        {
-            self.plan_undo(manager, next);
-        }
-    }
-
-    fn plan_undo(&mut self, manager: usize, at: Millis) {
-        self.nodes[manager].undo_at = at;
-        let life = self.nodes[manager].life;
-        self.at(at, Event::Undo { manager, life, at });
-    }
-
-    /// `engine/undo.rs`.
-    pub(crate) fn undo(&mut self, manager: usize) {
-        let now = self.nodes[manager].wall(self.now);
-        self.nodes[manager].undo_at = self.now + MAX_WAIT;
-        let due = self.store.due(now);
-        if !due.is_empty() {
-            self.store.release(&due, now);
-        }
-        while self.store.retry_reverts(now) > 0 {}
-        let off = self.nodes[manager].clock_off;
-        let next = self.store.next_due().map_or(Millis::MAX, |due| instant::of(due, off));
-        self.committed(manager);
-        // A jump of this node's clock can put the due time into the past: the next look is a little
-        // later.
-        self.plan_undo(manager, next.max(self.now + 1).min(self.now + MAX_WAIT));
-    }
-
-    /// `engine/sweep.rs` and its effects: dead connections are closed, and lost hints are replaced.
-    pub(crate) fn sweep(&mut self, manager: usize) {
-        let now = self.nodes[manager].wall(self.now);
-        self.store.expire(now);
-        self.store.time_out(now);
-        self.committed(manager);
-        let dead = self.now.saturating_sub(SILENCE);
-        self.nodes[manager].seats.retain(|_, seat| seat.heard_at >= dead);
-        let waiting: Vec<(usize, u64)> = self.nodes[manager]
-            .seats
-            .iter()
-            .filter(|(agent, _)| !self.store.owed[**agent].is_empty())
-            .map(|(agent, seat)| (*agent, seat.talk))
-            .collect();
-        waiting.into_iter().for_each(|(agent, talk)| self.fetch(manager, agent, talk));
-        let life = self.nodes[manager].life;
-        self.after(PERIOD, Event::Sweep { manager, life });
+        self.plan_next_undo(manager);
     }
 
     pub(crate) fn manager_hears(&mut self, manager: usize, agent: usize, talk: u64, message: ToManager) {
         let now = self.nodes[manager].wall(self.now);
+        let is_serving = self.nodes[manager].lease_until > self.now || self.has(Defect::NoFence);
+        if !is_serving || !self.may_commit(manager) {
+            self.nodes[manager].seats.remove(&agent);
+            return self.tell_agent(agent, talk, ToAgent::Close);
+        }
         if let ToManager::Hello { cursor, since, effects, acks, results, is_poll } = message {
             // A newer connection replaces an older one, never the reverse.
             if self.nodes[manager].seats.get(&agent).is_some_and(|seat| seat.talk >= talk) {
                 return;
             }
+            let (number, older) = self.store.cluster.connect(agent, manager);
+            self.checker.nodes.connected(agent, number);
+            if let Some(older) = older.filter(|older| *older != manager)
+                && !self.random.chance(10)
+            {
+                let pause = self.random.within(1..200);
+                self.after(pause, Event::Displaced { manager: older, agent, number });
+            }
             self.acknowledge(manager, agent, &acks);
             let said = Said { effects, ended: Vec::new(), is_whole: true };
-            let seat = Seat { talk, session: Session::new(cursor), is_poll, heard_at: self.now, since };
+            let (session, opened_at) = (Session::new(cursor), self.now);
+            let (is_fetching, is_woken) = (false, false);
+            let heard_at = opened_at;
+            let seat = Seat { talk, number, opened_at, is_fetching, is_woken, session, is_poll, heard_at, since };
             self.nodes[manager].seats.insert(agent, seat);
             self.tell_agent(agent, talk, ToAgent::Welcome);
             self.settle(manager, agent, talk, results);
@@ -184,6 +162,16 @@ impl World {
         match self.nodes[manager].seats.get_mut(&agent) {
             Some(seat) if seat.talk == talk => seat.heard_at = self.now,
             _ => return,
+        }
+        let number = self.nodes[manager].seats[&agent].number;
+        if matches!(message, ToManager::Ack(_) | ToManager::Results(_) | ToManager::Effects(..)) {
+            if !self.store.cluster.is_newest(agent, number) && !self.has(Defect::OlderStreamBelieved) {
+                self.note(|| format!("a commit of manager {manager} is refused: agent {agent} has a newer connection"));
+                self.nodes[manager].seats.remove(&agent);
+                return self.tell_agent(agent, talk, ToAgent::Close);
+            }
+            let found = self.checker.nodes.believes(manager, agent, number);
+            self.checker.found(found);
         }
         match message {
             ToManager::Hello { .. } => {}
@@ -199,8 +187,7 @@ impl World {
     fn meet(&mut self, manager: usize, agent: usize, said: &Said, now: Timestamp) {
         let released = self.store.converge(agent, said, now);
         released.into_iter().for_each(|effect| self.checker.released(agent, self.store.effects[effect].target));
-        self.committed(manager);
-        self.undo(manager);
+        self.committed(manager, self.database_wall());
     }
 
     fn acknowledge(&mut self, manager: usize, agent: usize, ids: &[Uuid]) {
@@ -232,103 +219,7 @@ impl World {
             let command = self.store.command_of(result.command_id);
             self.note(|| format!("the store has command {} as {}", command.unwrap_or(0), result.outcome.as_str()));
         }
-        self.committed(manager);
-    }
-
-    /// `Conversation::next` and `send_owed`.
-    pub(crate) fn fetch(&mut self, manager: usize, agent: usize, talk: u64) {
-        let (now, true_now) = (self.nodes[manager].wall(self.now), self.now);
-        let defect = self.defect;
-        // Alerts in the commands may be so large that a message holds fewer.
-        let fits = if self.random.chance(10) { 1 + self.random.index(FRAME) } else { FRAME };
-        let Some(seat) = self.nodes[manager].seats.get_mut(&agent).filter(|seat| seat.talk == talk) else { return };
-        let mut owed = self.store.owed(agent);
-        owed.retain(|command| self.store.commands[*command].expires_at.is_none_or(|at| at > now));
-        if defect == Some(Defect::CursorFromClock) {
-            owed.retain(|command| self.store.commands[*command].created_at > seat.since);
-            seat.since = now;
-        }
-        let states = owed.iter().map(|command| &self.store.commands[*command]);
-        let state = |row: &Row| Owed { seq: row.seq, effect: effect_id(row.effect), lease_until: row.lease_until };
-        let states: Vec<Owed> = states.map(state).collect();
-        let lease_until = if defect == Some(Defect::LeaseNeverEnds) { Timestamp::MAX } else { now.plus(LEASE) };
-        let mut chosen = seat.session.choose(&states, now, lease_until, FRAME);
-        let has_more = chosen.len() > fits || chosen.len() == FRAME;
-        chosen.drain(fits.min(chosen.len())..).for_each(|position| seat.session.take_back(states[position].seq));
-        let is_over = seat.is_poll && !chosen.is_empty();
-        let next = seat.session.next_lease_end();
-        if is_over {
-            self.nodes[manager].seats.remove(&agent);
-        } else if let Some(end) = next.filter(|end| *end < Timestamp::MAX) {
-            let at = instant::of(end, self.nodes[manager].clock_off).max(true_now + 1);
-            self.at(at, Event::Fetch { manager, agent, talk });
-        }
-        if chosen.is_empty() {
-            return;
-        }
-        let commands: Vec<usize> = chosen.iter().map(|position| owed[*position]).collect();
-        self.note(|| format!("manager {manager} sends commands {commands:?} to agent {agent}"));
-        let signed = commands.iter().map(|command| self.seal.sign(self.claims(*command, now), false)).collect();
-        self.tell_agent(agent, talk, ToAgent::Commands(signed));
-        let (life, pause) = (self.nodes[manager].life, self.random.within(1..40));
-        // The delivery mark may be lost: then the commands are sent again.
-        if !self.random.chance(3) {
-            self.after(pause, Event::Delivered { manager, life, commands, lease_until });
-        }
-        if has_more && !is_over {
-            self.after(0, Event::Fetch { manager, agent, talk });
-        }
-    }
-
-    /// `engine::deliver::claims`.
-    pub(crate) fn claims(&self, command: usize, now: Timestamp) -> Command {
-        let row = &self.store.commands[command];
-        let exp = row.expires_at.unwrap_or_else(|| now.plus(REVERT_VALIDITY)).as_secs();
-        Command {
-            iss: MANAGER.into(),
-            aud: agent_id(row.agent),
-            jti: command_id(command),
-            seq: row.seq,
-            iat: row.created_at.as_secs(),
-            exp,
-            op: row.op,
-            effect: effect_id(row.effect),
-            action: "block".into(),
-            target: self.targets[self.store.effects[row.effect].target % self.targets.len()].clone(),
-            arguments: Vec::new(),
-            until: row.until.instant(),
-            response: Uuid::from_u128((0xb << 64) + row.response as u128),
-            alert: None,
-            script: None,
-            as_of: None,
-            urgent: self.store.is_urgent(command),
-        }
-    }
-
-    /// An order that is not the manager's, not for this agent, has expired, or was executed before.
-    pub(crate) fn forge(&mut self, agent: usize, kind: usize) {
-        use CommandState::{Acknowledged, Expired, Failed, Refused, Succeeded};
-        let is_material = |row: &Row| match kind {
-            0 => row.agent == agent,
-            1 => row.agent != agent,
-            2 => row.agent == agent && row.state == Expired,
-            _ => row.agent == agent && matches!(row.state, Acknowledged | Succeeded | Failed | Refused),
-        };
-        let Some(command) = self.store.commands.iter().rposition(is_material) else { return };
-        let mut claims = self.claims(command, self.nodes[0].wall(self.now));
-        if kind == 0 {
-            claims.jti = Uuid::from_u128((0xf << 64) + u128::from(self.now));
-            (claims.seq, claims.op) = (claims.seq + 1_000_000, Op::Apply);
-        }
-        if kind > 1 {
-            self.checker.replayed(agent);
-        }
-        let sealed = self.seal.sign(claims, kind == 0);
-        if let Some(talk) = self.hosts[agent].talk_number() {
-            let life = self.hosts[agent].life;
-            let message = Box::new(ToAgent::Commands(vec![sealed]));
-            self.after(1, Event::AtAgent { agent, life, talk, message });
-        }
+        self.committed(manager, self.database_wall());
     }
 
     /// The managers that accept connections.

@@ -33,6 +33,25 @@ pub struct Shape {
     pub is_signed: bool,
 }
 
+/// A change of configuration that forbids something.
+#[expect(missing_docs, reason = "the sentence of each variant says what its fields are")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Change {
+    /// No response may touch `target`.
+    Protect { target: usize },
+    /// Only reverts are delivered.
+    Freeze,
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Protect { target } => write!(f, "the protection of target {target}"),
+            Self::Freeze => f.write_str("the freeze"),
+        }
+    }
+}
+
 /// A request or a fault.
 #[expect(missing_docs, reason = "the sentence of each variant says what its fields are")]
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,6 +94,14 @@ pub enum Act {
     /// An attacker sends the agent an order that is not its manager's, not for it, or no longer
     /// valid.
     Forge { agent: usize, kind: usize },
+    /// A manager is asked to change the configuration, and to change it back after a time.
+    Configure { manager: usize, change: Change, lasts: Millis },
+    /// A manager's process is stopped and continued, perhaps in the middle of a transaction.
+    PauseManager { manager: usize, lasts: Millis, in_transaction: bool },
+    /// A manager is cut off from the database.
+    CutDatabase { manager: usize, lasts: Millis },
+    /// What the agent sends by its connection is held up, and arrives once it has opened another.
+    HoldUp { agent: usize },
 }
 
 /// One entry of a plan; it keeps its number when others are removed.
@@ -131,7 +158,18 @@ pub fn draw_up(shape: &Shape, end: Millis) -> Plan {
         } else {
             draw(&mut random, shape, &weights, &responses)
         };
+        let held_up = if let Act::HoldUp { agent } = act { Some(agent) } else { None };
         plan.push(Planned { at, number: plan.len(), act });
+        if let Some(agent) = held_up {
+            // It has something to send, and connects again at once instead of after some heartbeats.
+            let (manager, target) = (random.index(shape.managers), random.index(shape.targets));
+            let lasts = Some(random.within(1..60) * SECOND);
+            responses.push(plan.len());
+            let act = Act::Respond { manager, agent: Some(agent), target, lasts };
+            plan.push(Planned { at: at + 1, number: plan.len(), act });
+            at += random.within(100..500);
+            plan.push(Planned { at, number: plan.len(), act: Act::CrashAgent { agent, away: 0 } });
+        }
     }
     plan
 }
@@ -157,7 +195,7 @@ fn parts(random: &mut Random) -> usize {
 }
 
 /// Weight of each act of [`draw`], before a world varies them.
-const WEIGHTS: [u64; 17] = [40, 8, 30, 30, 6, 2, 3, 2, 12, 14, 20, 6, 3, 5, 6, 6, 6];
+const WEIGHTS: [u64; 21] = [40, 8, 30, 30, 6, 2, 3, 2, 12, 14, 20, 6, 3, 5, 6, 6, 6, 6, 12, 8, 16];
 
 fn draw(random: &mut Random, shape: &Shape, weights: &[u64], responses: &[usize]) -> Act {
     let total: u64 = weights.iter().sum();
@@ -192,7 +230,20 @@ fn draw(random: &mut Random, shape: &Shape, weights: &[u64], responses: &[usize]
         Some(13) => Act::FillDisk { agent, lasts },
         Some(14) => Act::BreakActions { agent, lasts },
         Some(15) => Act::Flush { agent },
-        _ => Act::Forge { agent, kind: random.index(4) },
+        Some(16) => Act::Forge { agent, kind: random.index(4) },
+        Some(17) => {
+            let target = random.index(shape.targets);
+            let change = if random.chance(60) { Change::Protect { target } } else { Change::Freeze };
+            let lasts = [SECOND, 6 * SECOND, 20 * SECOND, 90 * SECOND][random.index(4)] + random.within(0..SECOND);
+            Act::Configure { manager, change, lasts }
+        }
+        // Around the time to live of a lease, and far beyond.
+        Some(18) => {
+            let lasts = [SECOND, 4 * SECOND, 6 * SECOND, 40 * SECOND][random.index(4)] + random.within(0..SECOND);
+            Act::PauseManager { manager, lasts, in_transaction: random.chance(30) }
+        }
+        Some(19) => Act::CutDatabase { manager, lasts },
+        _ => Act::HoldUp { agent },
     }
 }
 
@@ -232,6 +283,17 @@ impl fmt::Display for Act {
             Self::Forge { agent, kind } => {
                 let what = ["of a stranger", "for another agent", "that has expired", "seen before"];
                 write!(f, "agent {agent} is sent an order {}", what[kind % what.len()])
+            }
+            Self::Configure { manager, change, lasts } => {
+                write!(f, "manager {manager} is asked for {change}, for {}", s(lasts))
+            }
+            Self::PauseManager { manager, lasts, in_transaction } => {
+                let when = if *in_transaction { " in a transaction" } else { "" };
+                write!(f, "manager {manager} is paused{when} for {}", s(lasts))
+            }
+            Self::HoldUp { agent } => write!(f, "what agent {agent} sends is held up until it connects again"),
+            Self::CutDatabase { manager, lasts } => {
+                write!(f, "manager {manager} is cut off from the database for {}", s(lasts))
             }
         }
     }

@@ -10,6 +10,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::time::Duration;
 
+use riposte_protocol::delivery::Owed;
 use riposte_protocol::target::{Target, TargetKind};
 use riposte_protocol::time::Timestamp;
 
@@ -18,7 +19,7 @@ use crate::defect::Defect;
 use crate::host::Host;
 use crate::instant;
 use crate::node::Node;
-use crate::plan::{Act, MINUTE, Millis, Plan, SECOND, Shape};
+use crate::plan::{Act, Change, MINUTE, Millis, Plan, SECOND, Shape};
 use crate::random::Random;
 use crate::store::Store;
 use crate::wire::{Seal, ToAgent, ToManager};
@@ -28,6 +29,9 @@ const NAMES: [&str; 4] = ["alice", "bob", "carol", "dave"];
 /// Time after the last fault until everything must have settled: the manager's longest wait for a
 /// result, its longest pause before a revert, and a round of the agents' looks.
 const QUIET: Millis = 25 * MINUTE;
+
+/// A world with more events than this repeats itself; the largest have a tenth of them.
+const MOST_EVENTS: u64 = 500_000;
 
 /// The next event.
 #[expect(missing_docs, reason = "the sentence of each variant says what its fields are")]
@@ -61,8 +65,26 @@ pub enum Event {
     Fetch { manager: usize, agent: usize, talk: u64 },
     /// The delivery marks of commands are committed.
     Delivered { manager: usize, life: u32, commands: Vec<usize>, lease_until: Timestamp },
-    /// A manager ends responses and retries reverts.
+    /// A manager's connection sends what it has read.
+    Send { manager: usize, agent: usize, talk: u64, owed: Vec<(usize, Owed)> },
+    /// A manager commits what it has decided about a request.
+    Intake { manager: usize, life: u32, intake: Intake },
+    /// A manager renews its lease.
+    Renew { manager: usize, life: u32 },
+    /// A manager looks for what hints did not tell.
+    Look { manager: usize, life: u32 },
+    /// A hint: the configuration has changed.
+    Configuration { manager: usize, life: u32 },
+    /// A manager answers a change of configuration, or waits for the others.
+    Answer { manager: usize, life: u32, change: Change, epoch: u64 },
+    /// A change of configuration is taken back.
+    TakeBack { manager: usize, change: Change },
+    /// A hint: the agent has the connection `number`, elsewhere.
+    Displaced { manager: usize, agent: usize, number: u64 },
+    /// A manager looks for responses to end and reverts to retry.
     Undo { manager: usize, life: u32, at: Millis },
+    /// A manager commits what was due when its clock read `now`, and the database's `as_of`.
+    CommitUndo { manager: usize, life: u32, fence: u64, due: Vec<usize>, now: Timestamp, as_of: Timestamp },
     /// A manager's sweep.
     Sweep { manager: usize, life: u32 },
     /// A manager is restarted, as for an update.
@@ -71,6 +93,55 @@ pub enum Event {
     Heal,
     /// Everything must have settled.
     Judge,
+}
+
+/// A request that is decided and not yet committed.
+#[derive(Clone, Debug)]
+pub struct Intake {
+    /// The act of the plan.
+    pub(crate) number: usize,
+    /// The agent; all, without one.
+    pub(crate) on: Option<usize>,
+    pub(crate) target: usize,
+    pub(crate) lasts: Option<Millis>,
+    /// The epoch that it was decided by.
+    pub(crate) epoch: u64,
+    /// The target is protected.
+    pub(crate) is_spared: bool,
+}
+
+impl Event {
+    /// The manager whose process takes this step.
+    fn of_manager(&self) -> Option<usize> {
+        match self {
+            Self::AtManager { manager, .. }
+            | Self::LateCommit { manager, .. }
+            | Self::Fetch { manager, .. }
+            | Self::Delivered { manager, .. }
+            | Self::Send { manager, .. }
+            | Self::Intake { manager, .. }
+            | Self::Renew { manager, .. }
+            | Self::Look { manager, .. }
+            | Self::Configuration { manager, .. }
+            | Self::Answer { manager, .. }
+            | Self::Displaced { manager, .. }
+            | Self::Undo { manager, .. }
+            | Self::CommitUndo { manager, .. }
+            | Self::Sweep { manager, .. } => Some(*manager),
+            _ => None,
+        }
+    }
+
+    /// Whether it waits for the audit head.
+    fn commits(&self) -> bool {
+        let writes = matches!(self, Self::AtManager { .. } | Self::LateCommit { .. } | Self::Intake { .. });
+        writes || matches!(self, Self::Delivered { .. } | Self::CommitUndo { .. } | Self::Sweep { .. })
+    }
+
+    /// The beat of a manager, which is not counted as a step.
+    fn is_beat(&self) -> bool {
+        matches!(self, Self::Renew { .. } | Self::Look { .. })
+    }
 }
 
 /// A running world.
@@ -85,6 +156,8 @@ pub struct World {
     next_event: u64,
     /// Number of events so far.
     pub steps: u64,
+    /// Number of events with those that are not counted as steps.
+    events_in_all: u64,
     pub(crate) random: Random,
     pub(crate) seal: Seal,
     pub(crate) store: Store,
@@ -111,10 +184,11 @@ impl World {
             events: BTreeMap::new(),
             next_event: 0,
             steps: 0,
+            events_in_all: 0,
             random: Random::new(shape.seed, 3),
             seal: Seal::new(shape.is_signed),
-            store: Store::new(shape.agents, defect),
-            nodes: (0..shape.managers).map(|_| Node::default()).collect(),
+            store: Store::new(shape.agents, shape.managers, defect),
+            nodes: (0..shape.managers).map(|manager| Node::new(manager, shape.seed)).collect(),
             hosts: (0..shape.agents).map(|agent| Host::new(agent, shape.seed)).collect(),
             checker: Checker::new(shape.agents, shape.is_ordered),
             next_talk: 0,
@@ -141,8 +215,25 @@ impl World {
     pub fn play(&mut self) -> Result<(), Violation> {
         while let Some(Reverse((at, number))) = self.queue.pop() {
             let Some(event) = self.events.remove(&number) else { continue };
+            self.events_in_all += 1;
+            if self.events_in_all > MOST_EVENTS {
+                // After an order of a manager whose clock was far ahead, an agent refuses applies as
+                // expired, and an agent that polls is sent the next one at once
+                // (docs/reliability.md).
+                if self.shape.polls && self.furthest > MINUTE {
+                    self.note(|| "the world is left: an agent refuses one apply after the other".into());
+                    return Ok(());
+                }
+                self.checker.broken("11: nothing goes round in circles", format!("the last event is {event:?}"));
+            }
             self.now = at;
-            self.steps += 1;
+            if let Some(until) = self.put_off(&event) {
+                // With its number, it stays before what happens later.
+                self.queue.push(Reverse((until, number)));
+                self.events.insert(number, event);
+                continue;
+            }
+            self.steps += u64::from(!event.is_beat());
             let is_over = matches!(event, Event::Judge);
             let is_judged = is_over && !self.is_ending();
             if is_over && !is_judged {
@@ -166,10 +257,24 @@ impl World {
         Ok(())
     }
 
-    /// Whether a block has just ended: its commands are still under way.
+    /// Until when a step has to wait: its manager is paused, or waits for the audit head. Timers of
+    /// a process that goes on fire in no order.
+    fn put_off(&mut self, event: &Event) -> Option<Millis> {
+        let node = &mut self.nodes[event.of_manager()?];
+        if node.paused_until > self.now {
+            let jitter = if event.is_beat() { node.random.within(0..50) } else { 0 };
+            return Some(node.paused_until + jitter);
+        }
+        let locked_until = self.store.cluster.locked_until;
+        (event.commits() && locked_until > self.now).then_some(locked_until)
+    }
+
+    /// Whether a block has just ended or is about to: its commands are still under way, or an agent
+    /// whose clock was ahead has lifted it within the tolerance of `Store::converge`.
     fn is_ending(&self) -> bool {
         let now = instant::wall(self.now, 0);
-        let just_now = now.minus(Duration::from_millis(MINUTE))..=now;
+        let minute = Duration::from_millis(MINUTE);
+        let just_now = now.minus(minute)..=now.plus(minute);
         self.store.effects.iter().any(|effect| effect.until.instant().is_some_and(|until| just_now.contains(&until)))
     }
 
@@ -222,7 +327,7 @@ impl World {
             Event::ManagerUp { manager } => self.start_manager(manager),
             Event::Fetch { manager, agent, talk } => self.fetch(manager, agent, talk),
             Event::Delivered { manager, life, commands, lease_until } => {
-                if self.nodes[manager].is_alive(life) {
+                if self.nodes[manager].is_alive(life) && self.may_commit(manager) {
                     self.store.delivered(&commands, lease_until);
                 }
             }
@@ -232,14 +337,12 @@ impl World {
                     self.commit_results(manager, agent, &results, now);
                 }
             }
-            Event::Undo { manager, life, at } => {
-                if self.nodes[manager].is_alive(life) && self.nodes[manager].undo_at == at {
-                    self.undo(manager);
-                }
-            }
-            Event::Sweep { manager, life } => {
-                if self.nodes[manager].is_alive(life) {
-                    self.sweep(manager);
+            Event::Send { manager, agent, talk, owed } => self.send(manager, agent, talk, owed),
+            Event::Intake { manager, life, intake } => {
+                if self.nodes[manager].is_alive(life)
+                    && let Some(response) = self.commit_intake(manager, &intake)
+                {
+                    self.made.insert(intake.number, response);
                 }
             }
             Event::Restart { manager } => self.crash_manager(manager, 0),
@@ -252,13 +355,7 @@ impl World {
             Event::LateJournal { agent, life, commands } if self.is_alive(agent, life) => {
                 self.journal(agent, &commands);
             }
-            Event::Judge
-            | Event::Connect { .. }
-            | Event::Heartbeat { .. }
-            | Event::Lane { .. }
-            | Event::Work { .. }
-            | Event::Mend { .. }
-            | Event::LateJournal { .. } => {}
+            of_manager => self.happen_at_manager(of_manager),
         }
     }
 
@@ -270,8 +367,11 @@ impl World {
     fn heal(&mut self) {
         self.note(|| "everything works again".into());
         for manager in 0..self.nodes.len() {
-            self.nodes[manager].clock_off = 0;
-            if !self.nodes[manager].is_up {
+            (self.nodes[manager].clock_off, self.nodes[manager].cut_until) = (0, self.now);
+            // A process that is still stopped is killed.
+            if self.nodes[manager].paused_until > self.now {
+                self.crash_manager(manager, 0);
+            } else if !self.nodes[manager].is_up {
                 self.start_manager(manager);
             }
         }
@@ -318,6 +418,10 @@ impl World {
         let (now, is_ordered) = (self.now, self.shape.is_ordered);
         let Some(talk) = &mut self.hosts[agent].talk else { return };
         let (number, manager, life) = (talk.number, talk.manager, talk.manager_life);
+        if talk.holds_up {
+            self.hosts[agent].held_up.push((manager, life, number, message));
+            return;
+        }
         for at in arrivals(&mut talk.is_broken, &mut talk.last_up, fate, is_ordered, now) {
             let message = Box::new(message.clone());
             self.at(at, Event::AtManager { manager, life, agent, talk: number, message });
@@ -342,9 +446,7 @@ impl World {
         self.note(|| format!("[{number}] {act}"));
         match act {
             Act::Respond { manager, agent, target, lasts } => {
-                if let Some(response) = self.respond(manager, agent, target, lasts) {
-                    self.made.insert(number, response);
-                }
+                self.decide(manager, number, agent, target, lasts);
             }
             Act::Lift { manager, nth } => {
                 if let Some(response) = self.made.get(&nth).copied() {
@@ -354,9 +456,12 @@ impl World {
             Act::Cancel { agent } => self.cancel(agent),
             Act::CrashManager { manager, away } => self.crash_manager(manager, away),
             Act::SetManagerClock { manager, by } => {
-                self.nodes[manager].clock_off = by;
+                (self.nodes[manager].clock_off, self.nodes[manager].well_since) = (by, self.now);
                 self.furthest = self.furthest.max(Millis::try_from(by).unwrap_or(0));
             }
+            Act::Configure { manager, change, lasts } => self.configure(manager, change, Some(lasts)),
+            Act::PauseManager { manager, lasts, in_transaction } => self.pause_manager(manager, lasts, in_transaction),
+            Act::CutDatabase { manager, lasts } => self.cut_database(manager, lasts),
             host => self.befall(host),
         }
     }

@@ -36,6 +36,34 @@ fn a_failure_is_made_shorter_and_stays_the_same_failure() {
     assert!(shrunk.trace.last().unwrap().contains("BROKEN"));
 }
 
+/// What several managers can do wrong is tried: otherwise the promises about it would hold for
+/// worlds in which nothing happens.
+#[test]
+fn several_managers_get_into_each_others_way() {
+    let lines: Vec<String> = (1..=24)
+        .flat_map(|seed| {
+            let shape = shape(seed);
+            play(&shape, draw_up(&shape, FAULTS), None, true).0.trace.unwrap()
+        })
+        .collect();
+    for what in [
+        "takes the duty Undo, fence 9",
+        "is refused: its lease has ended",
+        "of Undo is old",
+        "has a newer connection",
+        "closes an older connection",
+        "sends nothing to agent",
+        "withdraws commands",
+        "is spared: it is protected",
+        "answers: the freeze is in force",
+        "answers: the protection of target",
+    ] {
+        let count = lines.iter().filter(|line| line.contains(what)).count();
+        println!("{count} times: {what}");
+        assert!(count > 0, "{what}");
+    }
+}
+
 macro_rules! seen {
     ($($name:ident: $defect:ident,)+) => {
         /// Every mistake has its test.
@@ -70,6 +98,10 @@ seen! {
     a_silence_that_is_waited_for_is_seen: SilenceWaitedForEver,
     an_extension_that_is_ignored_is_seen: ExtensionIgnored,
     a_command_begun_again_after_a_crash_is_seen: BegunAgainAfterCrash,
+    a_manager_that_goes_on_without_its_lease_is_seen: NoFence,
+    a_decision_by_an_old_epoch_is_seen: OldEpoch,
+    a_manager_that_never_looks_is_seen: NoLook,
+    an_older_stream_that_is_believed_is_seen: OlderStreamBelieved,
 }
 
 #[test]

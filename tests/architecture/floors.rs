@@ -83,7 +83,7 @@ const SIMULATION: House = House {
         &["main"],
         &["shrink"],
         &["campaign"],
-        &["agent", "manager"],
+        &["agent", "cluster", "deliver", "manager"],
         &["world"],
         &["checker"],
         &["host", "node"],

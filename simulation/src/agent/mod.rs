@@ -202,6 +202,11 @@ impl World {
                     self.replace(agent, Some(snapshot));
                 }
             }
+            Act::HoldUp { agent } => {
+                if let Some(talk) = &mut self.hosts[agent].talk {
+                    talk.holds_up = true;
+                }
+            }
             Act::Partition { agent, lasts } => self.hosts[agent].cut_until = now + lasts,
             Act::Noise { agent, lasts, percent } => {
                 (self.hosts[agent].noise_until, self.hosts[agent].noise_percent) = (now + lasts, percent);

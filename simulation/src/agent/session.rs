@@ -86,6 +86,7 @@ impl World {
             manager,
             manager_life,
             is_broken: false,
+            holds_up: false,
             last_up: 0,
             last_down: 0,
             outgoing,
@@ -99,12 +100,21 @@ impl World {
         self.checker.tells(agent, &results);
         let told: Vec<Uuid> = results.iter().map(|result| result.command_id).collect();
         self.tell_manager(agent, ToManager::Hello { cursor, since, effects, acks, results, is_poll });
+        self.let_through(agent);
         let wait = if is_poll { HEARTBEAT + CONNECT_TIMEOUT } else { CONNECT_TIMEOUT };
         self.after(wait, Event::Heartbeat { agent, life, talk: number });
         if self.has(Defect::ResultDropped) && !told.is_empty() {
             let _dead = self.note_down(agent, vec![Record::Acknowledged { ids: told }]);
         }
         self.tell(agent);
+    }
+
+    /// What an earlier connection has held up arrives, about when the hello does.
+    fn let_through(&mut self, agent: usize) {
+        for (manager, life, talk, message) in std::mem::take(&mut self.hosts[agent].held_up) {
+            let pause = self.hosts[agent].random.within(1..200);
+            self.after(pause, Event::AtManager { manager, life, agent, talk, message: Box::new(message) });
+        }
     }
 
     pub(crate) fn heartbeat(&mut self, agent: usize, number: u64) {
@@ -168,6 +178,9 @@ impl World {
         let now = self.now;
         let host = &mut self.hosts[agent];
         let Some(talk) = &mut host.talk else { return };
+        if matches!(message, ToAgent::Close) {
+            return self.hang_up(agent, 1);
+        }
         talk.heard_at = now;
         if !talk.is_open {
             talk.is_open = true;
@@ -181,8 +194,7 @@ impl World {
         match message {
             // By poll it stands for the head of the answer, before the rest.
             ToAgent::Welcome if !self.shape.polls => self.tell(agent),
-            ToAgent::Welcome | ToAgent::Pong => {}
-            ToAgent::Close => self.hang_up(agent, 1),
+            ToAgent::Welcome | ToAgent::Pong | ToAgent::Close => {}
             ToAgent::ResultAck(ids) => {
                 if let Some(talk) = &mut self.hosts[agent].talk {
                     talk.outgoing.again(&ids);

@@ -177,13 +177,18 @@ impl Store {
         self.queue(commands, now);
     }
 
-    /// Queues another revert for effects whose last one failed; returns how many.
-    pub fn retry_reverts(&mut self, now: Timestamp) -> usize {
+    /// The effects whose last revert failed and is due again (`effects::due_retries`).
+    pub fn due_retries(&self, now: Timestamp) -> Vec<usize> {
         let is_due = |effect: &usize| {
             let row = &self.effects[*effect];
             row.state.desired == Desired::Absent && row.state.next_revert_at.is_some_and(|at| at <= now)
         };
-        let due: Vec<usize> = self.retries.iter().copied().filter(is_due).collect();
+        self.retries.iter().copied().filter(is_due).collect()
+    }
+
+    /// Queues another revert for effects whose last one failed; returns how many.
+    pub fn retry_reverts(&mut self, now: Timestamp) -> usize {
+        let due = self.due_retries(now);
         let commands = due.iter().map(|effect| self.follow_up(Op::Revert, *effect)).collect();
         due.iter().for_each(|effect| self.set_next_revert(*effect, None));
         self.queue(commands, now);

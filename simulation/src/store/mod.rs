@@ -9,6 +9,7 @@
 
 mod converge;
 mod ledger;
+mod nodes;
 mod settle;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,6 +21,7 @@ use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
 
 pub use self::converge::Said;
+pub use self::nodes::{Cluster, Configuration, Duty, TTL};
 
 use crate::command::CommandState;
 use crate::defect::Defect;
@@ -101,6 +103,8 @@ pub struct Store {
     by_key: BTreeMap<(usize, usize), usize>,
     /// Agents for which commands were queued since the last call that took this.
     pub woken: BTreeSet<usize>,
+    /// What several managers share beside the ledger.
+    pub cluster: Cluster,
     /// The built-in mistake.
     pub defect: Option<Defect>,
 }
@@ -128,9 +132,10 @@ pub fn command_id(command: usize) -> Uuid {
 }
 
 impl Store {
-    /// An empty store with this many agents.
-    pub fn new(agents: usize, defect: Option<Defect>) -> Self {
-        Self { owed: vec![BTreeMap::new(); agents], last_seq: vec![0; agents], defect, ..Self::default() }
+    /// An empty store with this many agents and managers.
+    pub fn new(agents: usize, managers: usize, defect: Option<Defect>) -> Self {
+        let cluster = Cluster::new(managers);
+        Self { owed: vec![BTreeMap::new(); agents], last_seq: vec![0; agents], cluster, defect, ..Self::default() }
     }
 
     /// The effect of that id.
@@ -175,6 +180,12 @@ impl Store {
         let ends = self.active.iter().filter_map(|response| self.responses[*response].until.instant());
         let retries = self.retries.iter().filter_map(|effect| self.effects[*effect].state.next_revert_at);
         ends.chain(retries).min()
+    }
+
+    /// The active responses to `target`.
+    pub fn against(&self, target: usize) -> BTreeSet<usize> {
+        let effects = self.effects.iter().filter(|effect| effect.target == target);
+        effects.flat_map(|effect| effect.holds.keys().copied()).collect()
     }
 
     fn has(&self, defect: Defect) -> bool {

@@ -99,6 +99,16 @@ impl Store {
         }
     }
 
+    /// Withdraws commands that must not be delivered (`settle::withdraw`).
+    pub fn withdraw(&mut self, commands: &[usize], now: Timestamp) {
+        for command in commands {
+            let state = self.commands[*command].state;
+            if matches!(state, CommandState::Queued | CommandState::Delivered) {
+                self.give_up(*command, GivenUp::withdrawn(state), now);
+            }
+        }
+    }
+
     /// Cancels an apply that was not sent yet; returns whether it could.
     pub fn cancel(&mut self, command: usize, now: Timestamp) -> bool {
         let row = &self.commands[command];
