@@ -32,6 +32,7 @@ mod signing_key;
 mod sso;
 pub mod terminal;
 mod tls;
+pub mod transfer;
 pub mod unreachable;
 pub mod user;
 
@@ -121,6 +122,10 @@ enum Command {
         #[arg(long, env = "RIPOSTE_BACKUP_PASSPHRASE_FILE", value_name = "FILE")]
         passphrase_file: Option<PathBuf>,
     },
+    /// Write a whole ledger into one file, to move it to another database.
+    Export(transfer::export::ExportArgs),
+    /// Load a file of `export` into an empty database, and verify it.
+    Import(transfer::import::ImportArgs),
     /// Check a store for consistency; exit code 1 on findings. Changes nothing.
     Doctor {
         #[command(flatten)]
@@ -176,6 +181,8 @@ pub fn run() -> ExitCode {
         Command::Restore { from, data_dir, passphrase_file } => {
             block_on(backup::restore(from, data_dir, passphrase_file))
         }
+        Command::Export(args) => block_on(transfer::export::run(args)),
+        Command::Import(args) => block_on(transfer::import::run(args)),
         Command::Doctor { store, json } => block_on(backup::doctor(store, json)),
         Command::Tls(command) => tls::run(command),
         Command::Openapi => {

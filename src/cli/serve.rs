@@ -37,6 +37,7 @@ use crate::engine::intake::Rules;
 use crate::engine::retention_ages::Retention;
 use crate::engine::{Engine, EngineSettings, agent_keys};
 use crate::shutdown::{self, GRACE, Tasks};
+use crate::store::database::import_marker;
 use crate::store::database::nodes::Lease;
 use crate::store::{Db, StoreError};
 use crate::telemetry;
@@ -185,6 +186,8 @@ async fn start(
     let locks = (lock, keyfiles::lock_ledger(&config.database())?);
     let db = open(&config.database()).await?;
     let lease = Lease::take(&db, &node_name(listener.local_addr()?)).await.context("cannot take the ledger")?;
+    // Once more: an import may have begun between the two.
+    import_marker::refuse(&db).await.context("cannot take the ledger")?;
     let lease = Arc::new(lease);
     // Keep the lease from here on: the next steps can take longer than it lasts.
     tasks.watch(keep(Arc::clone(&lease), tasks.clone()));

@@ -83,5 +83,6 @@ mod secrets;
 mod sign_on_cli;
 mod signing_key;
 mod tls;
+mod transfer;
 mod transports;
 mod unreachable;

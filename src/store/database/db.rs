@@ -5,12 +5,13 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use futures_util::TryStreamExt as _;
 use sqlx::postgres::{PgPool, PgRow, Postgres};
 use sqlx::sqlite::{Sqlite, SqlitePool, SqliteRow};
 use sqlx::{AssertSqlSafe, Executor as _, FromRow, SqlSafeStr as _, Transaction};
 
 use super::bind::{Bind, bind_all};
-use super::error::Result;
+use super::error::{Result, StoreError};
 use super::rows::{in_chunks, sample};
 use crate::store::ledger::audit_head::CachedAuditHead;
 use crate::store::ledger::story::{Ended, Names};
@@ -215,6 +216,27 @@ impl Tx {
             Self::Sqlite(tx) => bind_all!(sqlx::query_as::<Sqlite, T>(sql), binds).fetch_all(&mut **tx).await?,
             Self::Postgres(tx) => bind_all!(sqlx::query_as::<Postgres, T>(sql), binds).fetch_all(&mut **tx).await?,
         })
+    }
+
+    /// Passes each row to `each` as it comes, so that a whole table takes no memory.
+    pub async fn for_each<T: Row, E: From<StoreError>>(
+        &mut self,
+        sql: &'static str,
+        mut each: impl FnMut(T) -> std::result::Result<(), E>,
+    ) -> std::result::Result<(), E> {
+        macro_rules! pass_on {
+            ($database:ty, $tx:ident) => {{
+                let mut rows = sqlx::query_as::<$database, T>(sql).fetch(&mut **$tx);
+                while let Some(row) = rows.try_next().await.map_err(StoreError::from)? {
+                    each(row)?;
+                }
+            }};
+        }
+        match self {
+            Self::Sqlite(tx) => pass_on!(Sqlite, tx),
+            Self::Postgres(tx) => pass_on!(Postgres, tx),
+        }
+        Ok(())
     }
 
     /// At most one row.

@@ -43,6 +43,15 @@ pub enum StoreError {
     /// The database URL is invalid.
     #[error("{0}")]
     Address(String),
+    /// The database is not one that this can be done with.
+    #[error("{0}")]
+    Unsuitable(String),
+    /// An import into the database has not ended.
+    #[error(
+        "an import into this database has not ended ({0}): run `riposte import` with the same file again, and it goes on where it \
+         stopped; or make the database anew"
+    )]
+    Importing(String),
     /// Another manager holds the lease.
     #[error(
         "another manager runs on this ledger: {0}. Stop it first, or configure another database for this one; several managers on \

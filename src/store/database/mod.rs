@@ -7,6 +7,7 @@ pub mod codec;
 pub mod columns;
 mod db;
 pub mod error;
+pub mod import_marker;
 pub mod nodes;
 mod open;
 #[cfg(test)]
