@@ -45,6 +45,8 @@ use client::Remote;
 use output::{complain, say};
 use serve::ServeArgs;
 
+use crate::store::StoreError;
+
 /// Alerts in, commands out, every block lifted again.
 #[derive(Debug, Parser)]
 #[command(name = "riposte", version, about)]
@@ -193,9 +195,22 @@ pub fn run() -> ExitCode {
         Command::Man { folder } => manual::pages(command(), &folder),
     };
     outcome.unwrap_or_else(|error| {
-        complain(&terminal::plain_lines(&format!("riposte: {error:#}")));
+        complain(&terminal::plain_lines(&format!("riposte: {}", sentence(&error))));
         ExitCode::FAILURE
     })
+}
+
+/// An error with its causes. What the store says is in its own words for an operator.
+fn sentence(error: &anyhow::Error) -> String {
+    let mut parts = Vec::new();
+    for cause in error.chain() {
+        if let Some(error) = cause.downcast_ref::<StoreError>() {
+            parts.push(error.in_words());
+            break;
+        }
+        parts.push(cause.to_string());
+    }
+    parts.join(": ")
 }
 
 fn block_on<F: Future<Output = anyhow::Result<ExitCode>>>(work: F) -> anyhow::Result<ExitCode> {

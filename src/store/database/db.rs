@@ -12,6 +12,7 @@ use sqlx::{AssertSqlSafe, Executor as _, FromRow, SqlSafeStr as _, Transaction};
 
 use super::bind::{Bind, bind_all};
 use super::error::{Result, StoreError};
+use super::reconnects::Reconnects;
 use super::rows::{in_chunks, sample};
 use crate::store::ledger::audit_head::CachedAuditHead;
 use crate::store::ledger::story::{Ended, Names};
@@ -66,6 +67,8 @@ pub enum Db {
         lease: PgPool,
         /// Run id of the manager that writes.
         writes: Writes,
+        /// Which connections are too old.
+        reconnects: Reconnects,
         /// Names of ids, for log lines.
         names: Names,
         /// Responses that have ended.
@@ -93,6 +96,16 @@ impl Db {
             Self::Sqlite { write, .. } => Tx::Sqlite(write.begin_with("BEGIN IMMEDIATE").await?),
             Self::Postgres { write, .. } => Tx::Postgres(write.begin().await?),
         })
+    }
+
+    /// Gives up every connection if `error` says that the server refuses writes: the next one may lead to
+    /// another server, or to a session that can write.
+    pub(in crate::store) fn reconnect_after(&self, error: &StoreError) {
+        if let Self::Postgres { reconnects, .. } = self
+            && error.is_read_only()
+        {
+            reconnects.begin();
+        }
     }
 
     /// Begins a read transaction, whose statements all see the same state.

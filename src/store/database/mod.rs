@@ -14,8 +14,10 @@ mod open;
 mod plans;
 mod postgresql;
 pub mod probe;
+mod reconnects;
 mod rows;
 mod sqlite;
+mod suitable;
 #[cfg(test)]
 mod tests;
 

@@ -74,6 +74,7 @@ struct Renewal {
 pub struct Lease {
     /// `None` for SQLite, where the file lock is enough.
     pool: Option<PgPool>,
+    db: Db,
     incarnation: String,
     last: Mutex<Renewal>,
     released: CancellationToken,
@@ -90,7 +91,7 @@ impl Lease {
         let last = Mutex::new(Renewal { at: Instant::now(), fault: None });
         let released = CancellationToken::new();
         let Db::Postgres { lease, writes, .. } = db else {
-            return Ok(Self { pool: None, incarnation, last, released });
+            return Ok(Self { pool: None, db: db.clone(), incarnation, last, released });
         };
         let begun = Instant::now();
         let mut has_said = false;
@@ -117,7 +118,7 @@ impl Lease {
         }
         // Always unset: each manager opens its own `Db`.
         let _ = writes.set(incarnation.clone());
-        Ok(Self { pool: Some(lease.clone()), incarnation, last, released })
+        Ok(Self { pool: Some(lease.clone()), db: db.clone(), incarnation, last, released })
     }
 
     /// Renews the lease until it is released. Returns early only if another manager has taken over.
@@ -142,7 +143,10 @@ impl Lease {
                     let holder = holder(pool).await.ok().flatten();
                     return Err(StoreError::Held(holder.map_or_else(|| "another one".into(), |holder| holder.text())));
                 }
-                Ok(Err(error)) => Some(error.in_words()),
+                Ok(Err(error)) => {
+                    self.db.reconnect_after(&error);
+                    Some(error.in_words())
+                }
                 Err(_) => Some("it does not answer".to_owned()),
             };
             let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);

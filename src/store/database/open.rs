@@ -6,7 +6,7 @@ use sqlx::migrate::Migrator;
 
 use super::db::Db;
 use super::error::{Result, StoreError};
-use super::{import_marker, postgresql, sqlite};
+use super::{import_marker, postgresql, sqlite, suitable};
 
 const SCHEMA_VERSION: &str = "SELECT COALESCE(MAX(version), 0) AS version FROM _sqlx_migrations WHERE success = TRUE";
 
@@ -21,12 +21,12 @@ impl Db {
     /// Opens `url` (`sqlite:PATH` or `postgres://…`) and migrates the schema.
     ///
     /// # Errors
-    /// If the URL is invalid, the database cannot be opened, or its schema is newer than this
-    /// program.
+    /// If the URL is invalid, the database cannot be opened or is none that a ledger can be in, or an
+    /// import into it has not ended.
     pub async fn open(url: &str) -> Result<Self> {
         let db = Self::connect(url).await?;
         import_marker::refuse(&db).await?;
-        db.migrate().await?;
+        db.bring_up_to_date().await?;
         Ok(db)
     }
 
@@ -36,7 +36,7 @@ impl Db {
     /// As [`Db::open`].
     pub async fn open_to_import(url: &str) -> Result<Self> {
         let db = Self::connect(url).await?;
-        db.migrate().await?;
+        db.bring_up_to_date().await?;
         Ok(db)
     }
 
@@ -51,14 +51,19 @@ impl Db {
         })
     }
 
-    async fn migrate(&self) -> Result<()> {
+    /// Migrates the schema of a database that a ledger can be in.
+    async fn bring_up_to_date(&self) -> Result<()> {
+        suitable::check_server(self).await?;
+        suitable::check_owner(self, &MIGRATIONS).await?;
+        suitable::check_schema(self, &MIGRATIONS).await?;
         match self {
             // Not on the write connection: it keeps temporary files in memory, and sorting for a
             // new index needs disk.
             Self::Sqlite { aside, .. } => MIGRATIONS.run(aside).await,
             Self::Postgres { write, .. } => MIGRATIONS.run(write).await,
         }
-        .map_err(StoreError::Migrate)
+        .map_err(StoreError::Migrate)?;
+        suitable::check_columns(self).await
     }
 
     /// Opens `url` read-only, without migrating the schema.
@@ -70,6 +75,7 @@ impl Db {
             Some(path) => sqlite::open_to_look(Path::new(path.trim_start_matches("//"))).await?,
             None => postgresql::open_to_look(url).await?,
         };
+        suitable::check_owner(&db, &MIGRATIONS).await?;
         import_marker::refuse(&db).await?;
         Ok(db)
     }

@@ -10,6 +10,7 @@ use sqlx::{ConnectOptions as _, Connection as _, Executor as _, Row as _};
 
 use super::db::{ACQUIRE_TIMEOUT, Db, STATEMENTS, Writes};
 use super::error::{Result, StoreError};
+use super::reconnects::Reconnects;
 use crate::store::ledger::story::{Ended, Names};
 use crate::store::seals::known::SharedSeals;
 
@@ -42,8 +43,9 @@ fn options(url: &str) -> Result<PgConnectOptions> {
 pub(in crate::store) async fn open(url: &str) -> Result<Db> {
     let options = options(url)?.statement_cache_capacity(STATEMENTS);
     look_for_pooler(&options).await?;
+    let reconnects = Reconnects::default();
     let pool = || {
-        let pool = PgPoolOptions::new().acquire_timeout(ACQUIRE_TIMEOUT);
+        let pool = reconnecting(&reconnects).acquire_timeout(ACQUIRE_TIMEOUT);
         pool.after_connect(|connection, _| Box::pin(async { connection.execute(NO_JIT).await.map(drop) }))
     };
     let write = pool().after_connect(|connection, _| {
@@ -54,11 +56,20 @@ pub(in crate::store) async fn open(url: &str) -> Result<Db> {
         })
     });
     let write = write.max_connections(1).min_connections(1).connect_with(options.clone()).await?;
-    let lease = PgPoolOptions::new().max_connections(1).acquire_timeout(LEASE_TIMEOUT);
+    let lease = reconnecting(&reconnects).max_connections(1).acquire_timeout(LEASE_TIMEOUT);
     let lease = lease.after_connect(|connection, _| Box::pin(async { connection.execute(RELAXED).await.map(drop) }));
     let lease = lease.connect_lazy_with(options.clone());
     let read = pool().max_connections(9).connect_with(options).await?;
-    Ok(database(write, read, lease))
+    Ok(database(write, read, lease, reconnects))
+}
+
+/// A pool whose connections can be given up.
+fn reconnecting(reconnects: &Reconnects) -> PgPoolOptions {
+    let reconnects = reconnects.clone();
+    PgPoolOptions::new().before_acquire(move |_, connection| {
+        let is_usable = reconnects.is_usable(connection.age);
+        Box::pin(async move { Ok(is_usable) })
+    })
 }
 
 /// Opens the database at `url` read-only.
@@ -70,12 +81,12 @@ pub(super) async fn open_to_look(url: &str) -> Result<Db> {
     look_for_pooler(&options).await?;
     let pool = PgPoolOptions::new().max_connections(2).acquire_timeout(ACQUIRE_TIMEOUT).connect_with(options).await?;
     let (write, read, lease) = (pool.clone(), pool.clone(), pool);
-    Ok(database(write, read, lease))
+    Ok(database(write, read, lease, Reconnects::default()))
 }
 
-fn database(write: PgPool, read: PgPool, lease: PgPool) -> Db {
+fn database(write: PgPool, read: PgPool, lease: PgPool, reconnects: Reconnects) -> Db {
     let (writes, names, ended, seals) = (Writes::default(), Names::default(), Ended::default(), SharedSeals::default());
-    Db::Postgres { write, read, lease, writes, names, ended, seals }
+    Db::Postgres { write, read, lease, writes, reconnects, names, ended, seals }
 }
 
 /// Checks whether two simultaneous connections share one server session.

@@ -75,7 +75,8 @@ impl LedgerTx {
         if let Some((seq, hash)) = known {
             return Ok(Self { tx, seq, hash, entries, story, stale, reseals, ended, counter, kept });
         }
-        let head = match tx.optional::<HeadRow>(TAKE_HEAD, binds![holder.as_deref()]).await? {
+        let taken = tx.optional::<HeadRow>(TAKE_HEAD, binds![holder.as_deref()]).await;
+        let head = match taken.inspect_err(|error| db.reconnect_after(error))? {
             Some(head) => head,
             // The head was taken by a run of a manager when it took the lease.
             None if holder.is_some() => return Err(StoreError::Superseded),
