@@ -305,7 +305,7 @@ async fn a_bad_file_is_refused_before_anything_is_done() {
         ),
         ("a row changed", packed(&text.replacen("log-only", "log-onlY", 1)), damaged),
         ("cut at a line", packed(&text[..=last]), "its end is missing"),
-        ("cut among the rows", packed(&text[..text[..last].rfind('\n').unwrap() + 1]), damaged),
+        ("cut among the rows", packed(&text[..=text[..last].rfind('\n').unwrap()]), damaged),
         ("followed by another", [whole.clone(), whole.clone()].concat(), "more follows after its end"),
         ("followed by rubbish", [whole.as_slice(), b"rubbish"].concat(), damaged),
     ];
