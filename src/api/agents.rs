@@ -1,6 +1,7 @@
 //! `/v1/agents` and `/v1/enrollment-tokens`: enrolment, labels and revocation of agents.
 
 use crate::engine::agents::{AskedToken, MadeToken};
+use crate::engine::peers::Elsewhere;
 use crate::engine::refusal::Refusal;
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -48,10 +49,10 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(delete_token))
 }
 
-fn view(state: &AppState, mut agent: AgentRow) -> AgentView {
+fn view(state: &AppState, elsewhere: &Elsewhere, mut agent: AgentRow) -> AgentView {
     let (hub, now) = (&state.engine.hub, state.engine.clock.now());
     let id = agent.id.parse::<Uuid>().ok();
-    let presence = id.map_or(Presence::Away, |id| hub.presence(id, now));
+    let presence = id.map_or(Presence::Away, |id| state.engine.presence(id, elsewhere, now));
     // The stored contact is written in batches; the hub knows later ones.
     agent.last_seen_at = id.and_then(|id| hub.last_heard(id)).map(Millis::from).max(agent.last_seen_at);
     let away_since = (presence == Presence::Away).then(|| agent.last_seen_at.unwrap_or(agent.enrolled_at));
@@ -85,11 +86,12 @@ pub async fn list(
     uri: Uri,
 ) -> ApiResult<Response> {
     let visible = Visible::to(&caller, &state.engine);
+    let elsewhere = state.engine.elsewhere().await?;
     let mut page = visible.filling(limit(query.limit)?, query.cursor);
     while let Some((cursor, count)) = page.wants() {
         let after = cursor_id(cursor.as_deref())?;
         let rows = agents::list(&state.engine.db, query.name.as_deref(), query.revoked, after, count).await?;
-        let shown = |row: AgentRow| (row.id.clone(), visible.agent(&row.id).then(|| view(&state, row)));
+        let shown = |row: AgentRow| (row.id.clone(), visible.agent(&row.id).then(|| view(&state, &elsewhere, row)));
         page.add(rows.into_iter().map(shown).collect());
     }
     Ok(page.page(&uri))
@@ -97,7 +99,8 @@ pub async fn list(
 
 async fn stored(state: &AppState, id: Uuid) -> ApiResult<AgentView> {
     let row = agents::find(&state.engine.db, id).await?;
-    Ok(view(state, row.ok_or_else(|| ApiError::not_found("the agent does not exist"))?))
+    let elsewhere = state.engine.elsewhere().await?;
+    Ok(view(state, &elsewhere, row.ok_or_else(|| ApiError::not_found("the agent does not exist"))?))
 }
 
 /// Returns one agent

@@ -31,8 +31,14 @@ pub async fn acknowledge(state: &AppState, agent: Uuid, commands: Vec<Uuid>) -> 
     Ok(())
 }
 
-/// Stores results; returns the ids that are now committed, including duplicates.
-pub async fn settle(state: &AppState, agent: Uuid, mut results: Vec<CommandResult>) -> ApiResult<Vec<Uuid>> {
+/// Stores results; returns the ids that are now committed, including duplicates. Those of a stream come with its number:
+/// once the agent has a newer one, on whichever manager, they are refused, and come again by that one.
+pub async fn settle(
+    state: &AppState,
+    agent: Uuid,
+    number: Option<i64>,
+    mut results: Vec<CommandResult>,
+) -> ApiResult<Vec<Uuid>> {
     if results.len() > MAX_ITEMS {
         return Err(too_many("results"));
     }
@@ -47,7 +53,7 @@ pub async fn settle(state: &AppState, agent: Uuid, mut results: Vec<CommandResul
     let ids: Vec<Uuid> = results.iter().map(|result| result.command_id).collect();
     let outcomes: Vec<&'static str> = results.iter().map(|result| result.outcome.as_str()).collect();
     if !results.is_empty() {
-        state.engine.writer.settle(agent, results).await?;
+        state.engine.writer.settle(agent, number, results).await?;
     }
     for outcome in outcomes {
         state.engine.metrics.results.get_or_create(&ByOutcome { outcome }).inc();
@@ -75,14 +81,6 @@ pub fn settings(state: &AppState, agent: Uuid) -> Settings {
     let spread = state.engine.fleet.load().len() / RECONNECTS_PER_SECOND;
     let rotate_key = state.engine.key_to_rotate(agent);
     Settings { reconnect_spread_seconds: u32::try_from(spread).unwrap_or(u32::MAX), rotate_key, ..Settings::default() }
-}
-
-/// A client speaks as the agent: checks that it is the only one.
-pub async fn recognise(state: &AppState, agent: Uuid, run: Option<Uuid>) -> ApiResult<()> {
-    if run.is_some_and(|run| state.engine.hub.speaks(agent, run)) {
-        state.engine.flag_clone(agent).await?;
-    }
-    Ok(())
 }
 
 /// Compares an agent's report on connect with the ledger (promise 10).

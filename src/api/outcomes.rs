@@ -11,6 +11,7 @@ use crate::domain::outcome::{
     AgentOutcome, ResponseOutcome, Telling, of_agent, of_one_shot, of_response, one_shot_words, words,
 };
 use crate::domain::presence::Presence;
+use crate::engine::peers::Elsewhere;
 use crate::store::database::Result;
 use crate::store::database::columns::id;
 use crate::store::ledger::outcomes::{self, AgentFacts, Became, Known};
@@ -36,12 +37,13 @@ pub async fn judge(
     shown: i64,
 ) -> Result<Vec<JudgedResponse>> {
     let mut all = outcomes::of(&state.engine.db, &rows, shown).await?;
+    let elsewhere = state.engine.elsewhere().await?;
     let mut judged = Vec::with_capacity(rows.len());
     for mut response in rows {
         if !visible.response(&response)? {
             continue;
         }
-        let mut outcome = view(state, &response, all.remove(&response.id));
+        let mut outcome = view(state, &elsewhere, &response, all.remove(&response.id));
         if visible.cut_agents(&mut response)? {
             outcome.agent_outcomes.retain(|agent| visible.agent(&agent.agent_id));
             outcome.agents_by_outcome = None;
@@ -90,7 +92,7 @@ pub async fn page_of(
     }
 }
 
-fn view(state: &AppState, response: &ResponseRow, became: Option<Became>) -> OutcomeView {
+fn view(state: &AppState, elsewhere: &Elsewhere, response: &ResponseRow, became: Option<Became>) -> OutcomeView {
     let Some(Became { counts, unverified, agents }) = became else {
         return OutcomeView {
             outcome: None,
@@ -103,16 +105,16 @@ fn view(state: &AppState, response: &ResponseRow, became: Option<Became>) -> Out
         outcome: of_response(response.state, response.one_shot, counts),
         agents_by_outcome: Some(counts),
         agents_unverified: unverified,
-        agent_outcomes: agents.into_iter().filter_map(|facts| told(state, facts)).collect(),
+        agent_outcomes: agents.into_iter().filter_map(|facts| told(state, elsewhere, facts)).collect(),
     }
 }
 
-fn told(state: &AppState, agent: AgentFacts) -> Option<AgentOutcomeView> {
+fn told(state: &AppState, elsewhere: &Elsewhere, agent: AgentFacts) -> Option<AgentOutcomeView> {
     let AgentFacts { agent_id, name, last_seen_at, known } = agent;
     let engine = &state.engine;
     let agent_uuid = agent_id.parse::<Uuid>().ok();
     let heard = agent_uuid.and_then(|agent| engine.hub.last_heard(agent));
-    let presence = agent_uuid.map(|agent| engine.hub.presence(agent, engine.clock.now()));
+    let presence = agent_uuid.map(|agent| engine.presence(agent, elsewhere, engine.clock.now()));
     let telling = |reason| Telling {
         reason,
         presence,

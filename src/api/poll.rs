@@ -43,7 +43,7 @@ pub async fn exchange(
     drop(slot);
     let PollRequest { cursor, acks, results, rejected, effects, capabilities, run, clock, keys, wait_seconds, max } =
         body.value;
-    Box::pin(exchange::recognise(&state, agent.id, run)).await?;
+    Box::pin(state.engine.recognise(agent.id, run, false)).await?;
     if let Some(host) = clock {
         exchange::compare_clocks(&state, agent.id, host);
     }
@@ -51,7 +51,7 @@ pub async fn exchange(
     Box::pin(exchange::announce(&state, agent.id, said)).await?;
     Box::pin(exchange::acknowledge(&state, agent.id, acks)).await?;
     Box::pin(exchange::rejected(&state, agent.id, rejected)).await?;
-    let result_acks = Box::pin(exchange::settle(&state, agent.id, results)).await?;
+    let result_acks = Box::pin(exchange::settle(&state, agent.id, None, results)).await?;
     if let Some(effects) = effects {
         Box::pin(exchange::converge(&state, agent.id, cursor, run, effects)).await?;
     }

@@ -21,6 +21,9 @@ use super::routes::routes;
 use super::state::AppState;
 use crate::telemetry::ByRoute;
 
+/// Seconds after which a client tries again while the manager has no lease.
+const LEASE_RETRY_SECS: u64 = 2;
+
 /// The service.
 pub fn router(state: AppState) -> Router {
     let (router, _) = routes().split_for_parts();
@@ -62,7 +65,12 @@ async fn observe(State(state): State<AppState>, mut request: Request, next: Next
     request.extensions_mut().insert(caller.clone());
     warn_of_proxy(&state, &request);
     let begun = std::time::Instant::now();
-    let mut response = next.run(request).await;
+    let mut response = if route.starts_with("/v1/") && !state.engine.lease.is_held() {
+        // Not even whether a key is valid: it may have been revoked by another manager.
+        ApiError::unavailable("this manager has no lease on the ledger at the moment", LEASE_RETRY_SECS).into_response()
+    } else {
+        next.run(request).await
+    };
     if let Some(standing) = standing.and_then(|standing| standing.get()) {
         standing.tell(response.headers_mut());
     }

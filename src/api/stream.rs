@@ -168,6 +168,9 @@ async fn talk(state: &AppState, caller: AgentCaller, line: &mut Line) -> End {
         // newer stream.
         () = replaced.cancelled() => End::Close(1008, "another stream of this agent took over, it was revoked, or its key was replaced"),
     };
+    if let Some(number) = handle.registered {
+        state.engine.peers.left(agent, number);
+    }
     tracing::info!(%agent, "the stream of agent {agent} has ended");
     end
 }
@@ -197,8 +200,9 @@ async fn take_over(
     }
     let (cursor, keys) = (hello.cursor, hello.keys);
     // Boxed, to keep ten thousand idle streams small.
-    if let Err(error) = Box::pin(take_in_hello(state, agent, hello)).await {
-        return refused(&error);
+    match Box::pin(take_in_hello(state, agent, &mut handle.registered, hello)).await {
+        Ok(()) => {}
+        Err(error) => return refused(&error),
     }
     tracing::info!(%agent, cursor, "agent {agent} streams");
     let conversation = Conversation::new(Arc::clone(&state.engine), agent, cursor, keys);
@@ -206,9 +210,9 @@ async fn take_over(
     converse(state, agent, line, handle, conversation).await
 }
 
-async fn take_in_hello(state: &AppState, agent: Uuid, hello: Hello) -> ApiResult<()> {
+async fn take_in_hello(state: &AppState, agent: Uuid, registered: &mut Option<i64>, hello: Hello) -> ApiResult<()> {
     let Hello { cursor, said, effects, run, .. } = hello;
-    exchange::recognise(state, agent, run).await?;
+    *registered = state.engine.recognise(agent, run, true).await?;
     exchange::announce(state, agent, said).await?;
     match effects {
         Some(effects) => exchange::converge(state, agent, cursor, run, effects).await,
@@ -274,7 +278,7 @@ async fn converse(
                         conversation.confirm_keys(*number);
                         true
                     } else {
-                        match Box::pin(take_in(state, agent, line, message)).await {
+                        match Box::pin(take_in(state, (agent, handle.registered), line, message)).await {
                         // An acknowledgement frees capacity, which matters only if it was
                         // exhausted.
                         Ok(acknowledged) => acknowledged && conversation.is_full(),
@@ -312,7 +316,12 @@ async fn send_owed(conversation: &mut Conversation, line: &mut Line) -> Result<(
 }
 
 /// Processes one message; returns whether it acknowledged commands.
-async fn take_in(state: &AppState, agent: Uuid, line: &mut Line, message: FromAgent) -> Result<bool, End> {
+async fn take_in(
+    state: &AppState,
+    (agent, number): (Uuid, Option<i64>),
+    line: &mut Line,
+    message: FromAgent,
+) -> Result<bool, End> {
     match message {
         // The loop of the stream takes keys in.
         FromAgent::Heartbeat | FromAgent::Unknown | FromAgent::Keys { .. } => Ok(false),
@@ -325,7 +334,7 @@ async fn take_in(state: &AppState, agent: Uuid, line: &mut Line, message: FromAg
             Ok(true)
         }
         FromAgent::Result { results } => {
-            let command_ids = exchange::settle(state, agent, results).await.map_err(|error| refused(&error))?;
+            let command_ids = exchange::settle(state, agent, number, results).await.map_err(|error| refused(&error))?;
             line.say(&ToAgent::ResultAck { command_ids }).await?;
             Ok(false)
         }

@@ -39,6 +39,7 @@ use crate::engine::{Engine, EngineSettings, agent_keys};
 use crate::shutdown::{self, GRACE, Tasks};
 use crate::store::database::import_marker;
 use crate::store::database::nodes::Lease;
+use crate::store::database::presence;
 use crate::store::{Db, StoreError};
 use crate::telemetry;
 
@@ -185,12 +186,17 @@ async fn start(
     keyfiles::keep_private(&config.database())?;
     let locks = (lock, keyfiles::lock_ledger(&config.database())?);
     let db = open(&config.database()).await?;
-    let lease = Lease::take(&db, &node_name(listener.local_addr()?)).await.context("cannot take the ledger")?;
+    let lease =
+        Lease::take(&db, &node_name(listener.local_addr()?)).await.context("cannot take a lease on the ledger")?;
     // Once more: an import may have begun between the two.
-    import_marker::refuse(&db).await.context("cannot take the ledger")?;
+    if let Err(error) = import_marker::refuse(&db).await {
+        lease.release().await;
+        return Err(anyhow::Error::from(error).context("cannot open the database"));
+    }
     let lease = Arc::new(lease);
     // Keep the lease from here on: the next steps can take longer than it lasts.
-    tasks.watch(keep(Arc::clone(&lease), tasks.clone()));
+    let kept = Arc::clone(&lease);
+    tasks.watch(async move { kept.keep().await });
     let days = |days: u32| (days > 0).then(|| Duration::from_secs(u64::from(days) * 86_400));
     let retention = Retention {
         alerts: days(config.alerts.alert_retention_days),
@@ -199,8 +205,17 @@ async fn start(
     };
     let agent_key_max_age = agent_keys::max_age(&config.server.agent_key_max_age)
         .map_err(|error| anyhow::anyhow!("the configuration's agent_key_max_age {error}, or none"))?;
-    let settings =
-        EngineSettings { rules, retention, providers, checkpoints, checkpoint_webhook, egress, agent_key_max_age };
+    let peer_hints = config.server.peer_hints;
+    let settings = EngineSettings {
+        rules,
+        retention,
+        providers,
+        checkpoints,
+        checkpoint_webhook,
+        egress,
+        agent_key_max_age,
+        peer_hints,
+    };
     let keys = signing::agree(&db, &config.server.data_dir, passphrase.as_ref(), exceptions, clock.now());
     let started = async {
         let keys = keys.await?;
@@ -227,19 +242,11 @@ async fn start(
     Ok(Running { router, listener, door, tls, tasks, db, first_key, locks, lease })
 }
 
-/// The name shown to a second manager on the same ledger.
+/// The name shown to people and to other managers on the same ledger.
 fn node_name(address: SocketAddr) -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let host = if host.trim().is_empty() { "unknown" } else { host.trim() };
     format!("host {host}, process {}, listening on {address}", std::process::id())
-}
-
-/// Keeps the lease. A manager that loses it stops, because another one writes now.
-async fn keep(lease: Arc<Lease>, tasks: Tasks) {
-    if let Err(error) = lease.keep().await {
-        tracing::error!("this manager stops: {error}");
-        tasks.fail();
-    }
 }
 
 /// Starts the engine on the locked ledger. Returns the path of the first admin key, if this start
@@ -329,6 +336,11 @@ impl Running {
         listen::run(listener, router, &tasks, door, tls).await;
         tasks.stop();
         let clean = tasks.ended(GRACE).await;
+        // The others need not wait until it runs out.
+        if let Some(pool) = lease.peers() {
+            let given_back = presence::all_left(pool, lease.node()).await.and(lease.resign().await);
+            given_back.unwrap_or_else(|error| tracing::debug!("what this manager had runs out: {error}"));
+        }
         lease.release().await;
         db.close().await;
         drop(locks);

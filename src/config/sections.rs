@@ -77,6 +77,9 @@ sections! {
         /// prefer the variable or the file.
         #[flag(hide_env_values = true)]
         database_url "RIPOSTE_DATABASE_URL": String = String::new();
+        /// Whether managers on one PostgreSQL database wake each other by LISTEN and NOTIFY. Without, each
+        /// looks at the ledger every one or two seconds: for poolers and relatives of PostgreSQL.
+        peer_hints "RIPOSTE_PEER_HINTS": bool = true;
         /// URL under which agents reach this manager, if not the one of their enrolment.
         public_url "RIPOSTE_PUBLIC_URL": String = String::new();
         /// Format of log lines.

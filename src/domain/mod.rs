@@ -58,6 +58,7 @@ pub mod protected_document;
 pub mod refresh_token;
 pub mod response;
 pub mod right;
+pub mod runs;
 pub mod scope;
 pub mod seal;
 pub mod secret_reference;

@@ -101,7 +101,7 @@ impl Engine {
     /// that polls is silent in between, and after a restart of the manager every agent is away for a moment.
     async fn may_be_alive(&self, ledger: &mut LedgerTx, agent: Uuid, now: Timestamp) -> UseCase<Option<String>> {
         let quiet = Duration::from_secs(QUIET_SECS);
-        if self.hub.presence(agent, now) != Presence::Away {
+        if self.presence(agent, &self.elsewhere().await?, now) != Presence::Away {
             return Ok(Some(format!("agent {agent} is connected now")));
         }
         // One that was never heard of may have been, and the manager was killed before it wrote that down.

@@ -36,7 +36,8 @@ impl Engine {
         self.commit_refresh_then(ledger, |_| async { Ok(()) }).await
     }
 
-    /// Commits a change, refreshes the caches that it made stale, then lets `then` do what follows. A client that disconnects in
+    /// Commits a change, refreshes the caches that it made stale, waits until the other managers have done so too, then lets
+    /// `then` do what follows. A client that disconnects in
     /// between, or whose time is over, stops none of it: a freeze, a protected entry, a revoked key counts once it is committed.
     /// If the store fails in between, the sweep refreshes all caches when it can.
     ///
@@ -53,9 +54,12 @@ impl Engine {
         self.tasks.spawn_short(async move {
             let committed = async {
                 let stale = ledger.stale().clone();
-                ledger.commit().await?;
+                let epoch = ledger.commit_change().await?;
                 for cache in stale {
                     engine.refresh(cache).await?;
+                }
+                if let Some(epoch) = epoch {
+                    engine.agree(epoch).await?;
                 }
                 then(Arc::clone(&engine)).await
             };

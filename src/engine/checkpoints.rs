@@ -17,6 +17,7 @@ use crate::domain::checkpoint::{ChainHash, Checkpoint, CheckpointOpener, LogBegi
 use crate::domain::merkle;
 use crate::store::StoreError;
 use crate::store::configured::legal_holds;
+use crate::store::database::duties::Duty;
 use crate::store::ledger::audit::{self, LedgerTx};
 use crate::store::ledger::checkpoints::{self, Leaves};
 use crate::store::ledger::retention;
@@ -57,6 +58,9 @@ pub(super) async fn run(engine: &Arc<Engine>, places: CheckpointPlaces, webhook:
 }
 
 async fn round(engine: &Engine, known: &mut Known, copies: &mut CheckpointCopies) -> Result<(), StoreError> {
+    if !engine.claims.load().contains_key(&Duty::Checkpoints) {
+        return Ok(());
+    }
     compare(engine, *known).await?;
     if let Some(made) = make(engine).await? {
         *known = Some(made);

@@ -1,7 +1,7 @@
 //! The hub: which agents are connected to this node, and how to wake them. A wake-up is only a hint
 //! to read the store; a lost one costs time, never a command.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use riposte_protocol::time::Timestamp;
@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::domain::presence::Presence;
+use crate::domain::runs::AgentRuns;
 
 /// Connections of agents; cheap to share.
 #[derive(Debug, Default)]
@@ -41,20 +42,15 @@ struct Place {
     polled_at: Option<Timestamp>,
     /// The inbound lock, held by the stream whose messages are processed.
     inbound: Arc<tokio::sync::Mutex<()>>,
-    /// Recent runs of the agent, latest speaker last, with the number of times each came back.
-    runs: VecDeque<(Uuid, u32)>,
-    /// The run that began last.
-    newest_run: Option<Uuid>,
+    /// The last runs of the agent.
+    runs: AgentRuns,
+    /// The number of its newest connection, where managers share a database, unless another of them has a newer one.
+    number: Option<i64>,
     /// The run whose first report was processed.
     reported_run: Option<Uuid>,
     /// The key that a poll told the agent to replace.
     told_key: Option<String>,
 }
-
-/// Remembered runs per agent: enough to detect one that comes back.
-const RUNS: usize = 8;
-/// Tolerated comebacks of a run: its last message before a restart may arrive late.
-const COMEBACKS: u32 = 1;
 
 /// An agent's stream while it is connected.
 #[derive(Debug)]
@@ -66,6 +62,8 @@ pub struct StreamHandle {
     pub nudges: watch::Receiver<u64>,
     /// Cancelled when a newer stream of the agent takes over: the older one is usually half dead.
     pub replaced: CancellationToken,
+    /// Its number among all connections of the agent, where managers share a database.
+    pub registered: Option<i64>,
     inbound: Arc<tokio::sync::Mutex<()>>,
 }
 
@@ -88,29 +86,53 @@ impl Hub {
             older.cancel();
         }
         let (nudges, inbound) = (place.nudges.subscribe(), Arc::clone(&place.inbound));
-        StreamHandle { hub: Arc::clone(self), agent, number, nudges, replaced, inbound }
+        StreamHandle { hub: Arc::clone(self), agent, number, nudges, replaced, registered: None, inbound }
     }
 
-    /// Records that a run of the agent speaks. Returns whether two hosts provably share its
-    /// identity: a run that was followed by another is over, so it cannot come back repeatedly.
+    /// Records that a run of the agent speaks. Returns whether two hosts provably share its identity.
     pub fn speaks(&self, agent: Uuid, run: Uuid) -> bool {
         let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-        let Place { runs, newest_run, .. } = places.entry(agent).or_default();
-        if runs.back().is_some_and(|(known, _)| *known == run) {
-            return false;
+        places.entry(agent).or_default().runs.speaks(run)
+    }
+
+    /// Whether the newest connection of the agent is here, by this run if it says one.
+    pub fn is_newest(&self, agent: Uuid, run: Option<Uuid>) -> bool {
+        let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_known = |place: &Place| place.number.is_some() && run.is_none_or(|run| place.runs.is_last(run));
+        places.get(&agent).is_some_and(is_known)
+    }
+
+    /// The newest connection of the agent is here and has this number; the database knows these runs of it.
+    pub fn registered(&self, agent: Uuid, number: i64, runs: AgentRuns) {
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = places.entry(agent).or_default();
+        if place.number.is_none_or(|known| known < number) {
+            place.number = Some(number);
+            if runs != AgentRuns::default() {
+                place.runs = runs;
+            }
         }
-        let known = runs.iter().find(|(known, _)| *known == run).map(|(_, comebacks)| *comebacks);
-        if known.is_none() {
-            *newest_run = Some(run);
+    }
+
+    /// The last runs of the agent.
+    pub fn runs_of(&self, agent: Uuid) -> AgentRuns {
+        let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        places.get(&agent).map(|place| place.runs.clone()).unwrap_or_default()
+    }
+
+    /// The agent has a connection elsewhere, of this number and by this run if it says one: an older stream here ends. The
+    /// same run that polls here and there is one agent behind a load balancer.
+    pub fn supersede(&self, agent: Uuid, number: i64, run: Option<Uuid>) {
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(place) = places.get_mut(&agent) else { return };
+        let is_same_run = run.is_some_and(|run| place.runs.is_last(run));
+        if place.number.is_none_or(|known| known >= number) || (is_same_run && place.stream.is_none()) {
+            return;
         }
-        // Only the older run counts: the newest is merely interrupted by it.
-        let comebacks = known.map_or(0, |comebacks| comebacks + u32::from(*newest_run != Some(run)));
-        runs.retain(|(known, _)| *known != run);
-        runs.push_back((run, comebacks));
-        if runs.len() > RUNS {
-            runs.pop_front();
+        place.number = None;
+        if let Some((_, stream)) = &place.stream {
+            stream.cancel();
         }
-        comebacks > COMEBACKS
     }
 
     /// Whether this run has not sent a report yet.
@@ -247,15 +269,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_run_that_comes_back_proves_a_clone() {
-        let (hub, agent) = (Hub::default(), Uuid::from_u128(1));
-        let [first, second] = [Uuid::from_u128(10), Uuid::from_u128(11)];
-        assert!([first, first, second, second].iter().all(|run| !hub.speaks(agent, *run)), "a restart is no clone");
-        assert!([first, second, second].iter().all(|run| !hub.speaks(agent, *run)), "nor is a poll that came late");
-        assert!(hub.speaks(agent, first), "the first one is still alive");
-        assert!(!hub.speaks(Uuid::from_u128(2), first));
-        let (other, runs) = (Uuid::from_u128(3), [1, 2, 1, 2, 3, 2, 3, 4, 3, 4].map(Uuid::from_u128));
-        assert!(runs.iter().all(|run| !hub.speaks(other, *run)), "a late message after each of three restarts");
+    fn a_newer_connection_elsewhere_ends_an_older_stream_here() {
+        let (hub, agent) = (Arc::new(Hub::default()), Uuid::from_u128(1));
+        let [run, other] = [Uuid::from_u128(10), Uuid::from_u128(11)];
+        let handle = hub.open_stream(agent);
+        hub.registered(agent, 7, AgentRuns::default());
+        hub.speaks(agent, run);
+        assert!(hub.is_newest(agent, Some(run)) && !hub.is_newest(agent, Some(other)));
+        hub.supersede(agent, 7, Some(other));
+        assert!(!handle.replaced.is_cancelled(), "a hint that came late");
+        hub.supersede(agent, 8, Some(run));
+        assert!(handle.replaced.is_cancelled() && !hub.is_newest(agent, Some(run)));
+        hub.registered(agent, 9, AgentRuns::default());
+        drop(handle);
+        hub.supersede(agent, 10, Some(run));
+        assert!(hub.is_newest(agent, Some(run)), "one run that polls here and there is one agent");
+        hub.supersede(agent, 10, Some(other));
+        assert!(!hub.is_newest(agent, Some(run)));
     }
 
     #[test]

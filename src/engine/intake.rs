@@ -2,6 +2,7 @@
 //! The caller gets a response once all of it is durable (promise 1).
 
 use std::cell::RefCell;
+use std::sync::Arc;
 
 use riposte_protocol::time::Timestamp;
 use tokio::sync::OwnedSemaphorePermit;
@@ -17,12 +18,15 @@ use crate::domain::pipeline::{self, Bound, Recurring};
 use crate::domain::principal::Principal;
 use crate::domain::response::{NewResponse, Verdict};
 use crate::domain::scope::Scopes;
-use crate::store::database::Result;
 use crate::store::database::codec::Encoder;
+use crate::store::database::{Result, StoreError};
 use crate::store::ledger::alerts::NewAlert;
 use crate::store::ledger::idempotency::Once;
-use crate::store::writer::{IdempotentOutcome, IntakeJob};
+use crate::store::writer::{Accepted, IdempotentOutcome, IntakeJob};
 use crate::telemetry::{ByOutcome, ByState};
+
+/// How often alerts are decided again whose configuration is changed while they are on their way.
+const DECISIONS: usize = 5;
 
 thread_local! {
     /// A reused context: creating one costs more than compressing an alert.
@@ -67,6 +71,57 @@ impl Engine {
         trace: Option<&str>,
         permit: OwnedSemaphorePermit,
     ) -> Result<IdempotentOutcome<Receipt>> {
+        let permit = Arc::new(permit);
+        for _ in 0..DECISIONS {
+            let epoch = self.epochs.applied();
+            let (alerts, mut receipt) = self.decide_all(&raws, sender, trace);
+            // Nothing to store: respond without a transaction.
+            if alerts.is_empty() && once.is_none() {
+                self.count("rejected", receipt.rejected.len());
+                return Ok(IdempotentOutcome::Done(receipt));
+            }
+            let soonest = alerts.iter().flat_map(|(_, responses)| responses).filter_map(ends_at).min();
+            let job = IntakeJob { alerts, epoch, permit: Some(Arc::clone(&permit)), once: once.clone() };
+            let accepted = match self.writer.intake(job).await {
+                Ok(IdempotentOutcome::Done(accepted)) => accepted,
+                Ok(IdempotentOutcome::KeyReused) => return Ok(IdempotentOutcome::KeyReused),
+                Err(StoreError::Outdated) => {
+                    self.epochs.beyond(epoch).await?;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            if let Some(soonest) = soonest {
+                self.undo.expect(soonest);
+            }
+            self.account(&mut receipt, accepted);
+            return Ok(IdempotentOutcome::Done(receipt));
+        }
+        Err(StoreError::Outdated)
+    }
+
+    /// Counts what became of the alerts of a request.
+    fn account(&self, receipt: &mut Receipt, accepted: Accepted) {
+        receipt.accepted = accepted.new.iter().filter(|new| **new).count();
+        receipt.duplicates = accepted.new.len() - receipt.accepted;
+        receipt.conflicting = accepted.conflicting;
+        receipt.responses = accepted.responses;
+        self.count("rejected", receipt.rejected.len());
+        self.count("accepted", receipt.accepted);
+        self.count("duplicate", receipt.duplicates);
+        self.metrics.alerts_conflicting.inc_by(receipt.conflicting as u64);
+        for (state, count) in accepted.states {
+            self.metrics.responses.get_or_create(&ByState { state }).inc_by(count);
+        }
+    }
+
+    /// Reads and decides alerts, by the configuration as it is in force here.
+    fn decide_all(
+        &self,
+        raws: &[&[u8]],
+        sender: &Principal,
+        trace: Option<&str>,
+    ) -> (Vec<(NewAlert, Vec<NewResponse>)>, Receipt) {
         let now = self.clock.now();
         let (policies, actions) = (self.policies.load(), self.actions.load());
         let (fleet, protected) = (self.fleet.load(), self.protected.load());
@@ -86,7 +141,7 @@ impl Engine {
             Reading { mappings: &self.mappings, recurring: &self.rules.recurring, bound, scopes: &sender.scopes };
         let mut receipt = Receipt::default();
         let mut alerts = Vec::with_capacity(raws.len());
-        for (index, raw) in raws.into_iter().enumerate() {
+        for (index, raw) in raws.iter().enumerate() {
             match read(raw, &reading, circumstances) {
                 Ok((alert, Decided { responses, failed })) => {
                     for (versioned, failure) in failed {
@@ -97,31 +152,7 @@ impl Engine {
                 Err(faults) => receipt.rejected.push((index, faults)),
             }
         }
-        drop((policies, actions, fleet, protected, since));
-        self.count("rejected", receipt.rejected.len());
-        // Nothing to store: respond without a transaction.
-        if alerts.is_empty() && once.is_none() {
-            return Ok(IdempotentOutcome::Done(receipt));
-        }
-        let soonest = alerts.iter().flat_map(|(_, responses)| responses).filter_map(ends_at).min();
-        let accepted = match self.writer.intake(IntakeJob { alerts, permit: Some(permit), once }).await? {
-            IdempotentOutcome::Done(accepted) => accepted,
-            IdempotentOutcome::KeyReused => return Ok(IdempotentOutcome::KeyReused),
-        };
-        if let Some(soonest) = soonest {
-            self.undo.expect(soonest);
-        }
-        receipt.accepted = accepted.new.iter().filter(|new| **new).count();
-        receipt.duplicates = accepted.new.len() - receipt.accepted;
-        receipt.conflicting = accepted.conflicting;
-        receipt.responses = accepted.responses;
-        self.count("accepted", receipt.accepted);
-        self.count("duplicate", receipt.duplicates);
-        self.metrics.alerts_conflicting.inc_by(receipt.conflicting as u64);
-        for (state, count) in accepted.states {
-            self.metrics.responses.get_or_create(&ByState { state }).inc_by(count);
-        }
-        Ok(IdempotentOutcome::Done(receipt))
+        (alerts, receipt)
     }
 
     fn count(&self, outcome: &'static str, by: usize) {

@@ -123,6 +123,7 @@ impl Engine {
                 rotation.made_at
             )));
         }
+        self.check_alone().await?;
         let next = new_key()?;
         self.signer.add(&next);
         // Before it is announced: an announced key that is lost would be trusted for nothing.
@@ -136,6 +137,21 @@ impl Engine {
         self.commit_and_refresh(ledger).await?;
         drop(changing);
         Ok(())
+    }
+
+    /// A new key is in the file of one manager. The others on the same database could sign nothing with it.
+    async fn check_alone(&self) -> UseCase<()> {
+        let nodes = self.lease.nodes().await?;
+        let others = nodes.iter().filter(|node| node.serves() && node.id != self.lease.node());
+        let names: Vec<&str> = others.map(|node| node.name.as_str()).collect();
+        if names.is_empty() {
+            return Ok(());
+        }
+        Err(Refusal::Conflict(format!(
+            "other managers run on this ledger and would not have the new key: {}. Stop them, rotate, copy signing.key to their \
+             data directories, and start them",
+            names.join("; ")
+        )))
     }
 
     /// Ends a rotation: from now on the new key signs, and agents drop the old one. Without `force`

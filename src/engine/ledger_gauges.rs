@@ -86,8 +86,9 @@ impl Reading {
     async fn read(engine: &Engine) -> Result<Self, StoreError> {
         let (db, now) = (&engine.db, engine.clock.now());
         let mut presence: BTreeMap<Presence, i64> = Presence::ALL.into_iter().map(|presence| (presence, 0)).collect();
+        let elsewhere = engine.elsewhere().await?;
         for agent in engine.fleet.load().iter() {
-            *presence.entry(engine.hub.presence(agent.id, now)).or_insert(0) += 1;
+            *presence.entry(engine.presence(agent.id, &elsewhere, now)).or_insert(0) += 1;
         }
         Ok(Self {
             effects: effects::counts(db).await?,

@@ -71,7 +71,10 @@ pub async fn problems(engine: &Engine) -> Arc<Vec<String>> {
 
 async fn look(engine: &Engine) -> Vec<String> {
     let (committing, reading, room) = tokio::join!(committing(engine), reading(engine), room(engine));
-    let lease = engine.lease.trouble();
+    let lease = engine.lease.trouble().or_else(|| {
+        let is_lost = !engine.lease.is_held();
+        is_lost.then(|| "this manager's lease has ended, and it has no new one yet".to_owned())
+    });
     // Both fail when the database is gone, and the lease's error is the clearest.
     let reading = reading.filter(|_| committing.is_none() && lease.is_none());
     let lease = lease.map(|why| format!("alerts cannot be committed: {why}"));

@@ -12,6 +12,7 @@ use super::announcements::Announcements;
 use super::clocks::Clocks;
 use super::conditions::Conditions;
 use super::denials::DenialLog;
+use super::epochs::Epochs;
 use super::failed_logins::FailedLoginLog;
 use super::health::Health;
 use super::hub::Hub;
@@ -20,12 +21,14 @@ use super::last_look::LastLook;
 use super::lockouts::Lockouts;
 use super::owed_batch::OwedReader;
 use super::passwords::Passwords;
+use super::peers::Peers;
 use super::state::ManagerKeys;
 use super::undo_timer::UndoTimer;
-use super::{Engine, EngineSettings, checkpoints, readiness, sweep, undo};
+use super::{Engine, EngineSettings, checkpoints, peer_watch, readiness, sweep, undo};
 use crate::clock::Clock;
 use crate::domain::action::hidden::remedy;
 use crate::shutdown::Tasks;
+use crate::store::configured::changes;
 use crate::store::database::nodes::Lease;
 use crate::store::database::{Db, Result, StoreError};
 use crate::store::seals::whole;
@@ -55,13 +58,18 @@ impl Engine {
         Box::pin(whole::arm(&db, &ledger_key, accepts, clock.now())).await?;
         Box::pin(whole::examine(&db)).await?;
         let EngineSettings { rules, retention, providers, egress, agent_key_max_age, .. } = settings;
-        let (places, webhook) = (settings.checkpoints, settings.checkpoint_webhook);
+        let (places, webhook, peer_hints) = (settings.checkpoints, settings.checkpoint_webhook, settings.peer_hints);
         let access_tokens = AccessTokens::new(signer.root(), signer.next_root(), clock.now())
             .map_err(|_| StoreError::Corrupt("no key follows from the signing key".into()))?;
         let hub = Arc::new(Hub::default());
+        let (peers, hints) = Peers::new(lease.peers().is_some());
+        let peers = Arc::new(peers);
         let wake = {
-            let hub = Arc::clone(&hub);
-            Arc::new(move |agents: &[uuid::Uuid]| hub.wake(agents))
+            let (hub, peers) = (Arc::clone(&hub), Arc::clone(&peers));
+            Arc::new(move |agents: &[uuid::Uuid]| {
+                hub.wake(agents);
+                peers.wake(agents);
+            })
         };
         let finish = tasks.finishing().clone();
         let (writer, write) = Writer::start(db.clone(), clock.clone(), wake, finish);
@@ -110,19 +118,32 @@ impl Engine {
             tasks: tasks.clone(),
             health: Health::default(),
             lease,
+            epochs: Epochs::default(),
+            peers,
+            claims: ArcSwap::default(),
+            elsewhere: LastLook::default(),
             readiness: LastLook::default(),
             backtests: Arc::new(Semaphore::new(BACKTESTING)),
             comparing: Semaphore::new(COMPARING),
             reloading: tokio::sync::Mutex::default(),
             stale: AtomicBool::new(false),
         });
+        // Before the configuration is read: what is changed meanwhile is read again.
+        engine.epochs.reach(changes::stands_at(&engine.db).await?.epoch);
         Box::pin(engine.refresh_all()).await?;
+        Box::pin(engine.serve()).await?;
         let agents = crate::store::configured::agents::all(&engine.db).await?;
         for found in crate::domain::duplicates::of(&agents) {
             tracing::warn!("alerts may not find their agent: {found}");
         }
         for found in engine.policies.load().policies().iter().filter(|found| found.policy.has_secret_in_clear()) {
             tracing::warn!("{}", remedy(&found.policy.name));
+        }
+        if let (Some(pool), Some(hints)) = (engine.lease.peers().cloned(), hints) {
+            let (stage, tell) = (Arc::clone(&engine), pool.clone());
+            tasks.spawn("hints", async move { peer_watch::tell(&stage, tell, hints, peer_hints).await });
+            let stage = Arc::clone(&engine);
+            tasks.spawn("peers", async move { peer_watch::run(&stage, pool, peer_hints).await });
         }
         let stage = Arc::clone(&engine);
         tasks.spawn("undo", async move { undo::run(&stage).await });

@@ -2,7 +2,7 @@
 //! stages keep between two rounds. Nothing in it outlives the manager: the store is the only durable
 //! state.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
@@ -20,6 +20,7 @@ use super::clocks::Clocks;
 use super::conditions::Conditions;
 use super::denials::DenialLog;
 use super::egress::rules::Egress;
+use super::epochs::Epochs;
 use super::failed_logins::FailedLoginLog;
 use super::health::Health;
 use super::hub::Hub;
@@ -29,6 +30,7 @@ use super::lockouts::Lockouts;
 use super::oidc::providers::Providers;
 use super::owed_batch::OwedReader;
 use super::passwords::Passwords;
+use super::peers::{Elsewhere, Peers};
 use super::retention_ages::Retention;
 use super::rules::Rules;
 use super::secret_values::SecretValues;
@@ -44,10 +46,12 @@ use crate::domain::index::PolicyIndex;
 use crate::domain::ledger_key::LedgerKey;
 use crate::domain::protected::ProtectedSet;
 use crate::shutdown::Tasks;
+use crate::store::StoreError;
 use crate::store::configured::keys::StoredKey;
 use crate::store::configured::sessions::LiveSession;
 use crate::store::configured::users::StoredUser;
 use crate::store::database::Db;
+use crate::store::database::duties::{Claim, Duty};
 use crate::store::database::nodes::Lease;
 use crate::store::writer::Writer;
 use crate::telemetry::Metrics;
@@ -69,6 +73,8 @@ pub struct EngineSettings {
     pub egress: Egress,
     /// Age at which agents are told to replace their keys; `None`: never.
     pub agent_key_max_age: Option<Duration>,
+    /// Whether managers on one database wake each other.
+    pub peer_hints: bool,
 }
 
 /// The manager's own keys.
@@ -165,6 +171,14 @@ pub struct Engine {
     pub health: Health,
     /// This manager's lease on the ledger.
     pub lease: Arc<Lease>,
+    /// Changes of configuration that are in force here.
+    pub(super) epochs: Epochs,
+    /// The other managers on the same database.
+    pub peers: Arc<Peers>,
+    /// The duties that this manager has.
+    pub(super) claims: ArcSwap<BTreeMap<Duty, Claim>>,
+    /// Cached presence of agents at other managers.
+    pub(super) elsewhere: LastLook<Result<Elsewhere, Arc<StoreError>>>,
     /// Cached result of the readiness check.
     pub readiness: LastLook<Vec<String>>,
     /// Permits for backtests.

@@ -1,6 +1,7 @@
 //! The sweep: the owner of every deadline except the end of a block (`undo.rs`) (promise 11). It
 //! takes no input and keeps no state: each round reads the store and handles what is due, also
-//! after a crash.
+//! after a crash. What is due in the ledger is done by one of the managers that share it; each looks
+//! after its own memory.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +10,8 @@ use riposte_protocol::time::Timestamp;
 
 use super::{Engine, account_duties, capabilities, key_rotation, own_ids, retention, seal_watch};
 use crate::store::StoreError;
-use crate::store::configured::protected;
+use crate::store::configured::{changes, protected};
+use crate::store::database::duties::{Claim, Duty, Fence};
 use crate::store::writer::SweepStep;
 
 /// Interval between checkpoints.
@@ -30,6 +32,8 @@ const BATCH: i64 = 500;
 const KEEP_ANSWERS: Duration = Duration::from_hours(24);
 /// Longest window of a threshold.
 const KEEP_SIGHTINGS: Duration = Duration::from_hours(24);
+/// How long a manager that is away can still follow what was changed, instead of reading everything.
+const KEEP_CHANGES: Duration = Duration::from_hours(1);
 /// How long expired enrolment tokens stay listed, and expired sessions stored.
 const KEEP_TOKENS: Duration = Duration::from_hours(168);
 
@@ -51,6 +55,10 @@ const DUTIES: [(&str, Duration); 14] = [
     ("retention", REMOVE_EVERY),
 ];
 
+/// Those that one of the managers does for all.
+const SHARED: [&str; 10] =
+    ["expire", "time_out", "silence", "unconfirmed", "waves", "breakers", "rotation", "seals", "clear", "retention"];
+
 /// Runs until the engine stops.
 pub async fn run(engine: &Arc<Engine>) {
     let stop = engine.tasks.stopping().clone();
@@ -60,16 +68,23 @@ pub async fn run(engine: &Arc<Engine>) {
     let mut round: u32 = 0;
     let (mut clear_at, mut remove_at) = (engine.clock.now(), engine.clock.now());
     while !stop.is_cancelled() {
-        tick(engine, round).await;
+        own(engine, round).await;
+        let claim = engine.claims.load().get(&Duty::Sweep).cloned();
+        if let Some(Claim { fence }) = claim {
+            shared(engine, round, &fence).await;
+            if is_due(engine, clear_at, CLEAR_EVERY) {
+                clear_at = engine.clock.now().plus(CLEAR_EVERY);
+                duty(engine, "clear", clear(engine, &fence)).await;
+            }
+            if is_due(engine, remove_at, REMOVE_EVERY) {
+                remove_at = engine.clock.now().plus(REMOVE_EVERY);
+                duty(engine, "retention", retention::step(engine)).await;
+            }
+        } else {
+            let now = engine.clock.now();
+            SHARED.iter().for_each(|name| engine.health.report(name, (now, now), None));
+        }
         round = round.wrapping_add(1);
-        if is_due(engine, clear_at, CLEAR_EVERY) {
-            clear_at = engine.clock.now().plus(CLEAR_EVERY);
-            duty(engine, "clear", clear(engine)).await;
-        }
-        if is_due(engine, remove_at, REMOVE_EVERY) {
-            remove_at = engine.clock.now().plus(REMOVE_EVERY);
-            duty(engine, "retention", retention::step(engine)).await;
-        }
         tokio::select! {
             () = engine.clock.sleep(PERIOD) => {}
             () = stop.cancelled() => {}
@@ -108,8 +123,8 @@ pub async fn tidy(engine: &Engine) {
     }
 }
 
-/// One round. Each duty is independent: a failure does not stop the others.
-async fn tick(engine: &Arc<Engine>, round: u32) {
+/// One round of what each manager looks after. Each duty is independent: a failure does not stop the others.
+async fn own(engine: &Arc<Engine>, round: u32) {
     engine.metrics.writer_load.set(engine.writer.load());
     let heard = engine.hub.take_heard();
     if !heard.is_empty() {
@@ -120,19 +135,27 @@ async fn tick(engine: &Arc<Engine>, round: u32) {
     if engine.take_stale() || (round.is_multiple_of(RELOAD_EVERY) && round > 0) {
         duty(engine, "reload", reload(engine)).await;
     }
-    duty(engine, "expire", all(engine, SweepStep::Expire)).await;
-    duty(engine, "time_out", all(engine, SweepStep::TimeOut)).await;
-    duty(engine, "silence", all(engine, SweepStep::Silence)).await;
-    duty(engine, "unconfirmed", all(engine, SweepStep::Unconfirmed)).await;
-    duty(engine, "waves", all(engine, SweepStep::Waves)).await;
-    duty(engine, "breakers", trip(engine)).await;
     duty(engine, "logins", account_duties::record_failed_logins(engine, false)).await;
     duty(engine, "denials", account_duties::record_denials(engine, false)).await;
-    duty(engine, "rotation", key_rotation::step(engine)).await;
-    duty(engine, "seals", look_at_seals(engine, round)).await;
     if round.is_multiple_of(RELOAD_EVERY) {
         duty(engine, "keys", account_duties::look_after_keys(engine)).await;
     }
+}
+
+/// One round of what one manager does for all.
+async fn shared(engine: &Arc<Engine>, round: u32, fence: &Option<Fence>) {
+    for (name, step) in [
+        ("expire", SweepStep::Expire),
+        ("time_out", SweepStep::TimeOut),
+        ("silence", SweepStep::Silence),
+        ("unconfirmed", SweepStep::Unconfirmed),
+        ("waves", SweepStep::Waves),
+    ] {
+        duty(engine, name, all(engine, step, fence)).await;
+    }
+    duty(engine, "breakers", trip(engine)).await;
+    duty(engine, "rotation", key_rotation::step(engine)).await;
+    duty(engine, "seals", look_at_seals(engine, round)).await;
 }
 
 /// Looks at all sealed rows now and then, and records what was found there or where rows were read.
@@ -154,7 +177,12 @@ async fn duty(engine: &Engine, name: &'static str, work: impl Future<Output = Re
 }
 
 async fn reload(engine: &Engine) -> Result<(), StoreError> {
+    let stands = changes::stands_at(&engine.db).await;
     let reloaded = engine.refresh_all().await;
+    if let (Ok(stands), Ok(())) = (&stands, &reloaded) {
+        engine.epochs.reach(stands.epoch);
+    }
+    let reloaded = stands.map(drop).and(reloaded);
     let lifted = lift_protected(engine).await;
     let outcome = reloaded.and(lifted);
     // Unreadable data will not be readable in the next round.
@@ -174,12 +202,13 @@ async fn lift_protected(engine: &Engine) -> Result<(), StoreError> {
 }
 
 /// Deletes rows whose retention has ended.
-async fn clear(engine: &Engine) -> Result<(), StoreError> {
+async fn clear(engine: &Engine, fence: &Option<Fence>) -> Result<(), StoreError> {
     let now = engine.clock.now();
-    engine.writer.sweep(SweepStep::ForgetAnswers(now.minus(KEEP_ANSWERS)), BATCH).await?;
-    engine.writer.sweep(SweepStep::ForgetSightings(now.minus(KEEP_SIGHTINGS)), BATCH).await?;
-    engine.writer.sweep(SweepStep::ForgetTokens(now.minus(KEEP_TOKENS)), BATCH).await?;
-    engine.writer.sweep(SweepStep::ForgetSessions(now.minus(KEEP_TOKENS)), BATCH).await?;
+    engine.writer.sweep(SweepStep::ForgetAnswers(now.minus(KEEP_ANSWERS)), BATCH, fence.clone()).await?;
+    engine.writer.sweep(SweepStep::ForgetSightings(now.minus(KEEP_SIGHTINGS)), BATCH, fence.clone()).await?;
+    engine.writer.sweep(SweepStep::ForgetTokens(now.minus(KEEP_TOKENS)), BATCH, fence.clone()).await?;
+    engine.writer.sweep(SweepStep::ForgetSessions(now.minus(KEEP_TOKENS)), BATCH, fence.clone()).await?;
+    engine.writer.sweep(SweepStep::ForgetChanges(now.minus(KEEP_CHANGES)), BATCH, fence.clone()).await?;
     retention::clear_alerts(engine).await
 }
 
@@ -195,8 +224,8 @@ async fn trip(engine: &Engine) -> Result<(), StoreError> {
 }
 
 /// Repeats one step until it finds less than a full batch.
-async fn all(engine: &Engine, step: SweepStep) -> Result<(), StoreError> {
+async fn all(engine: &Engine, step: SweepStep, fence: &Option<Fence>) -> Result<(), StoreError> {
     let full = usize::try_from(BATCH).unwrap_or(usize::MAX);
-    while engine.writer.sweep(step, BATCH).await? >= full {}
+    while engine.writer.sweep(step, BATCH, fence.clone()).await? >= full {}
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! Undo: ends responses whose time is over, and lifts effects whose last hold has ended. The agent
-//! has a timer of its own; whichever acts first, the outcome is the same (promise 5).
+//! has a timer of its own; whichever acts first, the outcome is the same (promise 5). Of the managers
+//! that share a database, one has this duty.
 
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use riposte_protocol::time::Timestamp;
 use super::Engine;
 use crate::domain::response::{EndReason, ResponseEnd};
 use crate::store::StoreError;
+use crate::store::database::duties::{Claim, Duty};
 use crate::store::ledger::{effects, responses};
 use crate::store::writer::SweepStep;
 
@@ -26,9 +28,10 @@ pub async fn run(engine: &Engine) {
     }
     while !stop.is_cancelled() {
         engine.undo.begin();
-        // Both run even if one fails.
-        let ended = stage(engine, "undo", end_what_is_over(engine)).await;
-        let retried = stage(engine, "retry_reverts", retry_reverts(engine)).await;
+        // Both run even if one fails, and both have finished where another manager does it.
+        let claim = engine.claims.load().get(&Duty::Undo).cloned();
+        let ended = stage(engine, "undo", end_what_is_over(engine, claim.as_ref())).await;
+        let retried = stage(engine, "retry_reverts", retry_reverts(engine, claim.as_ref())).await;
         let latest = engine.clock.now().plus(MAX_WAIT);
         let wait_until = [ended, retried].into_iter().flatten().min().map_or(latest, |next| next.min(latest));
         tokio::select! {
@@ -55,7 +58,8 @@ async fn stage(
 }
 
 /// Ends every expired response; returns when the next one expires.
-async fn end_what_is_over(engine: &Engine) -> Result<Option<Timestamp>, StoreError> {
+async fn end_what_is_over(engine: &Engine, claim: Option<&Claim>) -> Result<Option<Timestamp>, StoreError> {
+    let Some(Claim { fence }) = claim else { return Ok(None) };
     let (mut before, mut unreadable) = (Vec::new(), None);
     loop {
         let due = responses::due(&engine.db, engine.clock.now(), BATCH).await?;
@@ -67,11 +71,11 @@ async fn end_what_is_over(engine: &Engine) -> Result<Option<Timestamp>, StoreErr
             return Err(unreadable.unwrap_or(StoreError::Corrupt(stuck)));
         }
         let why = ResponseEnd::by_riposte(EndReason::Elapsed, "it has expired");
-        match engine.writer.release(due.clone(), why.clone()).await {
+        match engine.writer.end(due.clone(), why.clone(), fence.clone()).await {
             // One that cannot be read must not keep the others in force.
             Err(error) if error.is_corruption() => {
                 for response in &due {
-                    match engine.writer.release(vec![*response], why.clone()).await {
+                    match engine.writer.end(vec![*response], why.clone(), fence.clone()).await {
                         Err(error) if !error.is_corruption() => return Err(error),
                         _ => {}
                     }
@@ -85,7 +89,8 @@ async fn end_what_is_over(engine: &Engine) -> Result<Option<Timestamp>, StoreErr
 }
 
 /// Repeats failed reverts; returns when the next one is due.
-async fn retry_reverts(engine: &Engine) -> Result<Option<Timestamp>, StoreError> {
-    while engine.writer.sweep(SweepStep::RetryReverts, BATCH).await? > 0 {}
+async fn retry_reverts(engine: &Engine, claim: Option<&Claim>) -> Result<Option<Timestamp>, StoreError> {
+    let Some(Claim { fence }) = claim else { return Ok(None) };
+    while engine.writer.sweep(SweepStep::RetryReverts, BATCH, fence.clone()).await? > 0 {}
     effects::next_retry(&engine.db).await
 }

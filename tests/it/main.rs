@@ -18,6 +18,7 @@ mod bundles;
 mod by_hand;
 mod checkpoint_webhook;
 mod checkpoints;
+mod cluster;
 mod commands;
 mod compose;
 mod conformance;

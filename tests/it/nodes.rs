@@ -1,18 +1,19 @@
-//! One manager per ledger: a second one is told which node holds it, a killed one recovers by
-//! itself, and a superseded one writes nothing. Real managers, a real PostgreSQL, a real
+//! Leases of the managers that share a ledger: one that stood still serves nothing before it has
+//! caught up, and commits nothing without a lease. Real managers, a real PostgreSQL, a real
 //! `PgBouncer`.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use riposte_protocol::time::Timestamp;
+use reqwest::Method;
+use serde_json::json;
 use tempfile::TempDir;
 
-use crate::processes::{Manager, PATIENCE, alert, copy_keys, ended, signal, tied};
+use crate::processes::{Manager, PATIENCE, alert, ended, eventually, signal, text, tied};
 use crate::support::Database;
 
 /// Runs a manager until it exits, within [`PATIENCE`]; returns its output.
-async fn refused(data_dir: &Path, database: &str) -> String {
+pub(crate) async fn refused(data_dir: &Path, database: &str) -> String {
     let log = TempDir::new().unwrap();
     let file = std::fs::File::create(log.path().join("log")).unwrap();
     let mut child = tied(Path::new(env!("CARGO_BIN_EXE_riposte")))
@@ -37,70 +38,55 @@ async fn takes_alerts(manager: &Manager, number: u64) {
     assert_eq!(taken["accepted"], 1, "{taken}");
 }
 
+/// A manager that was stopped for longer than its lease serves nothing before it has read what others have changed.
 #[tokio::test]
-async fn field_20_a_second_manager_on_one_database_is_told_who_holds_it() {
+async fn field_20_a_manager_that_stood_still_goes_by_what_was_changed_meanwhile() {
     let database = Database::postgresql().await;
-    let mut first = Manager::start_with(&["--database-url", &database.url()]).await;
-    let copy = TempDir::new().unwrap();
-    let data_dir = copy.path().join("data");
-    copy_keys(&first.data_dir(), &data_dir);
-    let said = refused(&data_dir, &database.url()).await;
-    let holder = format!("process {}, listening on {}", first.child.id(), first.address);
-    assert!(said.contains("another manager runs on this ledger: host ") && said.contains(&holder), "{said}");
-    takes_alerts(&first, 1).await;
-
-    // A killed manager takes the ledger again as soon as its own lease has expired.
-    let begun = Instant::now();
-    first.start_again().await;
-    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
-    takes_alerts(&first, 2).await;
-
-    // A graceful stop releases the ledger at once.
-    signal(&first.child, "TERM");
-    assert!(ended(&mut first.child, PATIENCE).await.unwrap().success());
-    let begun = Instant::now();
+    let first = Manager::start_with(&["--database-url", &database.url()]).await;
     let second = first.start_copy().await;
-    assert!(!second.log().contains("waiting up to"), "it waited {:?}: {}", begun.elapsed(), second.log());
-    takes_alerts(&second, 3).await;
-    second.api().audit_is_intact().await;
-}
-
-#[tokio::test]
-async fn field_20_a_manager_that_was_superseded_while_it_stood_still_writes_nothing_and_stops() {
-    let database = Database::postgresql().await;
-    let mut first = Manager::start_with(&["--database-url", &database.url()]).await;
     takes_alerts(&first, 1).await;
+    let key = second.api().post("/v1/api-keys", &json!({"name": "soon-revoked", "role": "viewer"})).await;
+    let revoked = first.api().with_key(text(&key, "key"));
+    assert_eq!(revoked.status(Method::GET, "/v1/policies").await, 200, "made there, good here");
     signal(&first.child, "STOP");
-    let second = first.start_copy().await;
-    takes_alerts(&second, 2).await;
+    let begun = Instant::now();
+    let path = format!("/v1/api-keys/{}", text(&key, "id"));
+    assert_eq!(second.api().status(Method::DELETE, &path).await, 204);
+    assert!(begun.elapsed() < Duration::from_secs(7), "it waits for a lease at most: {:?}", begun.elapsed());
     signal(&first.child, "CONT");
-    let status = ended(&mut first.child, PATIENCE).await.expect("it stops by itself");
-    assert_eq!(status.code(), Some(1), "{}", first.log());
-    let holder = format!("process {}, listening on {}", second.child.id(), second.address);
-    assert!(first.log().contains("this manager stops: another manager runs on this ledger"), "{}", first.log());
-    assert!(first.log().contains(&holder), "{}", first.log());
+    let said = revoked.status(Method::GET, "/v1/policies").await;
+    assert!([401, 503].contains(&said.as_u16()), "never 200: {said}");
+    let refused = async || (revoked.status(Method::GET, "/v1/policies").await == 401).then_some(());
+    eventually("the key is refused", PATIENCE, refused).await;
+    takes_alerts(&first, 2).await;
     takes_alerts(&second, 3).await;
     second.api().audit_is_intact().await;
 }
 
-/// Every open transaction of a superseded manager is refused, also before the manager has noticed.
+/// A commit is refused once the lease has ended, also before the manager has noticed.
 #[tokio::test]
-async fn field_20_a_superseded_manager_cannot_commit() {
+async fn field_20_a_manager_without_a_lease_cannot_commit() {
+    use riposte::domain::actor::Actor;
     use riposte::store::StoreError;
+    use riposte::store::configured::freeze;
     use riposte::store::database::Db;
-    use riposte::store::database::nodes::Lease;
+    use riposte::store::database::nodes::{Lease, TTL};
     use riposte::store::ledger::audit::LedgerTx;
     let database = Database::postgresql().await;
-    let (old, new) = (Db::open(&database.url()).await.unwrap(), Db::open(&database.url()).await.unwrap());
-    let lease = Lease::take(&old, "the old one").await.unwrap();
-    LedgerTx::begin(&old).await.unwrap().commit().await.unwrap();
-    // It does not renew, so its lease expires.
-    let _lease = Lease::take(&new, "the new one").await.unwrap();
-    assert!(matches!(LedgerTx::begin(&old).await.unwrap_err(), StoreError::Superseded));
-    LedgerTx::begin(&new).await.unwrap().commit().await.unwrap();
-    let lost = lease.keep().await.unwrap_err().to_string();
-    assert!(lost.contains("the new one, since "), "{lost}");
-    assert!(Timestamp::from_millis(0) < riposte::clock::Clock::system().now());
+    let (one, other) = (Db::open(&database.url()).await.unwrap(), Db::open(&database.url()).await.unwrap());
+    let _kept = Lease::take(&one, "one").await.unwrap();
+    let lease = Lease::take(&other, "other").await.unwrap();
+    let freeze = async |db: &Db| {
+        let mut ledger = LedgerTx::begin(db).await.unwrap();
+        freeze::set(&mut ledger, true, "a test", &Actor::Riposte, riposte::clock::Clock::system().now()).await.unwrap();
+        ledger.commit().await
+    };
+    freeze(&one).await.unwrap();
+    freeze(&other).await.unwrap();
+    // Neither renews.
+    tokio::time::sleep(TTL + Duration::from_millis(100)).await;
+    assert!(matches!(freeze(&other).await.unwrap_err(), StoreError::LeaseLost));
+    assert!(!lease.is_held());
 }
 
 #[tokio::test]

@@ -412,6 +412,7 @@ const LANDED: &[(&str, &str)] = &[
     ("0024_agent_keys.sql", "a76f9dc51e4fe45ae222c0b2e40d720ae5f2b7874e5a1097da8916a906f24f0d"),
     ("0025_seals.sql", "91a85012a3fff28d2eba905145b6934dfcdcc78fcf72fc77feacf018c3c065f8"),
     ("0026_retention.sql", "679577d15d9fec19ebab506943c63d5bd2027681c5ff0b814f6c13a57d77ed47"),
+    ("0028_several_managers.sql", "6e33928288d13fe1ae658405c606a01a3f5c6d51355930aebe1d6902d8d037a8"),
 ];
 
 #[test]

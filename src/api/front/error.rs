@@ -248,9 +248,10 @@ impl ApiError {
             StoreError::Unavailable(_) => {
                 Self::unavailable(format!("the database does not answer: {}", error.in_brief()), BUSY_RETRY_SECS)
             }
-            StoreError::Held(_) | StoreError::Superseded => {
-                Self::unavailable("another manager has taken this ledger over", BUSY_RETRY_SECS)
+            StoreError::Held(_) | StoreError::LeaseLost | StoreError::OlderConnection => {
+                Self::unavailable(error.to_string(), BUSY_RETRY_SECS)
             }
+            StoreError::Outdated => Self::unavailable("the configuration is being changed: try again", BUSY_RETRY_SECS),
             StoreError::Pooled => Self::unavailable("the database cannot be used through this pooler", BUSY_RETRY_SECS),
             StoreError::Shared(cause) => Self::of_store(cause),
             StoreError::Corrupt(_)

@@ -11,13 +11,13 @@ use clap::Args;
 use super::export::lock;
 use super::file::{Checked, ExportReader};
 use super::progress::Progress;
-use super::proof;
+use super::proof::{self, Proof};
 use crate::cli::backup::StoreArgs;
 use crate::cli::output::{complain, say};
 use crate::cli::{keyfiles, signing};
 use crate::config::Config;
 use crate::store::Db;
-use crate::store::configured::signing_keys;
+use crate::store::configured::signing_keys::{self, KnownKey};
 use crate::store::transfer::row::LinesDigest;
 use crate::store::transfer::source::LedgerSnapshot;
 use crate::store::transfer::tables::TABLES;
@@ -76,13 +76,27 @@ async fn import(db: &Db, config: &Config, file: &Path, checked: &Checked, rows: 
     }
     load(db, file, begun, rows).await?;
     complain("riposte: comparing what is there with the file");
-    let refused = "what was imported is not right, and no manager starts on it. Make the database anew";
-    compare(db, &checked.digests, rows).await.context(refused)?;
-    let proof = proof::prove(db, config).await.with_context(|| {
-        format!("{refused}. If the old ledger says the same (`riposte doctor`), mend it there and export again")
-    })?;
-    let known = signing_keys::current(db).await.context("the ledger cannot be read")?;
+    // On connections without the time limits of a manager.
+    let look = Db::open_to_verify(&config.database()).await.context("cannot open the database")?;
+    let verified = verify(&look, config, &checked.digests, rows).await;
+    let known = signing_keys::current(&look).await.context("the ledger cannot be read");
+    look.close().await;
+    let (proof, known) = (verified?, known?);
     target::finish(db).await.context("the import cannot be ended")?;
+    tell(config, &proof, known.as_ref(), rows)
+}
+
+/// Compares what was imported with the file, and checks it as a ledger.
+async fn verify(db: &Db, config: &Config, expected: &[LinesDigest], rows: u64) -> anyhow::Result<Proof> {
+    let refused = "what was imported is not right, and no manager starts on it. Make the database anew";
+    compare(db, expected, rows).await.context(refused)?;
+    proof::prove(db, config).await.with_context(|| {
+        format!("{refused}. If the old ledger says the same (`riposte doctor`), mend it there and export again")
+    })
+}
+
+/// Says what was imported, and what is left to do.
+fn tell(config: &Config, proof: &Proof, known: Option<&KnownKey>, rows: u64) -> anyhow::Result<()> {
     let data_dir = config.server.data_dir.display();
     say(&format!(
         "{rows} rows imported; every one is as it was, and the audit log of {} entries is intact",
@@ -96,7 +110,7 @@ async fn import(db: &Db, config: &Config, file: &Path, checked: &Checked, rows: 
              key_passphrase_file is configured; the manager checks them when it starts"
         ));
     }
-    if let Some(why) = signing::difference(known.as_ref(), &config.server.data_dir)? {
+    if let Some(why) = signing::difference(known, &config.server.data_dir)? {
         complain(&format!(
             "riposte: warning: a manager needs the data directory of the old one beside this ledger: {why}"
         ));

@@ -8,6 +8,7 @@ pub mod agent_keys;
 pub mod agents;
 pub mod breakers;
 pub mod caches;
+pub mod changes;
 pub mod enrolment;
 pub mod freeze;
 pub mod identities;

@@ -65,6 +65,8 @@ pub enum Db {
         read: PgPool,
         /// A separate connection for the manager's lease, so that a renewal never queues.
         lease: PgPool,
+        /// Connections for what concerns the other managers: hints, duties, presence.
+        peers: PgPool,
         /// Run id of the manager that writes.
         writes: Writes,
         /// Which connections are too old.
@@ -98,13 +100,11 @@ impl Db {
         })
     }
 
-    /// Gives up every connection if `error` says that the server refuses writes: the next one may lead to
-    /// another server, or to a session that can write.
-    pub(in crate::store) fn reconnect_after(&self, error: &StoreError) {
-        if let Self::Postgres { reconnects, .. } = self
-            && error.is_read_only()
-        {
-            reconnects.begin();
+    /// What gives connections up; without effect on SQLite.
+    pub(in crate::store) fn reconnects(&self) -> Reconnects {
+        match self {
+            Self::Sqlite { .. } => Reconnects::default(),
+            Self::Postgres { reconnects, .. } => reconnects.clone(),
         }
     }
 
@@ -195,7 +195,8 @@ impl Db {
                 read.close().await;
                 write.close().await;
             }
-            Self::Postgres { write, read, lease, .. } => {
+            Self::Postgres { write, read, lease, peers, .. } => {
+                peers.close().await;
                 lease.close().await;
                 read.close().await;
                 write.close().await;

@@ -54,15 +54,18 @@ pub enum StoreError {
          stopped; or make the database anew"
     )]
     Importing(String),
-    /// Another manager holds the lease.
-    #[error(
-        "another manager runs on this ledger: {0}. Stop it first, or configure another database for this one; several managers on \
-         one database are not supported"
-    )]
+    /// A manager of an earlier version holds the ledger for itself.
+    #[error("a manager of an earlier version runs on this ledger: {0}. Stop it first: it does not share a database")]
     Held(String),
-    /// Another manager has taken over the lease of this one.
-    #[error("another manager has taken over this ledger; this one no longer writes")]
-    Superseded,
+    /// This manager's lease has ended, so others may have changed what it decides by.
+    #[error("this manager could not renew its lease in time; it does nothing until it has one again")]
+    LeaseLost,
+    /// The message came by a connection that is not the agent's newest.
+    #[error("this agent has a newer connection")]
+    OlderConnection,
+    /// The alerts were decided by a configuration that has been changed since.
+    #[error("the configuration was changed meanwhile")]
+    Outdated,
     /// The database URL leads to a connection pooler.
     #[error(
         "the database URL leads to a connection pooler that changes the server's connection between transactions (PgBouncer with \
@@ -130,13 +133,6 @@ impl StoreError {
         matches!(self, Self::Unavailable(sqlx::Error::PoolTimedOut))
     }
 
-    /// Whether something was waited for in vain: PostgreSQL's `lock_not_available` and `query_canceled`.
-    pub(super) fn is_wait(&self) -> bool {
-        let Self::Unavailable(source) = self else { return false };
-        let code = source.as_database_error().and_then(sqlx::error::DatabaseError::code);
-        code.is_some_and(|code| matches!(&*code, "55P03" | "57014"))
-    }
-
     /// Whether the database file is damaged.
     pub fn is_damage(&self) -> bool {
         let source = match self {
@@ -182,7 +178,7 @@ fn in_words(error: &sqlx::Error) -> String {
         (Some(known), sqlx::Error::Database(said)) => format!("{known} ({})", said.message()),
         (Some(known), _) => format!("{known} ({error})"),
         (None, sqlx::Error::PoolTimedOut) => {
-            "the database gives no connection; a manager needs up to 11, beside those of other programs".into()
+            "the database gives no connection; a manager needs up to 16, beside those of other programs".into()
         }
         (None, sqlx::Error::Tls(error)) => {
             format!("no TLS with the database: {error}. See `sslmode` in the database's URL")

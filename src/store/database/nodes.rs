@@ -1,171 +1,332 @@
-//! The manager's lease on the ledger. One manager at a time holds it, by the database's clock, and
-//! renews it each second. A second manager is refused and told the holder. A manager that was
-//! paused until another took over cannot write: every transaction checks its own run id at the
-//! audit head.
+//! The managers that share a PostgreSQL database, and the lease of each. A manager renews its lease
+//! each second, by the database's clock. The commit of every change checks it under the lock of the
+//! audit head. A manager without a lease delivers nothing and answers no request, so the others need
+//! not wait for it: whatever they change meanwhile it reads before it goes on.
 //!
-//! Only PostgreSQL needs a lease. A SQLite file is locked by the process that uses it
-//! (`src/cli/keyfiles.rs`).
+//! A SQLite file is locked by the process that uses it (`src/cli/keyfiles.rs`), and needs no lease.
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use riposte_protocol::time::Timestamp;
 use sqlx::FromRow;
 use sqlx::postgres::{PgPool, Postgres};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::db::Db;
 use super::error::{Result, StoreError};
+use super::reconnects::Reconnects;
+use crate::clock::Clock;
 use crate::domain::audit::GENESIS;
 
 /// How long a lease is valid after a renewal.
-const TTL: Duration = Duration::from_secs(5);
+pub const TTL: Duration = Duration::from_secs(5);
 /// Interval between renewals.
 const RENEW_EVERY: Duration = Duration::from_secs(1);
 /// Time limit of one renewal.
 const RENEW_TIMEOUT: Duration = Duration::from_secs(2);
-/// How often a starting manager checks whether another lease has expired.
+/// How often a starting manager checks whether the lease of an earlier version has expired.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How long it checks: a killed manager's lease has expired by then, and a live one has renewed it.
 const PATIENCE: Duration = Duration::from_secs(6);
+/// A clock that differs from the database's by more disqualifies a manager from duties.
+pub const MAX_CLOCK_OFF: Duration = Duration::from_secs(5);
+/// What a manager has in force that does not serve yet: no change waits for it.
+const NOT_SERVING: i64 = i64::MAX;
+/// How long a lease that has ended stays listed, in milliseconds.
+const LISTED_MILLIS: i64 = 3_600_000;
 
-/// The lease's only row.
-const ID: &str = "manager";
+/// The row of a manager of an earlier version, which shares the ledger with no other.
+const EARLIER: &str = "manager";
 
-// Only PostgreSQL runs these, by its own clock, so host clocks do not matter. They are not among
-// the portable statements.
-const TAKE: &str = "INSERT INTO nodes (id, incarnation, name, started_at, lease_until)
-    VALUES ($1, $2, $3, CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT),
-        CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT) + $4)
-    ON CONFLICT (id) DO UPDATE SET incarnation = excluded.incarnation, name = excluded.name,
-        started_at = excluded.started_at, lease_until = excluded.lease_until
-        WHERE nodes.lease_until <= CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)
-    RETURNING name, started_at";
-const HOLDER: &str = "SELECT name, started_at FROM nodes WHERE id = $1";
-const RENEW: &str = "UPDATE nodes SET lease_until = CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT) + $3
-    WHERE id = $1 AND incarnation = $2";
-const RELEASE: &str = "UPDATE nodes SET lease_until = 0 WHERE id = $1 AND incarnation = $2";
+/// PostgreSQL's clock in milliseconds. Only PostgreSQL runs the statements with it, so host clocks do not matter; they are
+/// not among the portable statements.
+macro_rules! now {
+    () => {
+        "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)"
+    };
+}
+pub(in crate::store) use now;
+
+/// As the portable statement of `src/store/ledger/audit.rs`, for a node whose lease is valid at this moment.
+pub(in crate::store) const MOVE_HEAD: &str = concat!(
+    "UPDATE audit_head SET seq = $1, hash = $2, epoch = $3, deciding_epoch = $4 WHERE id = 1
+        AND EXISTS (SELECT 1 FROM nodes WHERE id = $5 AND lease_until > ",
+    now!(),
+    ")"
+);
+const HAS_NODES: &str = "SELECT to_regclass('nodes') IS NOT NULL";
+const HOLDER: &str = concat!("SELECT name, started_at FROM nodes WHERE id = $1 AND lease_until > ", now!());
+const REGISTER: &str = concat!(
+    "INSERT INTO nodes (id, incarnation, name, version, started_at, lease_until, epoch) VALUES ($1, $1, $2, $3, ",
+    now!(),
+    ", ",
+    now!(),
+    " + $4, $5) ON CONFLICT (id) DO UPDATE SET lease_until = excluded.lease_until, epoch = excluded.epoch"
+);
+const RENEW: &str = concat!(
+    "UPDATE nodes SET lease_until = ",
+    now!(),
+    " + $2, epoch = $3, clock_off = $4 - ",
+    now!(),
+    " WHERE id = $1 RETURNING clock_off"
+);
+const APPLIED: &str = "UPDATE nodes SET epoch = $2 WHERE id = $1 AND epoch <> $2";
+const RELEASE: &str = "DELETE FROM nodes WHERE id = $1";
+const FORGET: &str = concat!("DELETE FROM nodes WHERE lease_until < ", now!(), " - $1");
 const FIRST_HEAD: &str = "INSERT INTO audit_head (id, seq, hash) VALUES (1, 0, $1) ON CONFLICT (id) DO NOTHING";
-const HOLD_HEAD: &str = "UPDATE audit_head SET holder = $1 WHERE id = 1";
-const DURABLY: &str = "SET LOCAL synchronous_commit = on";
+/// Those that serve and have not put the change `$2` into force.
+const BEHIND: &str = concat!("SELECT COUNT(*) FROM nodes WHERE id <> $1 AND epoch < $2 AND lease_until > ", now!());
+/// Waits for the commits of nodes whose lease has ended in between; later ones are refused.
+const BARRIER: &str = "SELECT seq FROM audit_head WHERE id = 1 FOR UPDATE";
+const ALL: &str = concat!(
+    "SELECT id, name, version, started_at, epoch, clock_off, lease_until - ",
+    now!(),
+    " AS lease_millis FROM nodes WHERE id <> 'manager' ORDER BY started_at, id"
+);
 
-/// The manager that holds the lease.
+/// The manager of an earlier version that holds the ledger.
 #[derive(Clone, Debug, FromRow)]
 struct Holder {
     name: String,
     started_at: i64,
 }
 
-impl Holder {
-    fn text(&self) -> String {
-        format!("{}, since {}", self.name, Timestamp::from_millis(self.started_at))
+/// A manager, as the others see it.
+#[derive(Clone, Debug, FromRow)]
+pub struct NodeRow {
+    /// This run of it.
+    pub id: String,
+    /// Host, process and address.
+    pub name: String,
+    /// Version of the program.
+    pub version: String,
+    /// Since when it runs, in milliseconds.
+    pub started_at: i64,
+    /// The last change of configuration that is in force there; the largest number: it does not serve yet.
+    pub epoch: i64,
+    /// Its clock minus the database's, in milliseconds.
+    pub clock_off: i64,
+    /// How long its lease is still valid, in milliseconds; not positive if it has ended.
+    pub lease_millis: i64,
+}
+
+impl NodeRow {
+    /// Whether it serves: it has a lease, and had read the configuration when it renewed it.
+    pub const fn serves(&self) -> bool {
+        self.lease_millis > 0 && self.epoch != NOT_SERVING
     }
 }
 
 #[derive(Debug)]
 struct Renewal {
+    /// When the last renewal that succeeded was sent: the lease is valid for [`TTL`] from then, or longer.
     at: Instant,
     fault: Option<String>,
+    /// Whether the configuration must be read before the lease counts: it had ended, or the manager starts.
+    is_behind: bool,
+    clock_off: i64,
 }
 
-/// The right to write a ledger.
+/// This manager's right to serve.
 #[derive(Debug)]
 pub struct Lease {
-    /// `None` for SQLite, where the file lock is enough.
+    /// For renewals, which never wait behind anything; `None` for SQLite, where the file lock is enough.
     pool: Option<PgPool>,
-    db: Db,
-    incarnation: String,
+    reconnects: Reconnects,
+    /// For what else concerns the other managers.
+    peers: Option<PgPool>,
+    node: String,
+    name: String,
+    /// The last change of configuration that is in force here.
+    applied: AtomicI64,
     last: Mutex<Renewal>,
+    /// Told when the lease has to be caught up with.
+    lapsed: Notify,
     released: CancellationToken,
 }
 
 impl Lease {
-    /// Takes the lease for this run of a manager, called `name`. Waits for the lease of a killed
-    /// manager to expire.
+    /// Takes a lease for this run of a manager, called `name`. It does not serve before [`Lease::caught_up`].
     ///
     /// # Errors
-    /// [`StoreError::Held`] if another manager holds it.
+    /// If the database cannot be written.
     pub async fn take(db: &Db, name: &str) -> Result<Self> {
-        let incarnation = Uuid::now_v7().to_string();
-        let last = Mutex::new(Renewal { at: Instant::now(), fault: None });
-        let released = CancellationToken::new();
-        let Db::Postgres { lease, writes, .. } = db else {
-            return Ok(Self { pool: None, db: db.clone(), incarnation, last, released });
+        let node = Uuid::now_v7().to_string();
+        let renewal = Renewal { at: Instant::now(), fault: None, is_behind: true, clock_off: 0 };
+        let (pool, peers) = if let Db::Postgres { lease, peers, writes, .. } = db {
+            let register = sqlx::query::<Postgres>(REGISTER).bind(&node).bind(name).bind(env!("CARGO_PKG_VERSION"));
+            register.bind(millis(TTL)).bind(NOT_SERVING).execute(lease).await?;
+            sqlx::query::<Postgres>(FIRST_HEAD).bind(GENESIS.to_vec()).execute(lease).await?;
+            sqlx::query::<Postgres>(FORGET).bind(LISTED_MILLIS).execute(lease).await?;
+            // Always unset: each manager opens its own `Db`.
+            let _ = writes.set(node.clone());
+            (Some(lease.clone()), Some(peers.clone()))
+        } else {
+            (None, None)
         };
-        let begun = Instant::now();
-        let mut has_said = false;
-        loop {
-            let is_last = begun.elapsed() >= PATIENCE;
-            let holder = match try_take(lease, &incarnation, name).await {
-                Ok(Ok(())) => break,
-                Ok(Err(holder)) => holder.map_or_else(|| "another one".to_owned(), |holder| holder.text()),
-                // A manager stopped within a transaction keeps the audit head until the database
-                // ends the transaction.
-                Err(error) if !is_last && error.is_wait() => "another one, in the middle of a transaction".to_owned(),
-                Err(error) => return Err(error),
-            };
-            if is_last {
-                return Err(StoreError::Held(holder));
-            }
-            if !has_said {
-                tracing::info!(
-                    "another manager holds this ledger ({holder}); waiting up to {PATIENCE:?} for its lease to expire"
-                );
-                has_said = true;
-            }
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
-        // Always unset: each manager opens its own `Db`.
-        let _ = writes.set(incarnation.clone());
-        Ok(Self { pool: Some(lease.clone()), db: db.clone(), incarnation, last, released })
+        let (applied, last) = (AtomicI64::new(NOT_SERVING), Mutex::new(renewal));
+        let (name, released, lapsed) = (name.to_owned(), CancellationToken::new(), Notify::new());
+        let reconnects = db.reconnects();
+        Ok(Self { pool, reconnects, peers, node, name, applied, last, lapsed, released })
     }
 
-    /// Renews the lease until it is released. Returns early only if another manager has taken over.
-    ///
-    /// # Errors
-    /// [`StoreError::Held`] with the new holder.
-    pub async fn keep(&self) -> Result<()> {
+    /// The id of this run.
+    pub fn node(&self) -> &str {
+        &self.node
+    }
+
+    /// The pool for what concerns the other managers; `None` for SQLite.
+    pub const fn peers(&self) -> Option<&PgPool> {
+        self.peers.as_ref()
+    }
+
+    /// Renews the lease until it is released.
+    pub async fn keep(&self) {
         let Some(pool) = &self.pool else {
             self.released.cancelled().await;
-            return Ok(());
+            return;
         };
         loop {
             tokio::select! {
                 () = tokio::time::sleep(RENEW_EVERY) => {}
-                () = self.released.cancelled() => return Ok(()),
+                () = self.released.cancelled() => return,
             }
+            let sent = Instant::now();
             let renewed = tokio::time::timeout(RENEW_TIMEOUT, self.renew(pool)).await;
-            let fault = match renewed {
-                Ok(Ok(true)) => None,
-                Ok(Ok(false)) if self.released.is_cancelled() => return Ok(()),
-                Ok(Ok(false)) => {
-                    let holder = holder(pool).await.ok().flatten();
-                    return Err(StoreError::Held(holder.map_or_else(|| "another one".into(), |holder| holder.text())));
-                }
+            if self.released.is_cancelled() {
+                return;
+            }
+            match renewed {
+                Ok(Ok(clock_off)) => self.renewed(sent, clock_off),
                 Ok(Err(error)) => {
-                    self.db.reconnect_after(&error);
-                    Some(error.in_words())
+                    self.reconnects.after(&error);
+                    self.failed(error.in_words());
                 }
-                Err(_) => Some("it does not answer".to_owned()),
-            };
-            let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-            if fault.is_some() != last.fault.is_some() {
-                match &fault {
-                    Some(fault) => tracing::warn!("PostgreSQL cannot be used: {fault}; retrying every second"),
-                    None => tracing::info!("PostgreSQL can be used again"),
-                }
+                Err(_) => self.failed("it does not answer".to_owned()),
             }
-            if fault.is_none() {
-                last.at = Instant::now();
-            }
-            last.fault = fault;
         }
     }
 
-    async fn renew(&self, pool: &PgPool) -> Result<bool> {
-        let renewed = sqlx::query::<Postgres>(RENEW).bind(ID).bind(&self.incarnation).bind(millis(TTL));
-        Ok(renewed.execute(pool).await?.rows_affected() > 0)
+    fn renewed(&self, sent: Instant, clock_off: i64) {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.fault.take().is_some() {
+            tracing::info!("PostgreSQL can be used again");
+        }
+        if last.at.elapsed() >= TTL && !last.is_behind {
+            last.is_behind = true;
+            tracing::warn!("this manager's lease had ended; it serves again once it has read the configuration");
+        }
+        let (was_off, is_off) = (is_clock_off(last.clock_off), is_clock_off(clock_off));
+        if was_off != is_off {
+            let secs = clock_off / 1000;
+            if is_off {
+                tracing::error!(
+                    "this host's clock is {secs} s apart from the database's: this manager takes no duties"
+                );
+            } else {
+                tracing::info!("this host's clock agrees with the database's again");
+            }
+        }
+        (last.at, last.clock_off) = (sent, clock_off);
+        let is_behind = last.is_behind;
+        drop(last);
+        if is_behind {
+            self.lapsed.notify_one();
+        }
+    }
+
+    fn failed(&self, fault: String) {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.fault.is_none() {
+            tracing::warn!("PostgreSQL cannot be used: {fault}; retrying every second");
+        }
+        last.fault = Some(fault);
+    }
+
+    /// Renews; returns by how much this host's clock is off.
+    async fn renew(&self, pool: &PgPool) -> Result<i64> {
+        let (applied, now) = (self.applied.load(Ordering::SeqCst), Clock::system().now().as_millis());
+        let renew =
+            sqlx::query_scalar::<Postgres, i64>(RENEW).bind(&self.node).bind(millis(TTL)).bind(applied).bind(now);
+        if let Some(clock_off) = renew.fetch_optional(pool).await? {
+            return Ok(clock_off);
+        }
+        // It had ended so long ago that its row was removed.
+        let register =
+            sqlx::query::<Postgres>(REGISTER).bind(&self.node).bind(&self.name).bind(env!("CARGO_PKG_VERSION"));
+        register.bind(millis(TTL)).bind(applied).execute(pool).await?;
+        Ok(0)
+    }
+
+    /// Waits until the lease has to be caught up with.
+    pub async fn lapsed(&self) {
+        self.lapsed.notified().await;
+    }
+
+    /// Whether the configuration must be read before the lease counts.
+    pub fn is_behind(&self) -> bool {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).is_behind
+    }
+
+    /// From now on the other managers wait until their changes are in force here. Everything up to `epoch` is.
+    ///
+    /// # Errors
+    /// If the database cannot be written.
+    pub async fn publish(&self, epoch: i64) -> Result<()> {
+        self.applied.store(epoch, Ordering::SeqCst);
+        if let Some(pool) = &self.peers {
+            sqlx::query::<Postgres>(APPLIED).bind(&self.node).bind(epoch).execute(pool).await?;
+        }
+        Ok(())
+    }
+
+    /// The configuration that is in force here is that of the ledger, which was read after [`Lease::publish`].
+    pub fn caught_up(&self) {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.pool.is_none() || last.at.elapsed() < TTL {
+            last.is_behind = false;
+        }
+    }
+
+    /// Waits until each other manager that serves has the change `epoch` in force. One that has not loses its lease by then,
+    /// and what it was about to commit is committed or refused.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub async fn agreed(&self, epoch: i64) -> Result<()> {
+        const FIRST: Duration = Duration::from_millis(2);
+        const LONGEST: Duration = Duration::from_millis(100);
+        let Some(pool) = &self.peers else { return Ok(()) };
+        let (begun, mut wait) = (Instant::now(), FIRST);
+        loop {
+            let behind: i64 =
+                sqlx::query_scalar::<Postgres, i64>(BEHIND).bind(&self.node).bind(epoch).fetch_one(pool).await?;
+            if behind == 0 {
+                break;
+            }
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(LONGEST);
+        }
+        // As long as that takes only if one did not answer: its lease has ended.
+        if begun.elapsed() >= RENEW_EVERY {
+            let mut barrier = pool.begin().await?;
+            sqlx::query::<Postgres>(BARRIER).execute(&mut *barrier).await?;
+            barrier.rollback().await?;
+        }
+        Ok(())
+    }
+
+    /// All managers that have a lease, or had one in the last hour; none for SQLite.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub async fn nodes(&self) -> Result<Vec<NodeRow>> {
+        let Some(pool) = &self.peers else { return Ok(Vec::new()) };
+        Ok(sqlx::query_as::<Postgres, NodeRow>(ALL).fetch_all(pool).await?)
     }
 
     /// Describes a current problem of the database connection, and since when.
@@ -178,42 +339,57 @@ impl Lease {
     /// Whether the lease is certainly still valid.
     pub fn is_held(&self) -> bool {
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        self.pool.is_none() || last.at.elapsed() < TTL
+        self.pool.is_none() || (!last.is_behind && last.at.elapsed() < TTL)
     }
 
-    /// Releases the lease, so that the next manager need not wait. If that fails, the lease
-    /// expires.
+    /// By how much this host's clock is off the database's, if too much for duties.
+    pub fn clock_off(&self) -> Option<Duration> {
+        let off = self.last.lock().unwrap_or_else(PoisonError::into_inner).clock_off;
+        is_clock_off(off).then(|| Duration::from_millis(off.unsigned_abs()))
+    }
+
+    /// Releases the lease, so that no other manager waits for it. If that fails, it expires.
     pub async fn release(&self) {
         self.released.cancel();
         if let Some(pool) = &self.pool {
-            let release = sqlx::query::<Postgres>(RELEASE).bind(ID).bind(&self.incarnation).execute(pool);
+            let release = sqlx::query::<Postgres>(RELEASE).bind(&self.node).execute(pool);
             if let Ok(Err(error)) = tokio::time::timeout(RENEW_TIMEOUT, release).await {
-                tracing::debug!("the lease of the ledger was not released and runs out: {error}");
+                tracing::debug!("this manager's lease was not released and runs out: {error}");
             }
         }
     }
 }
 
-fn millis(duration: Duration) -> i64 {
+fn is_clock_off(millis: i64) -> bool {
+    millis.unsigned_abs() > MAX_CLOCK_OFF.as_millis() as u64
+}
+
+pub(in crate::store) fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// Takes the lease; the inner `Err` is its current holder.
-async fn try_take(pool: &PgPool, incarnation: &str, name: &str) -> Result<std::result::Result<(), Option<Holder>>> {
-    let mut tx = pool.begin().await?;
-    sqlx::query::<Postgres>(DURABLY).execute(&mut *tx).await?;
-    let take = sqlx::query_as::<Postgres, Holder>(TAKE).bind(ID).bind(incarnation).bind(name).bind(millis(TTL));
-    if take.fetch_optional(&mut *tx).await?.is_none() {
-        tx.rollback().await?;
-        return Ok(Err(holder(pool).await?));
+/// Waits until no manager of an earlier version holds the ledger: it would write beside this one, and its schema is about to
+/// be changed.
+///
+/// # Errors
+/// [`StoreError::Held`] if one goes on.
+pub(super) async fn outlast_earlier(pool: &PgPool) -> Result<()> {
+    if !sqlx::query_scalar::<Postgres, bool>(HAS_NODES).fetch_one(pool).await? {
+        return Ok(());
     }
-    // Locks the head: waits for the former holder's open commit, and precedes its later ones.
-    sqlx::query::<Postgres>(FIRST_HEAD).bind(GENESIS.to_vec()).execute(&mut *tx).await?;
-    sqlx::query::<Postgres>(HOLD_HEAD).bind(incarnation).execute(&mut *tx).await?;
-    tx.commit().await?;
-    Ok(Ok(()))
-}
-
-async fn holder(pool: &PgPool) -> Result<Option<Holder>> {
-    Ok(sqlx::query_as::<Postgres, Holder>(HOLDER).bind(ID).fetch_optional(pool).await?)
+    let begun = Instant::now();
+    let mut has_said = false;
+    loop {
+        let holder = sqlx::query_as::<Postgres, Holder>(HOLDER).bind(EARLIER).fetch_optional(pool).await?;
+        let Some(Holder { name, started_at }) = holder else { return Ok(()) };
+        let holder = format!("{name}, since {}", Timestamp::from_millis(started_at));
+        if begun.elapsed() >= PATIENCE {
+            return Err(StoreError::Held(holder));
+        }
+        if !has_said {
+            tracing::info!("a manager of an earlier version holds this ledger ({holder}); waiting up to {PATIENCE:?}");
+            has_said = true;
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
 }

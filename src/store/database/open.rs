@@ -6,7 +6,7 @@ use sqlx::migrate::Migrator;
 
 use super::db::Db;
 use super::error::{Result, StoreError};
-use super::{import_marker, postgresql, sqlite, suitable};
+use super::{import_marker, nodes, postgresql, sqlite, suitable};
 
 const SCHEMA_VERSION: &str = "SELECT COALESCE(MAX(version), 0) AS version FROM _sqlx_migrations WHERE success = TRUE";
 
@@ -26,7 +26,7 @@ impl Db {
     pub async fn open(url: &str) -> Result<Self> {
         let db = Self::connect(url).await?;
         import_marker::refuse(&db).await?;
-        db.bring_up_to_date().await?;
+        db.bring_up_to_date(url).await?;
         Ok(db)
     }
 
@@ -36,7 +36,7 @@ impl Db {
     /// As [`Db::open`].
     pub async fn open_to_import(url: &str) -> Result<Self> {
         let db = Self::connect(url).await?;
-        db.bring_up_to_date().await?;
+        db.bring_up_to_date(url).await?;
         Ok(db)
     }
 
@@ -52,7 +52,7 @@ impl Db {
     }
 
     /// Migrates the schema of a database that a ledger can be in.
-    async fn bring_up_to_date(&self) -> Result<()> {
+    async fn bring_up_to_date(&self, url: &str) -> Result<()> {
         suitable::check_server(self).await?;
         suitable::check_owner(self, &MIGRATIONS).await?;
         suitable::check_schema(self, &MIGRATIONS).await?;
@@ -60,7 +60,13 @@ impl Db {
             // Not on the write connection: it keeps temporary files in memory, and sorting for a
             // new index needs disk.
             Self::Sqlite { aside, .. } => MIGRATIONS.run(aside).await,
-            Self::Postgres { write, .. } => MIGRATIONS.run(write).await,
+            Self::Postgres { lease, .. } => {
+                nodes::outlast_earlier(lease).await?;
+                let unhurried = postgresql::unhurried(url).await?;
+                let migrated = MIGRATIONS.run(&unhurried).await;
+                unhurried.close().await;
+                migrated
+            }
         }
         .map_err(StoreError::Migrate)?;
         suitable::check_columns(self).await
@@ -71,12 +77,22 @@ impl Db {
     /// # Errors
     /// As [`Db::open`].
     pub async fn open_to_look(url: &str) -> Result<Self> {
+        let db = Self::open_to_verify(url).await?;
+        import_marker::refuse(&db).await?;
+        Ok(db)
+    }
+
+    /// Opens `url` as [`Db::open_to_look`] does, although an import into it has not ended. Its reads have no
+    /// time limit.
+    ///
+    /// # Errors
+    /// As [`Db::open`].
+    pub async fn open_to_verify(url: &str) -> Result<Self> {
         let db = match url.strip_prefix("sqlite:") {
             Some(path) => sqlite::open_to_look(Path::new(path.trim_start_matches("//"))).await?,
             None => postgresql::open_to_look(url).await?,
         };
         suitable::check_owner(&db, &MIGRATIONS).await?;
-        import_marker::refuse(&db).await?;
         Ok(db)
     }
 

@@ -20,12 +20,22 @@ const NO_JIT: &str = "SET jit = off";
 /// For the same reason it may scan a whole table for a few rows until statistics exist. Every write
 /// finds its rows by an index.
 const BY_INDEX: &str = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off";
-/// A manager that is stopped within a transaction must not block its successor at the audit head.
-const NO_HOSTAGE: &str = "SET idle_in_transaction_session_timeout = '5s'";
+/// A manager that is stopped within a transaction, or cut off, must not hold up the others for longer: the server ends its
+/// transaction. What waits for such a lock gives up before, and says so.
+const NO_HOSTAGE: &str =
+    "SET idle_in_transaction_session_timeout = '5s'; SET lock_timeout = '4s'; SET statement_timeout = '30s'";
+/// Reads hold no lock; the longest are pages of a backtest.
+const NO_ENDLESS_READ: &str = "SET idle_in_transaction_session_timeout = '5min'; SET statement_timeout = '2min'";
+/// The server notices within seconds that a host is gone. Without a meaning for a Unix socket.
+const KEEP_ALIVE: &str = "SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 3;
+    SET tcp_user_timeout = 10000";
 /// For the lease. A renewal lost in a crash is harmless, so it need not wait for a disk.
-const RELAXED: &str = "SET synchronous_commit = off; SET statement_timeout = '2s'; SET lock_timeout = '2s'";
+const RELAXED: &str = "SET synchronous_commit = off; SET statement_timeout = '2s'; SET lock_timeout = '2s';
+    SET idle_in_transaction_session_timeout = '5s'";
 /// How long a lease renewal waits for its connection.
 const LEASE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Connections for hints, duties and presence.
+const PEERS: u32 = 4;
 /// Sent without parameters, so it is not prepared.
 const WHICH: &str = "SELECT CAST(pg_backend_pid() AS TEXT) AS pid";
 
@@ -44,23 +54,24 @@ pub(in crate::store) async fn open(url: &str) -> Result<Db> {
     let options = options(url)?.statement_cache_capacity(STATEMENTS);
     look_for_pooler(&options).await?;
     let reconnects = Reconnects::default();
-    let pool = || {
-        let pool = reconnecting(&reconnects).acquire_timeout(ACQUIRE_TIMEOUT);
-        pool.after_connect(|connection, _| Box::pin(async { connection.execute(NO_JIT).await.map(drop) }))
-    };
-    let write = pool().after_connect(|connection, _| {
-        Box::pin(async {
-            connection.execute(NO_JIT).await?;
-            connection.execute(NO_HOSTAGE).await?;
-            connection.execute(BY_INDEX).await.map(drop)
+    let pool = |settings: &'static [&'static str]| {
+        reconnecting(&reconnects).acquire_timeout(ACQUIRE_TIMEOUT).after_connect(move |connection, _| {
+            Box::pin(async move {
+                connection.execute(KEEP_ALIVE).await?;
+                for setting in settings {
+                    connection.execute(*setting).await?;
+                }
+                Ok(())
+            })
         })
-    });
-    let write = write.max_connections(1).min_connections(1).connect_with(options.clone()).await?;
-    let lease = reconnecting(&reconnects).max_connections(1).acquire_timeout(LEASE_TIMEOUT);
-    let lease = lease.after_connect(|connection, _| Box::pin(async { connection.execute(RELAXED).await.map(drop) }));
-    let lease = lease.connect_lazy_with(options.clone());
-    let read = pool().max_connections(9).connect_with(options).await?;
-    Ok(database(write, read, lease, reconnects))
+    };
+    let write = pool(&[NO_JIT, NO_HOSTAGE, BY_INDEX]).max_connections(1).min_connections(1);
+    let write = write.connect_with(options.clone()).await?;
+    let lease = pool(&[RELAXED]).max_connections(1).acquire_timeout(LEASE_TIMEOUT).connect_lazy_with(options.clone());
+    let peers = pool(&[NO_JIT, RELAXED]).max_connections(PEERS).acquire_timeout(LEASE_TIMEOUT);
+    let peers = peers.connect_lazy_with(options.clone());
+    let read = pool(&[NO_JIT, NO_ENDLESS_READ]).max_connections(9).connect_with(options).await?;
+    Ok(database(write, read, (lease, peers), reconnects))
 }
 
 /// A pool whose connections can be given up.
@@ -72,6 +83,15 @@ fn reconnecting(reconnects: &Reconnects) -> PgPoolOptions {
     })
 }
 
+/// A connection without time limits, for the migrations.
+///
+/// # Errors
+/// If the database cannot be reached.
+pub(super) async fn unhurried(url: &str) -> Result<PgPool> {
+    let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE_TIMEOUT);
+    Ok(pool.connect_with(options(url)?).await?)
+}
+
 /// Opens the database at `url` read-only.
 ///
 /// # Errors
@@ -80,13 +100,12 @@ pub(super) async fn open_to_look(url: &str) -> Result<Db> {
     let options = options(url)?;
     look_for_pooler(&options).await?;
     let pool = PgPoolOptions::new().max_connections(2).acquire_timeout(ACQUIRE_TIMEOUT).connect_with(options).await?;
-    let (write, read, lease) = (pool.clone(), pool.clone(), pool);
-    Ok(database(write, read, lease, Reconnects::default()))
+    Ok(database(pool.clone(), pool.clone(), (pool.clone(), pool), Reconnects::default()))
 }
 
-fn database(write: PgPool, read: PgPool, lease: PgPool, reconnects: Reconnects) -> Db {
+fn database(write: PgPool, read: PgPool, (lease, peers): (PgPool, PgPool), reconnects: Reconnects) -> Db {
     let (writes, names, ended, seals) = (Writes::default(), Names::default(), Ended::default(), SharedSeals::default());
-    Db::Postgres { write, read, lease, writes, reconnects, names, ended, seals }
+    Db::Postgres { write, read, lease, peers, writes, reconnects, names, ended, seals }
 }
 
 /// Checks whether two simultaneous connections share one server session.

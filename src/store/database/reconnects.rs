@@ -5,6 +5,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::error::StoreError;
+
 /// At most one time in this interval: meanwhile the database may be read-only on purpose.
 const AT_MOST_EVERY: Duration = Duration::from_millis(500);
 
@@ -13,8 +15,12 @@ const AT_MOST_EVERY: Duration = Duration::from_millis(500);
 pub struct Reconnects(Arc<Mutex<Option<Instant>>>);
 
 impl Reconnects {
-    /// Gives up every connection that is open now.
-    pub(super) fn begin(&self) {
+    /// Gives up every connection that is open now if `error` says that the server refuses writes: the next one
+    /// may lead to another server, or to a session that can write.
+    pub(in crate::store) fn after(&self, error: &StoreError) {
+        if !error.is_read_only() {
+            return;
+        }
         let mut given_up = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if given_up.is_none_or(|at| at.elapsed() >= AT_MOST_EVERY) {
             *given_up = Some(Instant::now());

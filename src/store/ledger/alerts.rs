@@ -61,6 +61,7 @@ statements! {
     NAME = "UPDATE alerts SET pipeline_id = v.column2 FROM (VALUES {2}) AS v WHERE alerts.id = v.column1";
     KNOWN = "SELECT id, dedupe, time, raw FROM alerts WHERE dedupe IN (VALUES {1})";
     WHICH = "SELECT id FROM alerts WHERE id IN (VALUES {1})";
+    TAKE_BACK = "DELETE FROM alerts WHERE id IN (VALUES {1})";
 }
 
 /// A parsed alert to store.
@@ -135,7 +136,11 @@ pub(in crate::store) struct Inserted {
 /// Stores those of `alerts` that are new, by current and former deduplication keys.
 pub(in crate::store) async fn insert(ledger: &mut LedgerTx, alerts: Vec<NewAlert>) -> Result<Inserted> {
     let mut outcome = Inserted::default();
-    let alerts = leave_out_former(ledger, alerts, &mut outcome).await?;
+    let mut alerts = leave_out_former(ledger, alerts, &mut outcome).await?;
+    if ledger.is_shared() {
+        // In one order in all managers: two that store the same two alerts would wait for each other.
+        alerts.sort_by_key(|alert| alert.key.key);
+    }
     let mut kept = Vec::with_capacity(alerts.len());
     let rows: Vec<Vec<Bind>> = alerts
         .into_iter()
@@ -163,6 +168,12 @@ pub(in crate::store) async fn insert(ledger: &mut LedgerTx, alerts: Vec<NewAlert
     let conflicting = kept.iter().filter(|(_, key, stored)| differs(key, stored)).map(|(id, ..)| *id);
     outcome.conflicting.extend(conflicting);
     Ok(outcome)
+}
+
+/// Takes back alerts that this transaction has stored.
+pub(in crate::store) async fn take_back(ledger: &mut LedgerTx, alerts: &HashSet<Uuid>) -> Result<()> {
+    let rows = alerts.iter().map(|id| binds![*id]).collect();
+    ledger.tx.execute_rows(TAKE_BACK, rows, vec![]).await.map(drop)
 }
 
 /// Drops alerts that were stored when their pipeline used another key format.

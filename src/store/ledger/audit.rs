@@ -1,28 +1,33 @@
 //! The audit log's rows and the head of its chain. Every transaction that changes the ledger locks
-//! the head first. On PostgreSQL this serialises the writers of all nodes, so a decision inside the
-//! transaction holds for all of them.
+//! the head before it reads what it decides by. On PostgreSQL this serialises the writers of all
+//! nodes, so a decision inside the transaction holds for all of them. Alerts that cause nothing are
+//! stored without it.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError};
 
-use super::audit_head::CachedAuditHead;
+use super::audit_head::{CachedAuditHead, LedgerHead};
 use super::story::{About, Ended, Story};
 use crate::domain::audit::{AuditEntry, GENESIS, hash};
 use crate::domain::checkpoint::{ChainHash, LogBeginning};
 use crate::domain::outcome::ResponseOutcome;
 use crate::store::configured::caches::Cache;
-use crate::store::database::{Bind, Db, Result, Row, StoreError, Tx, binds, statements};
+use crate::store::configured::changes;
+use crate::store::database::reconnects::Reconnects;
+use crate::store::database::{Bind, Db, Result, Row, StoreError, Tx, binds, nodes, statements};
 use crate::store::seals::known::SharedSeals;
 use crate::store::seals::ledger::Reseals;
 use crate::store::seals::sets::{SealedSet, SealedTable};
 use crate::store::seals::value::{SealedRow, WithSeal};
 use crate::views::audit::{AuditProof, AuditRow};
+use riposte_protocol::time::Timestamp;
 
 statements! {
     FIRST_HEAD = "INSERT INTO audit_head (id, seq, hash) VALUES (1, 0, $1) ON CONFLICT (id) DO NOTHING";
-    TAKE_HEAD = "UPDATE audit_head SET seq = seq WHERE id = 1 AND ($1 IS NULL OR holder = $1) RETURNING seq, hash";
-    MOVE_HEAD = "UPDATE audit_head SET seq = $1, hash = $2 WHERE id = 1";
-    HEAD = "SELECT seq, hash FROM audit_head WHERE id = 1";
+    TAKE_HEAD = "UPDATE audit_head SET seq = seq WHERE id = 1 RETURNING seq, hash, epoch, deciding_epoch";
+    MOVE_HEAD = "UPDATE audit_head SET seq = $1, hash = $2, epoch = $3, deciding_epoch = $4 WHERE id = 1";
+    DECIDING_EPOCH = "SELECT deciding_epoch FROM audit_head WHERE id = 1";
+    HEAD = "SELECT seq, hash, epoch, deciding_epoch FROM audit_head WHERE id = 1";
     PAGE = "SELECT seq, at, actor, verb, noun, noun_id, detail, hash FROM audit
         WHERE seq < $1 AND ($2 IS NULL OR noun = $2) AND ($3 IS NULL OR noun_id = $3)
         ORDER BY seq DESC LIMIT $4";
@@ -35,6 +40,21 @@ statements! {
 struct HeadRow {
     seq: i64,
     hash: Vec<u8>,
+    epoch: i64,
+    deciding_epoch: i64,
+}
+
+impl HeadRow {
+    fn head(self) -> Result<LedgerHead> {
+        let Self { seq, hash, epoch, deciding_epoch } = self;
+        let hash = hash.try_into().map_err(|_| StoreError::Corrupt("the audit head's hash".into()))?;
+        Ok(LedgerHead { seq, hash, epoch, deciding_epoch })
+    }
+}
+
+#[derive(sqlx::FromRow)]
+struct DecidingEpoch {
+    deciding_epoch: i64,
 }
 
 /// A transaction that may change the ledger. It holds the head of the audit chain, and every change
@@ -43,8 +63,10 @@ struct HeadRow {
 pub struct LedgerTx {
     /// The underlying transaction.
     pub(in crate::store) tx: Tx,
-    seq: i64,
-    hash: [u8; 32],
+    /// The head, once it is locked.
+    head: Option<LedgerHead>,
+    /// The node that writes, if its lease is checked at the commit.
+    node: Option<String>,
     entries: Vec<AuditEntry>,
     story: Story,
     stale: BTreeSet<Cache>,
@@ -55,38 +77,67 @@ pub struct LedgerTx {
     counter: Ended,
     /// Where the head is kept for the next transaction, once this one is durable, and by which number this one took it.
     kept: Option<(CachedAuditHead, u64)>,
+    /// Told when the server refuses writes.
+    reconnects: Reconnects,
+}
+
+/// What a commit has done beside the changes.
+#[derive(Debug)]
+pub(in crate::store) struct Committed {
+    /// The log lines, which are not written yet.
+    pub(in crate::store) story: Story,
+    /// The number of the change of configuration, if it was one.
+    pub(in crate::store) epoch: Option<i64>,
 }
 
 impl LedgerTx {
     /// Begins a transaction and locks the head.
     pub async fn begin(db: &Db) -> Result<Self> {
-        let mut tx = db.begin().await?;
-        let (mut kept, mut known, mut holder) = (None, None, None);
+        let mut ledger = Self::begin_without_head(db).await?;
+        ledger.lock_head().await?;
+        Ok(ledger)
+    }
+
+    /// Begins a transaction that may store alerts, and nothing else until it has locked the head.
+    pub(in crate::store) async fn begin_without_head(db: &Db) -> Result<Self> {
+        let tx = db.begin().await?;
+        let (mut kept, mut head, mut node) = (None, None, None);
         match db {
-            Db::Sqlite { head, .. } => {
-                let (taker, end) = head.lock().unwrap_or_else(PoisonError::into_inner).take();
-                (kept, known) = (Some((Arc::clone(head), taker)), end);
+            Db::Sqlite { head: cached, .. } => {
+                let (taker, end) = cached.lock().unwrap_or_else(PoisonError::into_inner).take();
+                (kept, head) = (Some((Arc::clone(cached), taker)), end);
             }
-            Db::Postgres { writes, .. } => holder = writes.get().cloned(),
+            Db::Postgres { writes, .. } => node = writes.get().cloned(),
         }
         let (entries, story, stale) = (Vec::new(), Story::new(db.names().clone()), BTreeSet::new());
         let (ended, counter) = (Vec::new(), db.ended().clone());
         let reseals = Reseals::new(Arc::clone(db.seals()));
-        if let Some((seq, hash)) = known {
-            return Ok(Self { tx, seq, hash, entries, story, stale, reseals, ended, counter, kept });
+        let reconnects = db.reconnects();
+        Ok(Self { tx, head, node, entries, story, stale, reseals, ended, counter, kept, reconnects })
+    }
+
+    /// Locks the head, unless it is locked already. What is decided by rows of the ledger is read after this.
+    pub(in crate::store) async fn lock_head(&mut self) -> Result<()> {
+        if self.head.is_some() {
+            return Ok(());
         }
-        let taken = tx.optional::<HeadRow>(TAKE_HEAD, binds![holder.as_deref()]).await;
-        let head = match taken.inspect_err(|error| db.reconnect_after(error))? {
-            Some(head) => head,
-            // The head was taken by a run of a manager when it took the lease.
-            None if holder.is_some() => return Err(StoreError::Superseded),
-            None => {
-                tx.execute(FIRST_HEAD, binds![GENESIS.to_vec()]).await?;
-                tx.optional(TAKE_HEAD, binds![None::<&str>]).await?.ok_or(StoreError::NotFound)?
-            }
-        };
-        let hash = head.hash.try_into().map_err(|_| StoreError::Corrupt("the audit head's hash".into()))?;
-        Ok(Self { tx, seq: head.seq, hash, entries, story, stale, reseals, ended, counter, kept })
+        let row = self.tx.optional::<HeadRow>(TAKE_HEAD, vec![]).await;
+        let mut row = row.inspect_err(|error| self.reconnects.after(error))?;
+        if row.is_none() {
+            self.tx.execute(FIRST_HEAD, binds![GENESIS.to_vec()]).await?;
+            row = self.tx.optional(TAKE_HEAD, vec![]).await?;
+        }
+        self.head = Some(row.ok_or(StoreError::NotFound)?.head()?);
+        Ok(())
+    }
+
+    /// The last change of configuration by which alerts are decided. Without the head, another one may be committed at the
+    /// same time.
+    pub(in crate::store) async fn deciding_epoch(&mut self) -> Result<i64> {
+        if let Some(head) = &self.head {
+            return Ok(head.deciding_epoch);
+        }
+        Ok(self.tx.optional::<DecidingEpoch>(DECIDING_EPOCH, vec![]).await?.map_or(0, |row| row.deciding_epoch))
     }
 
     /// Adds an entry.
@@ -129,7 +180,7 @@ impl LedgerTx {
 
     /// The last entry that this transaction has so far.
     pub(in crate::store) fn last_seq(&self) -> i64 {
-        self.seq + i64::try_from(self.entries.len()).unwrap_or(0)
+        self.head.map_or(0, |head| head.seq) + i64::try_from(self.entries.len()).unwrap_or(0)
     }
 
     /// The seals of the database.
@@ -149,6 +200,16 @@ impl LedgerTx {
     {
         let rows: Vec<WithSeal<T>> = self.tx.all(sql, binds).await?;
         Ok(rows.into_iter().filter_map(|row| self.reseals.checked(table, row)).collect())
+    }
+
+    /// Whether other managers may write this ledger.
+    pub(super) const fn is_shared(&self) -> bool {
+        self.kept.is_none()
+    }
+
+    /// The number of the next entry, if other managers look by it for what is new.
+    pub(super) fn entry_for_others(&self) -> Option<i64> {
+        self.is_shared().then(|| self.last_seq() + 1)
     }
 
     /// The caches that are stale once this is committed.
@@ -188,36 +249,81 @@ impl LedgerTx {
     }
 
     /// Writes the entries, commits durably, then writes the log lines.
+    ///
+    /// # Errors
+    /// [`StoreError::LeaseLost`] if the node's lease has ended: other nodes do not wait for it any more.
     pub async fn commit(self) -> Result<()> {
-        self.commit_untold().await?.tell();
-        Ok(())
+        self.commit_change().await.map(drop)
+    }
+
+    /// As [`LedgerTx::commit`]; returns the number of the change of configuration, if it was one.
+    ///
+    /// # Errors
+    /// As [`LedgerTx::commit`].
+    pub async fn commit_change(self) -> Result<Option<i64>> {
+        let Committed { story, epoch } = self.commit_untold().await?;
+        story.tell();
+        Ok(epoch)
     }
 
     /// Like [`LedgerTx::commit`], but does not write the log yet: the caller answers its waiting
     /// requests first.
-    pub(in crate::store) async fn commit_untold(mut self) -> Result<Story> {
+    pub(in crate::store) async fn commit_untold(mut self) -> Result<Committed> {
         let last = self.last_seq();
         self.reseals.write(&mut self.tx, last).await?;
-        if !self.entries.is_empty() {
-            let mut rows: Vec<Vec<Bind>> = Vec::with_capacity(self.entries.len());
-            for entry in std::mem::take(&mut self.entries) {
-                self.seq += 1;
-                self.hash = entry.hash(&self.hash, self.seq);
-                let AuditEntry { at, actor, event, noun_id, detail } = entry;
-                let (verb, noun) = (event.verb(), event.noun());
-                rows.push(binds![self.seq, at, &actor, verb, noun, noun_id, detail, self.hash.to_vec()]);
-            }
-            self.tx.execute_rows(INSERT, rows, vec![]).await?;
-            self.tx.execute(MOVE_HEAD, binds![self.seq, self.hash.to_vec()]).await?;
+        let has_changed = !self.stale.is_empty();
+        if has_changed || !self.entries.is_empty() {
+            // Already locked by all that read before they decided.
+            self.lock_head().await?;
+            self.move_head().await?;
         }
         self.tx.commit().await?;
         for outcome in self.ended {
             self.counter.add(outcome, 1);
         }
-        if let Some((kept, taker)) = &self.kept {
-            kept.lock().unwrap_or_else(PoisonError::into_inner).put_back(*taker, (self.seq, self.hash));
+        if let (Some((kept, taker)), Some(head)) = (&self.kept, self.head) {
+            kept.lock().unwrap_or_else(PoisonError::into_inner).put_back(*taker, head);
         }
-        Ok(self.story)
+        let epoch = self.head.map(|head| head.epoch).filter(|_| has_changed);
+        Ok(Committed { story: self.story, epoch })
+    }
+
+    /// Writes the entries and the change of configuration, and moves the head behind them.
+    async fn move_head(&mut self) -> Result<()> {
+        let mut head = self.head.ok_or(StoreError::NotFound)?;
+        let at = self.entries.iter().map(|entry| entry.at).max().unwrap_or(Timestamp::from_millis(0));
+        let mut rows: Vec<Vec<Bind>> = Vec::with_capacity(self.entries.len());
+        for entry in std::mem::take(&mut self.entries) {
+            head.seq += 1;
+            head.hash = entry.hash(&head.hash, head.seq);
+            let AuditEntry { at, actor, event, noun_id, detail } = entry;
+            let (verb, noun) = (event.verb(), event.noun());
+            rows.push(binds![head.seq, at, &actor, verb, noun, noun_id, detail, head.hash.to_vec()]);
+        }
+        self.tx.execute_rows(INSERT, rows, vec![]).await?;
+        if !self.stale.is_empty() {
+            head.epoch += 1;
+            if self.stale.iter().any(|cache| cache.decides()) {
+                head.deciding_epoch = head.epoch;
+            }
+            // Where this process is the only one, nothing else reads them.
+            if self.is_shared() {
+                changes::record(&mut self.tx, head.epoch, self.stale.iter().copied(), at).await?;
+            }
+        }
+        let mut place = binds![head.seq, head.hash.to_vec(), head.epoch, head.deciding_epoch];
+        let statement = match self.node.take() {
+            Some(node) => {
+                place.extend(binds![node]);
+                nodes::MOVE_HEAD
+            }
+            None => MOVE_HEAD,
+        };
+        if self.tx.execute(statement, place).await? == 0 {
+            return Err(StoreError::LeaseLost);
+        }
+        self.head = Some(head);
+        Ok(())
     }
 }
 
@@ -238,8 +344,8 @@ pub async fn list(db: &Db, filter: AuditFilter, before: Option<i64>, limit: i64)
 /// Position and hash of the last entry, as the stored head says; `None` before the first.
 pub async fn head(db: &Db) -> Result<Option<(i64, [u8; 32])>> {
     let Some(head) = db.optional::<HeadRow>(HEAD, vec![]).await?.filter(|head| head.seq > 0) else { return Ok(None) };
-    let hash = head.hash.try_into().map_err(|_| StoreError::Corrupt("the audit head's hash".into()))?;
-    Ok(Some((head.seq, hash)))
+    let head = head.head()?;
+    Ok(Some((head.seq, head.hash)))
 }
 
 /// The entries after `seq`, oldest first.

@@ -17,7 +17,7 @@ use crate::domain::effect::Until;
 use crate::domain::id::new_id;
 use crate::domain::response::Hold;
 use crate::store::database::columns::id;
-use crate::store::database::{Bind, Result, binds, statements};
+use crate::store::database::{Bind, Db, Result, binds, statements};
 use crate::store::seals::sets::COMMANDS;
 
 statements! {
@@ -30,9 +30,12 @@ statements! {
     WHERE state IN ('queued', 'delivered', 'acknowledged') AND state <> 'acknowledged'
         AND effect_id IN (VALUES {1})";
     /// A revoked agent fetches no commands, so none are queued for it.
-    TAKE_NUMBERS = "UPDATE agents SET last_seq = last_seq + CAST(v.column2 AS BIGINT)
+    TAKE_NUMBERS = "UPDATE agents SET last_seq = last_seq + CAST(v.column2 AS BIGINT),
+            queued_entry = COALESCE($1, queued_entry)
         FROM (VALUES {2}) AS v
         WHERE agents.id = v.column1 AND revoked_at IS NULL RETURNING agents.id, last_seq";
+    /// Numbers of entries are in the order of the commits, so what is committed later is never below one that was seen.
+    QUEUED_AFTER = "SELECT id, last_seq FROM agents WHERE queued_entry > $1";
 }
 
 /// How long an apply waits for an agent that is offline, unless the block ends before.
@@ -76,6 +79,12 @@ pub(super) struct Queued {
     pub(super) unreached: Vec<Uuid>,
 }
 
+/// The agents for which commands were queued after the audit entry `entry`. Only known on PostgreSQL.
+pub async fn queued_after(db: &Db, entry: i64) -> Result<Vec<Uuid>> {
+    let rows: Vec<Numbered> = db.all(QUEUED_AFTER, binds![entry]).await?;
+    rows.iter().map(|row| id(&row.id)).collect()
+}
+
 /// Numbers commands per agent, in order, and queues them.
 pub(super) async fn queue(ledger: &mut LedgerTx, commands: Vec<NewCommand>, now: Timestamp) -> Result<Queued> {
     let mut per_agent: BTreeMap<Uuid, i64> = BTreeMap::new();
@@ -83,7 +92,7 @@ pub(super) async fn queue(ledger: &mut LedgerTx, commands: Vec<NewCommand>, now:
         *per_agent.entry(command.key.0).or_insert(0) += 1;
     }
     let rows = per_agent.iter().map(|(agent, count)| binds![*agent, *count]).collect();
-    let numbered: Vec<Numbered> = ledger.tx.each_row(TAKE_NUMBERS, rows, vec![]).await?;
+    let numbered: Vec<Numbered> = ledger.tx.each_row(TAKE_NUMBERS, rows, binds![ledger.entry_for_others()]).await?;
     let mut next: HashMap<Uuid, i64> = HashMap::with_capacity(numbered.len());
     for row in &numbered {
         let agent = id(&row.id)?;

@@ -34,7 +34,10 @@ pub struct ExportedTable {
 pub const LEFT_OUT: &[(&str, Option<&str>, &str)] = &[
     ("nodes", None, "who runs on a ledger now"),
     ("probes", None, "test writes of `/readyz`"),
-    ("audit_head", Some("holder"), "the manager that runs on the ledger now"),
+    ("duties", None, "who does what now"),
+    ("presence", None, "whom agents talk to now"),
+    ("changes", None, "what caches of other managers have to read again; each one reads everything at its start"),
+    ("audit_head", Some("holder"), "of earlier versions: the manager that runs on the ledger"),
     ("_sqlx_migrations", None, "written by the migrations of the target"),
 ];
 
@@ -72,13 +75,14 @@ exported_tables! {
         "policy": Text, "agent_id": Text, "is_open": Bool, "reason": Text, "changed_at": Int,
         "changed_by": Text
     ];
-    "agents" 21 [
+    "agents" 22 [
         "id": Text, "name": Text, "public_key": Text, "labels": Text, "platform": Text,
         "version": Text, "capabilities": Text, "enrolled_at": Int, "revoked_at": Int,
         "last_seen_at": Int, "last_seq": Int, "incident": Text, "rejected_orders": Int,
         "rejected_reason": Text, "rejected_at": Int, "clock_skew_seconds": Int,
         "key_number": Int, "previous_key": Text, "key_since": Int, "key_ordered_at": Int,
-        "seal": Bytes
+        "seal": Bytes,
+        "queued_entry": Int
     ];
     "alerts" 9 [
         "id": Text, "dedupe": Bytes, "pipeline": Text, "time": Int, "agent_id": Text,
@@ -101,8 +105,8 @@ exported_tables! {
     "audit_checkpoints" 3 [
         "seq": Int, "at": Int, "token": Text
     ];
-    "audit_head" 3 [
-        "id": Int, "seq": Int, "hash": Bytes
+    "audit_head" 5 [
+        "id": Int, "seq": Int, "hash": Bytes, "epoch": Int, "deciding_epoch": Int
     ];
     "breakers" 5 [
         "policy": Text, "is_open": Bool, "reason": Text, "changed_at": Int, "changed_by": Text

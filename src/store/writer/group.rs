@@ -1,24 +1,27 @@
 //! The work of one group commit: jobs of one kind together, many rows per statement.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use riposte_protocol::message::{self, CommandResult};
 use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
 use super::idempotent::{IdempotentOutcome, earlier, keep};
-use super::job::{Accepted, Group, IntakeJob, Job, JobReply, PendingReply, pending};
+use super::job::{Accepted, Group, IntakeJob, Job, JobReply, PendingReply, pending, refuse};
 use crate::domain::response::Verdict;
 use crate::store::configured::agents;
-use crate::store::database::{Result, StoreError};
+use crate::store::database::{Result, StoreError, presence};
+use crate::store::ledger::audit::LedgerTx;
 use crate::store::ledger::{alerts, guard, holds, resync, settle};
 
 /// Does the jobs. Those of one kind are done together, many rows per statement; what agents say
 /// comes after what they are told, results after acknowledgements, because that is the order in
 /// which one agent says it.
 pub(super) async fn work(mut group: Group<'_>, jobs: Vec<Job>) -> Result<()> {
-    let (mut intakes, mut sent, mut acks, mut results) = (vec![], vec![], vec![], vec![]);
+    let (mut intakes, mut sent, mut acks, mut settled) = (vec![], vec![], vec![], vec![]);
     let (mut seen, mut skewed, mut tasks) = (vec![], vec![], vec![]);
+    let needs_head = jobs.iter().any(Job::needs_head);
     for job in jobs {
         match job {
             Job::Intake(intake, reply) => intakes.push((intake, reply)),
@@ -27,19 +30,20 @@ pub(super) async fn work(mut group: Group<'_>, jobs: Vec<Job>) -> Result<()> {
                 group.replies.push(pending(reply, ()));
                 acks.extend(commands.into_iter().map(|command| (agent, command)));
             }
-            Job::Settle(agent, said, reply) => {
-                group.replies.push(pending(reply, ()));
-                results.extend(said.into_iter().map(|result| (agent, result)));
-            }
+            Job::Settle(agent, number, said, reply) => settled.push((agent, number, said, reply)),
             Job::Seen(agents) => seen.push(agents),
             Job::Skewed(agents) => skewed.push(agents),
             Job::Task(task) => tasks.push(task),
         }
     }
-    take_in(&mut group, intakes).await?;
+    take_in(&mut group, intakes, needs_head).await?;
+    if !needs_head {
+        return Ok(());
+    }
     let Group { ledger, now, wake, replies } = group;
     settle::delivered(ledger, sent, now).await?;
     settle::acknowledge(ledger, acks, now).await?;
+    let results = by_newest(ledger, settled, replies).await?;
     let carried_out = |(_, result): &&(Uuid, CommandResult)| result.outcome == message::Outcome::Succeeded;
     let accepting = results.iter().filter(carried_out).map(|(agent, _)| *agent).collect();
     resync::accept(ledger, accepting, now).await?;
@@ -56,11 +60,34 @@ pub(super) async fn work(mut group: Group<'_>, jobs: Vec<Job>) -> Result<()> {
     Ok(())
 }
 
+/// The results of one agent, with the number of its stream.
+type Settled = (Uuid, Option<i64>, Vec<CommandResult>, JobReply<()>);
+
+/// The results that came by the newest connections of their agents. Others are refused: they come again.
+async fn by_newest(
+    ledger: &mut LedgerTx,
+    settled: Vec<Settled>,
+    replies: &mut Vec<PendingReply>,
+) -> Result<Vec<(Uuid, CommandResult)>> {
+    let numbered = settled.iter().filter_map(|(agent, number, ..)| number.map(|_| *agent));
+    let newest = presence::newest(&mut ledger.tx, numbered).await?;
+    let mut results = Vec::new();
+    for (agent, number, said, reply) in settled {
+        if number.zip(newest.get(&agent)).is_some_and(|(number, newest)| number < *newest) {
+            refuse(reply, StoreError::OlderConnection);
+            continue;
+        }
+        replies.push(pending(reply, ()));
+        results.extend(said.into_iter().map(|result| (agent, result)));
+    }
+    Ok(results)
+}
+
 /// Returns the reply to accepted alerts, which releases their memory permit.
 fn accepted(
     reply: JobReply<IdempotentOutcome<Accepted>>,
     outcome: IdempotentOutcome<Accepted>,
-    permit: Option<OwnedSemaphorePermit>,
+    permit: Option<Arc<OwnedSemaphorePermit>>,
 ) -> PendingReply {
     let reply = pending(reply, outcome);
     Box::new(move |committed| {
@@ -69,13 +96,16 @@ fn accepted(
     })
 }
 
-/// Stores the alerts of all requests together, then the responses to new ones.
+/// Stores the alerts of all requests together, then the responses to new ones. Alerts are stored before the head is locked:
+/// the managers that share a database do so at the same time, and what is a duplicate is known by a unique key.
 async fn take_in(
     Group { ledger, now, wake, replies }: &mut Group<'_>,
     intakes: Vec<(IntakeJob, JobReply<IdempotentOutcome<Accepted>>)>,
+    needs_head: bool,
 ) -> Result<()> {
     let now = *now;
     let (mut rows, mut waiting) = (Vec::new(), Vec::with_capacity(intakes.len()));
+    let oldest = intakes.iter().map(|(intake, _)| intake.epoch).min();
     // A retry within the same group: the first request's outcome is not known yet.
     let (mut keys, mut repeated) = (HashSet::new(), Vec::new());
     for (intake, reply) in intakes {
@@ -101,6 +131,18 @@ async fn take_in(
         waiting.push((ids, decided, intake.once, reply, intake.permit));
     }
     let alerts::Inserted { new, conflicting } = alerts::insert(ledger, rows).await?;
+    if needs_head {
+        ledger.lock_head().await?;
+    }
+    if let Some(oldest) = oldest
+        && oldest < ledger.deciding_epoch().await?
+    {
+        // All of them: one may be the duplicate of another. It is rare, and they are decided again at once.
+        alerts::take_back(ledger, &new).await?;
+        waiting.into_iter().for_each(|(.., reply, _)| refuse(reply, StoreError::Outdated));
+        repeated.into_iter().for_each(|(_, reply)| refuse(reply, StoreError::Outdated));
+        return Ok(());
+    }
     let mut responses = Vec::new();
     let (mut memo, mut unwritten) = (guard::Memo::default(), HashSet::new());
     for (ids, decided, once, reply, permit) in waiting {

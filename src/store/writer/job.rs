@@ -23,8 +23,10 @@ use crate::store::ledger::idempotency::Once;
 pub struct IntakeJob {
     /// Alerts with the responses to them.
     pub alerts: Vec<(NewAlert, Vec<NewResponse>)>,
+    /// The last change of the configuration that they were decided by.
+    pub epoch: i64,
     /// Memory permit, held until the alerts are committed, even if the request is cancelled.
-    pub permit: Option<OwnedSemaphorePermit>,
+    pub permit: Option<Arc<OwnedSemaphorePermit>>,
     /// Set if the request is idempotent.
     pub once: Option<Once>,
 }
@@ -52,6 +54,12 @@ pub(super) type JobReply<T> = oneshot::Sender<std::result::Result<T, Arc<StoreEr
 
 /// A reply that waits for the commit. The client may be gone; its change is made all the same.
 pub(super) type PendingReply = Box<dyn FnOnce(&Committed) + Send>;
+
+/// Refuses a job at once.
+pub(super) fn refuse<T>(reply: JobReply<T>, why: StoreError) {
+    // The client may be gone.
+    let _ = reply.send(Err(Arc::new(why)));
+}
 
 /// Returns a reply that says `value` once it is durable.
 pub(super) fn pending<T: Send + 'static>(reply: JobReply<T>, value: T) -> PendingReply {
@@ -136,8 +144,8 @@ pub(super) enum Job {
     Delivered(Vec<Uuid>, Timestamp),
     /// Commands that an agent has acknowledged.
     Acknowledge(Uuid, Vec<Uuid>, JobReply<()>),
-    /// Results of an agent.
-    Settle(Uuid, Vec<CommandResult>, JobReply<()>),
+    /// Results of an agent, with the number of its stream where managers share a database.
+    Settle(Uuid, Option<i64>, Vec<CommandResult>, JobReply<()>),
     /// Last contacts of agents.
     Seen(Vec<(Uuid, Timestamp)>),
     /// Clock skews of agents, in seconds.
@@ -156,6 +164,14 @@ impl Job {
     /// Whether it is a task of this kind.
     pub(super) fn is(&self, kind: Kind) -> bool {
         matches!(self, Self::Task(task) if task.kind == kind)
+    }
+
+    /// Whether its work needs the head of the audit chain: all but storing alerts that cause nothing.
+    pub(super) fn needs_head(&self) -> bool {
+        match self {
+            Self::Intake(intake, _) => intake.alerts.iter().any(|(_, responses)| !responses.is_empty()),
+            _ => true,
+        }
     }
 
     /// Number of alerts in it.

@@ -32,6 +32,7 @@ use crate::domain::policy::Policy;
 use crate::domain::response::{Hold, NewResponse, ResponseEnd};
 use crate::store::configured::keys::KeyUse;
 use crate::store::configured::{breakers, keys};
+use crate::store::database::duties::{self, Fence};
 use crate::store::database::{Db, Result, StoreError, probe};
 use crate::store::ledger::approvals::{self, ApprovalDecision, ApprovalOutcome};
 use crate::store::ledger::audit::LedgerTx;
@@ -145,6 +146,18 @@ impl Writer {
         .await
     }
 
+    /// Ends responses whose time is over, as the owner of the duty by this fence.
+    pub async fn end(&self, responses: Vec<Uuid>, why: ResponseEnd, fence: Option<Fence>) -> Result<()> {
+        self.run(Kind::Ordinary, move |ledger, now, wake| {
+            Box::pin(async move {
+                duties::check(&mut ledger.tx, fence.as_ref()).await?;
+                wake.extend(release(ledger, &responses, &why, now).await?);
+                Ok(())
+            })
+        })
+        .await
+    }
+
     /// Records a person's decision on a response.
     pub async fn decide(&self, response: Uuid, principal: Actor, said: ApprovalDecision) -> Result<ApprovalOutcome> {
         self.run(Kind::Ordinary, move |ledger, now, wake| {
@@ -179,9 +192,12 @@ impl Writer {
         self.ask(|reply| Job::Acknowledge(agent, commands, reply)).await
     }
 
-    /// Commits an agent's results; only then may they be acknowledged (promise 9).
-    pub async fn settle(&self, agent: Uuid, results: Vec<CommandResult>) -> Result<()> {
-        self.ask(|reply| Job::Settle(agent, results, reply)).await
+    /// Commits an agent's results; only then may they be acknowledged (promise 9). Those of a stream have its `number`.
+    ///
+    /// # Errors
+    /// [`StoreError::OlderConnection`] if the agent has a newer one.
+    pub async fn settle(&self, agent: Uuid, number: Option<i64>, results: Vec<CommandResult>) -> Result<()> {
+        self.ask(|reply| Job::Settle(agent, number, results, reply)).await
     }
 
     /// Settles the differences between the ledger and an agent's report.
@@ -216,9 +232,16 @@ impl Writer {
         self.hint(Job::Skewed(agents));
     }
 
-    /// Runs one step of the sweep on at most `limit` rows; returns the number of rows found.
-    pub async fn sweep(&self, step: SweepStep, limit: i64) -> Result<usize> {
-        self.run(Kind::Ordinary, move |ledger, now, wake| Box::pin(sweep::sweep(ledger, step, limit, now, wake))).await
+    /// Runs one step of the sweep on at most `limit` rows, as the owner of its duty by this fence; returns the number of rows
+    /// found.
+    pub async fn sweep(&self, step: SweepStep, limit: i64, fence: Option<Fence>) -> Result<usize> {
+        self.run(Kind::Ordinary, move |ledger, now, wake| {
+            Box::pin(async move {
+                duties::check(&mut ledger.tx, fence.as_ref()).await?;
+                sweep::sweep(ledger, step, limit, now, wake).await
+            })
+        })
+        .await
     }
 
     /// Deletes those of these alerts that nothing needs.

@@ -137,10 +137,10 @@ async fn commit(Surroundings { db, clock, wake, progress }: &Surroundings, group
     let (mut replies, mut agents) = (Vec::with_capacity(group.len()), Vec::new());
     let is_probe = group.iter().all(|job| job.is(Kind::Probe));
     let outcome = async {
-        let mut ledger = LedgerTx::begin(db).await?;
+        let mut ledger = LedgerTx::begin_without_head(db).await?;
         let seen = Group { ledger: &mut ledger, now: clock.now(), wake: &mut agents, replies: &mut replies };
         group::work(seen, group).await?;
-        ledger.commit_untold().await
+        Ok(ledger.commit_untold().await?.story)
     };
     let (mut story, outcome) = match outcome.await {
         Ok(story) => (Some(story), Ok(())),

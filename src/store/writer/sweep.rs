@@ -3,7 +3,7 @@
 use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
 
-use crate::store::configured::{agents, sessions};
+use crate::store::configured::{agents, changes, sessions};
 use crate::store::database::Result;
 use crate::store::ledger::audit::LedgerTx;
 use crate::store::ledger::{approvals, guard, idempotency, settle, stages, standing};
@@ -31,6 +31,8 @@ pub enum SweepStep {
     ForgetTokens(Timestamp),
     /// Delete sessions that expired before an instant.
     ForgetSessions(Timestamp),
+    /// Delete changes of configuration of before an instant.
+    ForgetChanges(Timestamp),
 }
 
 /// Runs one step on at most `limit` rows; returns the number of rows found, and adds the agents to
@@ -79,5 +81,6 @@ pub(super) async fn sweep(
         SweepStep::ForgetAnswers(cutoff) => rows(idempotency::forget(ledger, cutoff).await?),
         SweepStep::ForgetTokens(cutoff) => rows(agents::forget_tokens(ledger, cutoff).await?),
         SweepStep::ForgetSessions(cutoff) => rows(sessions::forget(ledger, cutoff).await?),
+        SweepStep::ForgetChanges(cutoff) => rows(changes::forget(&mut ledger.tx, cutoff).await?),
     })
 }

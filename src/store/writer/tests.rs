@@ -10,7 +10,7 @@ async fn promise_11_an_alert_flood_gets_busy_and_does_not_delay_results() {
     let dir = tempfile::tempdir().unwrap();
     let db = Db::open(&format!("sqlite:{}", dir.path().join("db").display())).await.unwrap();
     let (writer, work) = Writer::start(db, Clock::system(), Arc::new(|_: &[Uuid]| {}), CancellationToken::new());
-    let intake = || IntakeJob { alerts: vec![], permit: None, once: None };
+    let intake = || IntakeJob { alerts: vec![], epoch: 0, permit: None, once: None };
     let mut flood = JoinSet::new();
     for _ in 0..INTAKES {
         let writer = writer.clone();
@@ -22,7 +22,7 @@ async fn promise_11_an_alert_flood_gets_busy_and_does_not_delay_results() {
     assert!(matches!(writer.intake(intake()).await, Err(StoreError::Busy)), "one too many");
     let why = ResponseEnd::by_riposte(EndReason::Lifted, "");
     let others = async {
-        writer.settle(Uuid::nil(), vec![]).await.unwrap();
+        writer.settle(Uuid::nil(), None, vec![]).await.unwrap();
         writer.release(vec![], why).await.unwrap();
         flood.join_all().await.into_iter().for_each(|taken| drop(taken.unwrap()));
         assert!(writer.load() < f64::EPSILON);
@@ -69,7 +69,7 @@ async fn promise_10_delayed_results_are_committed_before_a_newer_report() {
     let db = Db::open(&format!("sqlite:{}", dir.path().join("db").display())).await.unwrap();
     let (writer, work) = Writer::start(db, Clock::system(), Arc::new(|_: &[Uuid]| {}), CancellationToken::new());
     let others = async move {
-        let mut results = Box::pin(writer.settle(Uuid::nil(), vec![]));
+        let mut results = Box::pin(writer.settle(Uuid::nil(), None, vec![]));
         assert!((&mut results).now_or_never().is_none());
         writer.converge(Uuid::nil(), AgentNews::default()).await.unwrap();
         assert!((&mut results).now_or_never().is_some(), "in the same transaction");

@@ -48,6 +48,16 @@ impl FakeAgent {
         Self { id, name: name.into(), pinned, key, http: api.http, poll_url, stream_url }
     }
 
+    /// The same agent, as it talks to another manager.
+    pub(crate) fn at(&self, manager: &Manager) -> Self {
+        let (poll_url, stream_url) = (
+            format!("{}/v1/agent/poll", manager.base()),
+            format!("{}/v1/agent/stream", manager.base().replacen("http", "ws", 1)),
+        );
+        let (name, pinned, http) = (self.name.clone(), self.pinned.clone(), manager.api().http);
+        Self { id: self.id, name, pinned, key: self.key.clone(), http, poll_url, stream_url }
+    }
+
     /// Returns a fresh token of its own.
     pub(crate) fn token(&self) -> String {
         identity::issue(&self.key, self.id, Uuid::now_v7(), now(), identity::MAX_LIFETIME).unwrap()
@@ -117,6 +127,11 @@ pub(crate) enum Heard {
 impl Stream<'_> {
     pub(crate) async fn say(&mut self, message: &FromAgent) {
         self.say_text(serde_json::to_string(message).unwrap()).await;
+    }
+
+    /// Says something on a stream that may be closed.
+    pub(crate) async fn try_say(&mut self, message: &FromAgent) -> Result<(), tungstenite::Error> {
+        self.socket.send(Message::text(serde_json::to_string(message).unwrap())).await
     }
 
     /// Sends a frame as it is.

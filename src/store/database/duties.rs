@@ -1,0 +1,133 @@
+//! Duties: what one manager at a time does for all that share a PostgreSQL database. The owner
+//! renews its claim with each round. The claim has a number, the fence, that grows with each change
+//! of the owner; a transaction of the duty reads it, so that an owner who was paused changes nothing.
+
+use std::collections::BTreeMap;
+
+use sqlx::postgres::Postgres;
+
+use super::db::Tx;
+use super::error::{Result, StoreError};
+use super::nodes::{Lease, TTL, millis, now};
+
+/// Takes the duties that are free or the node's own. Only PostgreSQL runs these.
+const CLAIM: &str = concat!(
+    "INSERT INTO duties (name, owner, fence, until) SELECT name, $2, 1, ",
+    now!(),
+    " + $3 FROM UNNEST(CAST($1 AS TEXT[])) AS name ORDER BY name
+        ON CONFLICT (name) DO UPDATE SET owner = excluded.owner, until = excluded.until,
+            fence = duties.fence + CASE WHEN duties.owner = excluded.owner THEN 0 ELSE 1 END
+        WHERE duties.owner = excluded.owner OR duties.until <= ",
+    now!(),
+    " RETURNING name, fence"
+);
+const RESIGN: &str = "UPDATE duties SET until = 0 WHERE owner = $1";
+const CHECK: &str = "SELECT fence FROM duties WHERE name = $1 AND owner = $2 AND fence = $3 FOR SHARE";
+const OWNED: &str = concat!("SELECT name, owner FROM duties WHERE until > ", now!(), " ORDER BY name");
+
+/// What one manager at a time does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Duty {
+    /// Ends responses whose time is over, and repeats reverts.
+    Undo,
+    /// Every other deadline, and what is removed by its age.
+    Sweep,
+    /// Signs the checkpoints of the audit log.
+    Checkpoints,
+}
+
+impl Duty {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Undo, Self::Sweep, Self::Checkpoints];
+
+    /// Its name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Undo => "undo",
+            Self::Sweep => "sweep",
+            Self::Checkpoints => "checkpoints",
+        }
+    }
+}
+
+/// The number by which a node owns a duty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fence {
+    duty: Duty,
+    node: String,
+    number: i64,
+}
+
+/// Who has a duty.
+#[derive(Clone, Debug, sqlx::FromRow)]
+pub struct DutyRow {
+    /// The duty.
+    pub name: String,
+    /// The run of the manager that has it.
+    pub owner: String,
+}
+
+/// A duty that this node has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// Checked in each transaction of the duty; none where this process is the only one.
+    pub fence: Option<Fence>,
+}
+
+#[derive(sqlx::FromRow)]
+struct ClaimRow {
+    name: String,
+    fence: i64,
+}
+
+impl Lease {
+    /// Claims the duties, for as long as a lease lasts; returns those that this node has. Empty for a node that may have none.
+    ///
+    /// # Errors
+    /// If the database cannot be written.
+    pub async fn claim(&self) -> Result<BTreeMap<Duty, Claim>> {
+        let Some(pool) = self.peers() else { return Ok(Duty::ALL.map(|duty| (duty, Claim { fence: None })).into()) };
+        if !self.is_held() || self.clock_off().is_some() {
+            return Ok(BTreeMap::new());
+        }
+        let names = Duty::ALL.map(|duty| duty.as_str().to_owned()).to_vec();
+        let claim = sqlx::query_as::<Postgres, ClaimRow>(CLAIM).bind(names).bind(self.node()).bind(millis(TTL));
+        let rows = claim.fetch_all(pool).await?;
+        let own = |row: ClaimRow| {
+            let duty = Duty::ALL.into_iter().find(|duty| duty.as_str() == row.name)?;
+            let fence = Fence { duty, node: self.node().to_owned(), number: row.fence };
+            Some((duty, Claim { fence: Some(fence) }))
+        };
+        Ok(rows.into_iter().filter_map(own).collect())
+    }
+
+    /// Gives all duties back.
+    ///
+    /// # Errors
+    /// If the database cannot be written.
+    pub async fn resign(&self) -> Result<()> {
+        if let Some(pool) = self.peers() {
+            sqlx::query::<Postgres>(RESIGN).bind(self.node()).execute(pool).await?;
+        }
+        Ok(())
+    }
+
+    /// Which node has which duty.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub async fn duties(&self) -> Result<Vec<DutyRow>> {
+        let Some(pool) = self.peers() else { return Ok(Vec::new()) };
+        Ok(sqlx::query_as::<Postgres, DutyRow>(OWNED).fetch_all(pool).await?)
+    }
+}
+
+/// Checks in a transaction of a duty that its node still owns it; until the commit no other node can.
+///
+/// # Errors
+/// [`StoreError::LeaseLost`] if another node does.
+pub(in crate::store) async fn check(tx: &mut Tx, fence: Option<&Fence>) -> Result<()> {
+    let (Some(Fence { duty, node, number }), Tx::Postgres(tx)) = (fence, tx) else { return Ok(()) };
+    let check = sqlx::query_scalar::<Postgres, i64>(CHECK).bind(duty.as_str()).bind(node).bind(*number);
+    check.fetch_optional(&mut **tx).await?.map(drop).ok_or(StoreError::LeaseLost)
+}
