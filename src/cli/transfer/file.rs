@@ -56,7 +56,7 @@ impl Head {
 
     /// The number of all rows.
     pub(super) fn rows(&self) -> u64 {
-        self.tables.iter().map(|table| table.rows).sum()
+        self.tables.iter().fold(0, |sum: u64, table| sum.saturating_add(table.rows))
     }
 
     /// Refuses what this version cannot import as it is.
