@@ -125,9 +125,9 @@ enum Command {
         passphrase_file: Option<PathBuf>,
     },
     /// Write a whole ledger into one file, to move it to another database.
-    Export(transfer::export::ExportArgs),
+    Export(transfer::export::LedgerExportArgs),
     /// Load a file of `export` into an empty database, and verify it.
-    Import(transfer::import::ImportArgs),
+    Import(transfer::import::LedgerImportArgs),
     /// Check a store for consistency; exit code 1 on findings. Changes nothing.
     Doctor {
         #[command(flatten)]

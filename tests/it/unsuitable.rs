@@ -154,7 +154,7 @@ async fn a_postgresql_that_cannot_be_used_is_refused_in_a_sentence() {
             at("good").replacen("postgres@", "weak:wrong@", 1),
             "the database refuses this user or password (password authentication failed for user \"weak\")",
         ),
-        (at("good").replacen("postgres@", "nobody@", 1), "the database refuses this user"),
+        (at("good").replacen("postgres@", "stranger@", 1), "the database refuses this user"),
         (at("missing"), "the database does not exist (database \"missing\" does not exist)"),
         (
             format!("postgres://postgres@localhost/x?host={}", nowhere.path().display()),

@@ -21,7 +21,7 @@ use crate::store::transfer::tables::TABLES;
 
 /// Arguments of `riposte export`.
 #[derive(Debug, Args)]
-pub struct ExportArgs {
+pub struct LedgerExportArgs {
     #[command(flatten)]
     store: StoreArgs,
     /// Export although a manager runs: what it writes from then on is not in the file.
@@ -36,8 +36,8 @@ pub struct ExportArgs {
 ///
 /// # Errors
 /// If a manager runs, the ledger is none of this version, or something cannot be read or written.
-pub async fn run(args: ExportArgs) -> anyhow::Result<ExitCode> {
-    let ExportArgs { store, while_running, file } = args;
+pub async fn run(args: LedgerExportArgs) -> anyhow::Result<ExitCode> {
+    let LedgerExportArgs { store, while_running, file } = args;
     let config = store.config()?;
     let url = config.database();
     if let Some(path) = url.strip_prefix("sqlite:") {

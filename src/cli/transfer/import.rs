@@ -30,7 +30,7 @@ const BATCH_BYTES: usize = 4 * 1024 * 1024;
 
 /// Arguments of `riposte import`.
 #[derive(Debug, Args)]
-pub struct ImportArgs {
+pub struct LedgerImportArgs {
     #[command(flatten)]
     store: StoreArgs,
     /// File created by `export`.
@@ -43,8 +43,8 @@ pub struct ImportArgs {
 /// # Errors
 /// If the file is damaged or of another version, the database is not empty or in use, or what was imported
 /// is not what was exported.
-pub async fn run(args: ImportArgs) -> anyhow::Result<ExitCode> {
-    let ImportArgs { store, file } = args;
+pub async fn run(args: LedgerImportArgs) -> anyhow::Result<ExitCode> {
+    let LedgerImportArgs { store, file } = args;
     let config = store.config()?;
     let known = Db::known_schema();
     let reader = ExportReader::open(&file, known)?;

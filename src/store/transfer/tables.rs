@@ -1,4 +1,4 @@
-//! What an export holds: every table with its columns and their kinds. `tests/it/transfer.rs` compares the
+//! What an export holds: every table with its columns and their kinds. `tests/it/storage.rs` compares the
 //! list with the schemas of both databases, so that a migration that adds a table or a column adds it here
 //! too. The tables refer to each other without foreign keys, so their order is free.
 
