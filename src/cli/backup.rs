@@ -43,7 +43,11 @@ pub struct StoreArgs {
 }
 
 impl StoreArgs {
-    fn config(self) -> anyhow::Result<Config> {
+    /// The configuration, with what the flags say.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    pub(super) fn config(self) -> anyhow::Result<Config> {
         let mut config = self.config.as_deref().map_or_else(|| Ok(Config::default()), Config::read)?;
         config.server.data_dir = self.data_dir.unwrap_or(config.server.data_dir);
         config.server.database_url = self.database_url.unwrap_or(config.server.database_url);

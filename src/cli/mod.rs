@@ -35,6 +35,7 @@ mod signing_key;
 mod sso;
 pub mod terminal;
 mod tls;
+pub mod transfer;
 pub mod unreachable;
 pub mod user;
 
@@ -46,6 +47,8 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use client::Remote;
 use output::{complain, say};
 use serve::ServeArgs;
+
+use crate::store::StoreError;
 
 /// Alerts in, commands out, every block lifted again.
 #[derive(Debug, Parser)]
@@ -129,6 +132,10 @@ enum Command {
         #[arg(long, env = "RIPOSTE_BACKUP_PASSPHRASE_FILE", value_name = "FILE")]
         passphrase_file: Option<PathBuf>,
     },
+    /// Write a whole ledger into one file, to move it to another database.
+    Export(transfer::export::LedgerExportArgs),
+    /// Load a file of `export` into an empty database, and verify it.
+    Import(transfer::import::LedgerImportArgs),
     /// Check a store for consistency; exit code 1 on findings. Changes nothing.
     Doctor {
         #[command(flatten)]
@@ -186,6 +193,8 @@ pub fn run() -> ExitCode {
         Command::Restore { from, data_dir, passphrase_file } => {
             block_on(backup::restore(from, data_dir, passphrase_file))
         }
+        Command::Export(args) => block_on(transfer::export::run(args)),
+        Command::Import(args) => block_on(transfer::import::run(args)),
         Command::Doctor { store, json } => block_on(backup::doctor(store, json)),
         Command::Tls(command) => tls::run(command),
         Command::Openapi => {
@@ -196,9 +205,22 @@ pub fn run() -> ExitCode {
         Command::Man { folder } => manual::pages(command(), &folder),
     };
     outcome.unwrap_or_else(|error| {
-        complain(&terminal::plain_lines(&format!("riposte: {error:#}")));
+        complain(&terminal::plain_lines(&format!("riposte: {}", sentence(&error))));
         ExitCode::FAILURE
     })
+}
+
+/// An error with its causes. What the store says is in its own words for an operator.
+fn sentence(error: &anyhow::Error) -> String {
+    let mut parts = Vec::new();
+    for cause in error.chain() {
+        if let Some(error) = cause.downcast_ref::<StoreError>() {
+            parts.push(error.in_words());
+            break;
+        }
+        parts.push(cause.to_string());
+    }
+    parts.join(": ")
 }
 
 fn block_on<F: Future<Output = anyhow::Result<ExitCode>>>(work: F) -> anyhow::Result<ExitCode> {

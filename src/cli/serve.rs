@@ -37,6 +37,7 @@ use crate::engine::intake::Rules;
 use crate::engine::retention_ages::Retention;
 use crate::engine::{Engine, EngineSettings, agent_keys};
 use crate::shutdown::{self, GRACE, Tasks};
+use crate::store::database::import_marker;
 use crate::store::database::nodes::Lease;
 use crate::store::database::presence;
 use crate::store::{Db, StoreError};
@@ -187,6 +188,11 @@ async fn start(
     let db = open(&config.database()).await?;
     let lease =
         Lease::take(&db, &node_name(listener.local_addr()?)).await.context("cannot take a lease on the ledger")?;
+    // Once more: an import may have begun between the two.
+    if let Err(error) = import_marker::refuse(&db).await {
+        lease.release().await;
+        return Err(anyhow::Error::from(error).context("cannot open the database"));
+    }
     let lease = Arc::new(lease);
     // Keep the lease from here on: the next steps can take longer than it lasts.
     let kept = Arc::clone(&lease);

@@ -10,6 +10,7 @@ pub mod database;
 pub mod doctor;
 pub mod ledger;
 pub mod seals;
+pub mod transfer;
 pub mod writer;
 
 #[cfg(test)]
@@ -70,6 +71,7 @@ pub fn statements() -> impl Iterator<Item = (&'static str, &'static str)> {
         seals::read::STATEMENTS,
         seals::sets::STATEMENTS,
         seals::whole::STATEMENTS,
+        transfer::tables::STATEMENTS,
     ];
     modules.into_iter().flatten().copied()
 }

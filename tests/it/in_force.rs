@@ -49,7 +49,7 @@ async fn make_unreadable(app: &TestApp) {
         [text("00000000-0000-0000-0000-000000000001"), text("ip"), text("no address"), text("[]"), SealedValue::Null];
     let seal = key.seal("protected_entries", &values);
     let mut tx = app.db().await.begin().await.unwrap();
-    assert_eq!(tx.execute(UNREADABLE, vec![Bind::Bytes(seal)]).await.unwrap(), 1);
+    assert_eq!(tx.execute(UNREADABLE, vec![Bind::from(seal)]).await.unwrap(), 1);
     tx.commit().await.unwrap();
 }
 

@@ -12,6 +12,7 @@ use riposte::domain::outcome::ResponseOutcome;
 use riposte::domain::response::ResponseState;
 use riposte::shutdown::Tasks;
 use riposte::store::database::Db;
+use riposte::store::transfer::tables::{ColumnKind, LEFT_OUT, TABLES};
 use riposte_protocol::command::Op;
 use riposte_protocol::message::Outcome;
 use serde_json::{Value, json};
@@ -171,6 +172,31 @@ async fn both_databases_have_the_same_tables_and_columns() {
     for table in ["alerts", "responses", "effects", "holds", "commands", "results", "audit"] {
         assert!(sqlite.contains_key(table), "{table}");
     }
+}
+
+/// A column that an export forgot would be lost when a manager moves.
+#[tokio::test]
+async fn an_export_has_every_table_and_column() {
+    let (app, _admin) = TestApp::start().await;
+    let mut exported = Schema::new();
+    for table in TABLES {
+        let kind = |kind: &ColumnKind| match kind {
+            ColumnKind::Int => "bigint",
+            ColumnKind::Text => "text",
+            ColumnKind::Bytes => "bytea",
+            ColumnKind::Bool => "boolean",
+        };
+        let columns = table.columns.iter().map(|(name, of)| ((*name).to_owned(), kind(of).to_owned()));
+        exported.insert(table.name.to_owned(), columns.collect());
+    }
+    let mut expected = schema(&app).await;
+    for (table, column, _) in LEFT_OUT {
+        match column {
+            Some(column) => drop(expected.get_mut(*table).unwrap().remove(*column).unwrap()),
+            None => drop(expected.remove(*table)),
+        }
+    }
+    assert_eq!(exported, expected, "src/store/transfer/tables.rs");
 }
 
 /// A statement with a fault would be found when it is first run, which may be the night when it is needed.

@@ -263,6 +263,8 @@ impl ApiError {
             | StoreError::Word(_)
             | StoreError::Damaged(_)
             | StoreError::Migrate(_)
+            | StoreError::Unsuitable(_)
+            | StoreError::Importing(_)
             | StoreError::Address(_) => Self::broken(),
         }
     }

@@ -27,7 +27,7 @@ pub enum Bind {
     /// A text or an id.
     Text(Option<String>),
     /// Bytes.
-    Bytes(Vec<u8>),
+    Bytes(Option<Vec<u8>>),
     /// A boolean.
     Bool(Option<bool>),
 }
@@ -49,7 +49,7 @@ bind_from! {
     Option<&str> => |value| Self::Text(value.map(|text| storable(text.to_owned())));
     Uuid => |value| Self::Text(Some(value.to_string()));
     Option<Uuid> => |value| Self::Text(value.map(|id| id.to_string()));
-    Vec<u8> => |value| Self::Bytes(value);
+    Vec<u8> => |value| Self::Bytes(Some(value));
     bool => |value| Self::Bool(Some(value));
     Option<bool> => |value| Self::Bool(value);
     &Actor => |value| Self::Text(Some(storable(value.to_string())));

@@ -5,13 +5,15 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use futures_util::TryStreamExt as _;
 use sqlx::postgres::{PgPool, PgRow, Postgres};
 use sqlx::sqlite::{Sqlite, SqlitePool, SqliteRow};
 use sqlx::{AssertSqlSafe, Executor as _, FromRow, SqlSafeStr as _, Transaction};
 use tokio::sync::Notify;
 
 use super::bind::{Bind, bind_all};
-use super::error::Result;
+use super::error::{Result, StoreError};
+use super::reconnects::Reconnects;
 use super::rows::{in_chunks, sample};
 use crate::store::ledger::audit_head::CachedAuditHead;
 use crate::store::ledger::story::{Ended, Names};
@@ -82,6 +84,8 @@ pub enum Db {
         peers: PgPool,
         /// Run id of the manager that writes.
         writes: Writes,
+        /// Which connections are too old.
+        reconnects: Reconnects,
         /// Names of ids, for log lines.
         names: Names,
         /// Responses that have ended.
@@ -111,6 +115,14 @@ impl Db {
             Self::Sqlite { write, .. } => Tx::Sqlite(write.begin_with("BEGIN IMMEDIATE").await?),
             Self::Postgres { write, .. } => Tx::Postgres(write.begin().await?),
         })
+    }
+
+    /// What gives connections up; without effect on SQLite.
+    pub(in crate::store) fn reconnects(&self) -> Reconnects {
+        match self {
+            Self::Sqlite { .. } => Reconnects::default(),
+            Self::Postgres { reconnects, .. } => reconnects.clone(),
+        }
     }
 
     /// Begins a read transaction, whose statements all see the same state.
@@ -247,6 +259,27 @@ impl Tx {
                     .await?
             }
         })
+    }
+
+    /// Passes each row to `each` as it comes, so that a whole table takes no memory.
+    pub async fn for_each<T: Row, E: From<StoreError>>(
+        &mut self,
+        sql: &'static str,
+        mut each: impl FnMut(T) -> std::result::Result<(), E>,
+    ) -> std::result::Result<(), E> {
+        macro_rules! pass_on {
+            ($database:ty, $tx:ident) => {{
+                let mut rows = sqlx::query_as::<$database, T>(sql).fetch(&mut **$tx);
+                while let Some(row) = rows.try_next().await.map_err(StoreError::from)? {
+                    each(row)?;
+                }
+            }};
+        }
+        match self {
+            Self::Sqlite(tx) => pass_on!(Sqlite, tx),
+            Self::Postgres(tx) => pass_on!(Postgres, tx),
+        }
+        Ok(())
     }
 
     /// At most one row.

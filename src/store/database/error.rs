@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use sqlx::migrate::MigrateError;
+
 use crate::views::words::UnknownWord;
 
 /// An error of the store.
@@ -39,10 +41,19 @@ pub enum StoreError {
     Shared(#[source] Arc<Self>),
     /// The schema migration failed.
     #[error("the schema migration failed")]
-    Migrate(#[source] sqlx::migrate::MigrateError),
+    Migrate(#[source] MigrateError),
     /// The database URL is invalid.
     #[error("{0}")]
     Address(String),
+    /// The database is not one that this can be done with.
+    #[error("{0}")]
+    Unsuitable(String),
+    /// An import into the database has not ended.
+    #[error(
+        "an import into this database has not ended ({0}): run `riposte import` with the same file again, and it goes on where it \
+         stopped; or make the database anew"
+    )]
+    Importing(String),
     /// A manager of an earlier version holds the ledger for itself.
     #[error("a manager of an earlier version runs on this ledger: {0}. Stop it first: it does not share a database")]
     Held(String),
@@ -74,6 +85,12 @@ impl StoreError {
         match self {
             Self::Shared(shared) => shared.in_words(),
             Self::Unavailable(source) => in_words(source),
+            Self::Migrate(MigrateError::Execute(source)) => {
+                format!("the schema cannot be upgraded: {}", in_words(source))
+            }
+            Self::Migrate(MigrateError::ExecuteMigration(source, version)) => {
+                format!("migration {version} of the schema failed, and was rolled back: {}", in_words(source))
+            }
             other => other.to_string(),
         }
     }
@@ -105,6 +122,12 @@ impl StoreError {
         }
     }
 
+    /// Whether the server refuses writes: PostgreSQL's `read_only_sql_transaction`.
+    pub(super) fn is_read_only(&self) -> bool {
+        let Self::Unavailable(source) = self else { return false };
+        source.as_database_error().and_then(sqlx::error::DatabaseError::code).is_some_and(|code| code == "25006")
+    }
+
     /// Whether a connection was waited for in vain.
     pub(in crate::store) fn is_without_connection(&self) -> bool {
         matches!(self, Self::Unavailable(sqlx::Error::PoolTimedOut))
@@ -114,7 +137,8 @@ impl StoreError {
     pub fn is_damage(&self) -> bool {
         let source = match self {
             Self::Shared(shared) => return shared.is_damage(),
-            Self::Unavailable(source) | Self::Migrate(sqlx::migrate::MigrateError::Execute(source)) => Some(source),
+            Self::Unavailable(source)
+            | Self::Migrate(MigrateError::Execute(source) | MigrateError::ExecuteMigration(source, _)) => Some(source),
             _ => None,
         };
         // SQLITE_CORRUPT and SQLITE_NOTADB, without the extended code in the upper bits.
@@ -138,7 +162,11 @@ fn known(error: &sqlx::Error) -> Option<&'static str> {
             (_, "25006") => "the database is read-only: a standby, or set so",
             (_, "53300") => "the database accepts no more connections",
             (_, "57P01" | "57P02" | "57P03") => "the database is shutting down, or starting",
-            (_, "28000" | "28P01") => "the database refuses this user or password",
+            (_, "28000") => "the database refuses this user, or a connection from here without TLS",
+            (_, "28P01") => "the database refuses this user or password",
+            (_, "42501") => {
+                "the database's user lacks a right: it must own the database, or be allowed to create tables"
+            }
             (_, "3D000") => "the database does not exist",
             _ => return None,
         })
@@ -147,8 +175,14 @@ fn known(error: &sqlx::Error) -> Option<&'static str> {
 
 fn in_words(error: &sqlx::Error) -> String {
     match (known(error), error) {
+        (Some(known), sqlx::Error::Database(said)) => format!("{known} ({})", said.message()),
         (Some(known), _) => format!("{known} ({error})"),
-        (None, sqlx::Error::PoolTimedOut) => "the database gives no connection".into(),
+        (None, sqlx::Error::PoolTimedOut) => {
+            "the database gives no connection; a manager needs up to 16, beside those of other programs".into()
+        }
+        (None, sqlx::Error::Tls(error)) => {
+            format!("no TLS with the database: {error}. See `sslmode` in the database's URL")
+        }
         (None, sqlx::Error::Io(error)) => format!("the database cannot be reached ({error})"),
         (None, _) => error.to_string(),
     }

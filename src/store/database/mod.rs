@@ -9,6 +9,7 @@ mod db;
 pub mod duties;
 pub mod error;
 pub mod hints;
+pub mod import_marker;
 pub mod nodes;
 mod open;
 #[cfg(test)]
@@ -16,8 +17,10 @@ mod plans;
 mod postgresql;
 pub mod presence;
 pub mod probe;
+pub(in crate::store) mod reconnects;
 mod rows;
 mod sqlite;
+mod suitable;
 #[cfg(test)]
 mod tests;
 

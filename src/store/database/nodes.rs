@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use super::db::Db;
 use super::error::{Result, StoreError};
+use super::reconnects::Reconnects;
 use crate::clock::Clock;
 use crate::domain::audit::GENESIS;
 
@@ -140,6 +141,7 @@ struct Renewal {
 pub struct Lease {
     /// For renewals, which never wait behind anything; `None` for SQLite, where the file lock is enough.
     pool: Option<PgPool>,
+    reconnects: Reconnects,
     /// For what else concerns the other managers.
     peers: Option<PgPool>,
     node: String,
@@ -171,7 +173,8 @@ impl Lease {
         };
         let (published, last) = (AtomicI64::new(NOT_SERVING), Mutex::new(renewal));
         let (name, released, lapsed) = (name.to_owned(), CancellationToken::new(), Notify::new());
-        let lease = Self { pool, peers, node, name, published, last, lapsed, released };
+        let reconnects = db.reconnects();
+        let lease = Self { pool, reconnects, peers, node, name, published, last, lapsed, released };
         if let Some(pool) = &lease.pool {
             lease.register(pool, NOT_SERVING).await?;
         }
@@ -211,7 +214,10 @@ impl Lease {
             }
             match renewed {
                 Ok(Ok(renewed)) => self.renewed(sent, renewed),
-                Ok(Err(error)) => self.failed(error.in_words()),
+                Ok(Err(error)) => {
+                    self.reconnects.after(&error);
+                    self.failed(error.in_words());
+                }
                 Err(_) => self.failed("it does not answer".to_owned()),
             }
         }

@@ -6,7 +6,14 @@ use sqlx::migrate::Migrator;
 
 use super::db::Db;
 use super::error::{Result, StoreError};
-use super::{nodes, postgresql, sqlite};
+use super::{import_marker, nodes, postgresql, sqlite, suitable};
+
+const SCHEMA_VERSION: &str = "SELECT COALESCE(MAX(version), 0) AS version FROM _sqlx_migrations WHERE success = TRUE";
+
+#[derive(sqlx::FromRow)]
+struct SchemaVersion {
+    version: i64,
+}
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
@@ -14,18 +21,42 @@ impl Db {
     /// Opens `url` (`sqlite:PATH` or `postgres://…`) and migrates the schema.
     ///
     /// # Errors
-    /// If the URL is invalid, the database cannot be opened, or its schema is newer than this
-    /// program.
+    /// If the URL is invalid, the database cannot be opened or is none that a ledger can be in, or an
+    /// import into it has not ended.
     pub async fn open(url: &str) -> Result<Self> {
-        let db = if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+        let db = Self::connect(url).await?;
+        import_marker::refuse(&db).await?;
+        db.bring_up_to_date(url).await?;
+        Ok(db)
+    }
+
+    /// Opens `url` as [`Db::open`] does, although an import into it has not ended.
+    ///
+    /// # Errors
+    /// As [`Db::open`].
+    pub async fn open_to_import(url: &str) -> Result<Self> {
+        let db = Self::connect(url).await?;
+        db.bring_up_to_date(url).await?;
+        Ok(db)
+    }
+
+    async fn connect(url: &str) -> Result<Self> {
+        Ok(if url.starts_with("postgres://") || url.starts_with("postgresql://") {
             postgresql::open(url).await?
         } else if let Some(path) = url.strip_prefix("sqlite:") {
             sqlite::open(Path::new(path.trim_start_matches("//"))).await?
         } else {
             let hint = "a database URL starts with sqlite: or postgres://";
             return Err(StoreError::Address(hint.into()));
-        };
-        match &db {
+        })
+    }
+
+    /// Migrates the schema of a database that a ledger can be in.
+    async fn bring_up_to_date(&self, url: &str) -> Result<()> {
+        suitable::check_server(self).await?;
+        suitable::check_owner(self, &MIGRATIONS).await?;
+        suitable::check_schema(self, &MIGRATIONS).await?;
+        match self {
             // Not on the write connection: it keeps temporary files in memory, and sorting for a
             // new index needs disk.
             Self::Sqlite { aside, .. } => MIGRATIONS.run(aside).await,
@@ -38,17 +69,44 @@ impl Db {
             }
         }
         .map_err(StoreError::Migrate)?;
-        Ok(db)
+        suitable::check_columns(self).await
     }
 
     /// Opens `url` read-only, without migrating the schema.
     ///
     /// # Errors
-    /// As [`Db::open`], or if the schema version differs from this program's.
+    /// As [`Db::open`].
     pub async fn open_to_look(url: &str) -> Result<Self> {
-        if let Some(path) = url.strip_prefix("sqlite:") {
-            return sqlite::open_to_look(Path::new(path.trim_start_matches("//"))).await;
-        }
-        postgresql::open_to_look(url).await
+        let db = Self::open_to_verify(url).await?;
+        import_marker::refuse(&db).await?;
+        Ok(db)
+    }
+
+    /// Opens `url` as [`Db::open_to_look`] does, although an import into it has not ended. Its reads have no
+    /// time limit.
+    ///
+    /// # Errors
+    /// As [`Db::open`].
+    pub async fn open_to_verify(url: &str) -> Result<Self> {
+        let db = match url.strip_prefix("sqlite:") {
+            Some(path) => sqlite::open_to_look(Path::new(path.trim_start_matches("//"))).await?,
+            None => postgresql::open_to_look(url).await?,
+        };
+        suitable::check_owner(&db, &MIGRATIONS).await?;
+        Ok(db)
+    }
+
+    /// The version of the schema that this program knows: the number of its last migration.
+    pub fn known_schema() -> i64 {
+        MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default()
+    }
+
+    /// The version of the schema that the database has, and the one that this program knows.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub async fn schema_versions(&self) -> Result<(i64, i64)> {
+        let found: Option<SchemaVersion> = self.optional(SCHEMA_VERSION, vec![]).await?;
+        Ok((found.map_or(0, |found| found.version), Self::known_schema()))
     }
 }

@@ -11,6 +11,7 @@ use sqlx::{ConnectOptions as _, Connection as _, Executor as _, Row as _};
 
 use super::db::{ACQUIRE_TIMEOUT, Db, STATEMENTS, Writes};
 use super::error::{Result, StoreError};
+use super::reconnects::Reconnects;
 use crate::store::ledger::story::{Ended, Names};
 use crate::store::seals::known::SharedSeals;
 
@@ -55,8 +56,9 @@ fn options(url: &str) -> Result<PgConnectOptions> {
 pub(in crate::store) async fn open(url: &str) -> Result<Db> {
     let options = options(url)?.statement_cache_capacity(STATEMENTS);
     look_for_pooler(&options).await?;
+    let reconnects = Reconnects::default();
     let pool = |settings: &'static [&'static str]| {
-        let pool = PgPoolOptions::new().acquire_timeout(ACQUIRE_TIMEOUT).after_release(|connection, _| {
+        let pool = reconnecting(&reconnects).acquire_timeout(ACQUIRE_TIMEOUT).after_release(|connection, _| {
             // A connection whose answer never came is closed, or it would take its place in the pool for ever.
             Box::pin(async move {
                 match tokio::time::timeout(RELEASE_TIMEOUT, connection.ping()).await {
@@ -81,7 +83,16 @@ pub(in crate::store) async fn open(url: &str) -> Result<Db> {
     let peers = pool(&[NO_JIT, RELAXED]).max_connections(PEERS).acquire_timeout(LEASE_TIMEOUT);
     let peers = peers.connect_lazy_with(options.clone());
     let read = pool(&[NO_JIT, NO_ENDLESS_READ]).max_connections(9).connect_with(options).await?;
-    Ok(database(write, read, lease, peers))
+    Ok(database(write, read, (lease, peers), reconnects))
+}
+
+/// A pool whose connections can be given up.
+fn reconnecting(reconnects: &Reconnects) -> PgPoolOptions {
+    let reconnects = reconnects.clone();
+    PgPoolOptions::new().before_acquire(move |_, connection| {
+        let is_usable = reconnects.is_usable(connection.age);
+        Box::pin(async move { Ok(is_usable) })
+    })
 }
 
 /// A connection without time limits, for the migrations.
@@ -101,12 +112,12 @@ pub(super) async fn open_to_look(url: &str) -> Result<Db> {
     let options = options(url)?;
     look_for_pooler(&options).await?;
     let pool = PgPoolOptions::new().max_connections(2).acquire_timeout(ACQUIRE_TIMEOUT).connect_with(options).await?;
-    Ok(database(pool.clone(), pool.clone(), pool.clone(), pool))
+    Ok(database(pool.clone(), pool.clone(), (pool.clone(), pool), Reconnects::default()))
 }
 
-fn database(write: PgPool, read: PgPool, lease: PgPool, peers: PgPool) -> Db {
+fn database(write: PgPool, read: PgPool, (lease, peers): (PgPool, PgPool), reconnects: Reconnects) -> Db {
     let (writes, names, ended, seals) = (Writes::default(), Names::default(), Ended::default(), SharedSeals::default());
-    Db::Postgres { write, read, lease, peers, writes, names, ended, seals, feed: Arc::default() }
+    Db::Postgres { write, read, lease, peers, writes, reconnects, names, ended, seals, feed: Arc::default() }
 }
 
 /// Checks whether two simultaneous connections share one server session.

@@ -16,6 +16,7 @@ use crate::domain::checkpoint::{ChainHash, LogBeginning};
 use crate::domain::outcome::ResponseOutcome;
 use crate::store::configured::caches::Cache;
 use crate::store::configured::changes;
+use crate::store::database::reconnects::Reconnects;
 use crate::store::database::{Bind, Db, Result, Row, StoreError, Tx, binds, nodes, statements};
 use crate::store::seals::known::SharedSeals;
 use crate::store::seals::ledger::Reseals;
@@ -84,6 +85,8 @@ pub struct LedgerTx {
     counter: Ended,
     /// Where the head is kept for the next transaction, once this one is durable, and by which number this one took it.
     kept: Option<(CachedAuditHead, u64)>,
+    /// Told when the server refuses writes.
+    reconnects: Reconnects,
 }
 
 /// What a commit has done beside the changes.
@@ -118,7 +121,8 @@ impl LedgerTx {
         let (ended, counter) = (Vec::new(), db.ended().clone());
         let reseals = Reseals::new(Arc::clone(db.seals()));
         let (events, feed) = (NewEvents::default(), Arc::clone(db.feed()));
-        Ok(Self { tx, head, node, entries, events, feed, story, stale, reseals, ended, counter, kept })
+        let reconnects = db.reconnects();
+        Ok(Self { tx, head, node, entries, events, feed, story, stale, reseals, ended, counter, kept, reconnects })
     }
 
     /// Locks the head, unless it is locked already. What is decided by rows of the ledger is read after this.
@@ -126,7 +130,8 @@ impl LedgerTx {
         if self.head.is_some() {
             return Ok(());
         }
-        let mut row = self.tx.optional::<HeadRow>(TAKE_HEAD, vec![]).await?;
+        let row = self.tx.optional::<HeadRow>(TAKE_HEAD, vec![]).await;
+        let mut row = row.inspect_err(|error| self.reconnects.after(error))?;
         if row.is_none() {
             self.tx.execute(FIRST_HEAD, binds![GENESIS.to_vec()]).await?;
             row = self.tx.optional(TAKE_HEAD, vec![]).await?;

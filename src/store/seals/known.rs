@@ -164,7 +164,7 @@ impl Seals {
     pub(in crate::store) fn of(&self, table: &SealedTable, values: &[&Bind]) -> Bind {
         debug_assert_eq!(values.len(), table.columns.len(), "{}", table.table);
         let values: Vec<_> = values.iter().map(|bind| stored(bind)).collect();
-        Bind::Bytes(self.key().map_or_else(Vec::new, |key| key.seal(table.table, &values)))
+        Bind::from(self.key().map_or_else(Vec::new, |key| key.seal(table.table, &values)))
     }
 
     /// The row, and whether its seal is right; one whose seal is not is noted.

@@ -70,7 +70,7 @@ pub(super) fn stored(bind: &Bind) -> SealedValue {
     match bind {
         Bind::Int(value) => value.map_or(SealedValue::Null, SealedValue::Int),
         Bind::Text(value) => value.clone().map_or(SealedValue::Null, SealedValue::Text),
-        Bind::Bytes(value) => SealedValue::Bytes(value.clone()),
+        Bind::Bytes(value) => value.clone().map_or(SealedValue::Null, SealedValue::Bytes),
         Bind::Bool(value) => value.map_or(SealedValue::Null, |value| SealedValue::Int(i64::from(value))),
     }
 }
