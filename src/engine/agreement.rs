@@ -51,15 +51,16 @@ impl Engine {
         if epoch <= applied {
             return Ok(());
         }
-        match changes::between(&self.db, applied, epoch).await? {
-            Behind::All => self.refresh_all().await?,
-            Behind::Caches(caches) => {
-                for cache in caches {
-                    self.refresh(cache).await?;
-                }
-            }
+        let refreshed = match changes::between(&self.db, applied, epoch).await? {
+            Behind::All => self.refresh_all().await,
+            Behind::Caches(caches) => self.refresh_each(caches).await,
+        };
+        // What cannot be read will not be readable at the next attempt: it holds up nothing else.
+        if refreshed.as_ref().is_err_and(|error| !error.is_corruption()) {
+            return refreshed;
         }
         self.epochs.reach(epoch);
-        self.lease.publish(self.epochs.applied()).await
+        self.lease.publish(self.epochs.applied()).await?;
+        refreshed
     }
 }

@@ -55,12 +55,12 @@ impl Engine {
             let committed = async {
                 let stale = ledger.stale().clone();
                 let epoch = ledger.commit_change().await?;
-                for cache in stale {
-                    engine.refresh(cache).await?;
-                }
-                if let Some(epoch) = epoch {
+                let refreshed = engine.refresh_each(stale).await;
+                // What cannot be read will not be readable at the next attempt: alerts do not wait for it.
+                if let Some(epoch) = epoch.filter(|_| !refreshed.as_ref().is_err_and(|error| !error.is_corruption())) {
                     engine.agree(epoch).await?;
                 }
+                refreshed?;
                 then(Arc::clone(&engine)).await
             };
             let committed = tokio::time::timeout(COMMIT_TIMEOUT, committed).await.unwrap_or(Err(StoreError::Busy));
@@ -99,6 +99,25 @@ impl Engine {
         }
     }
 
+    /// Refreshes these caches; one that cannot be refreshed holds up no other.
+    ///
+    /// # Errors
+    /// As [`Engine::refresh`].
+    pub(super) async fn refresh_each(
+        &self,
+        caches: impl IntoIterator<Item = Cache, IntoIter: Send> + Send,
+    ) -> Result<()> {
+        let mut outcome: Result<()> = Ok(());
+        for cache in caches {
+            let refreshed = self.refresh(cache).await;
+            // A fault that may pass counts more than one that stays.
+            if refreshed.is_err() && outcome.as_ref().err().is_none_or(StoreError::is_corruption) {
+                outcome = refreshed;
+            }
+        }
+        outcome
+    }
+
     /// A change may have been committed that is not in force: the sweep's next round sees to it.
     pub fn mark_stale(&self) {
         self.stale.store(true, Ordering::SeqCst);
@@ -114,12 +133,9 @@ impl Engine {
     /// # Errors
     /// If the store cannot be read.
     pub async fn refresh_all(&self) -> Result<()> {
-        let mut outcomes = Vec::new();
         let plain = [Cache::Actions, Cache::Policies, Cache::Fleet, Cache::Protected, Cache::Freeze, Cache::Keys];
-        for cache in plain.into_iter().chain([Cache::SigningKeys, Cache::Secrets, Cache::Users, Cache::Sessions]) {
-            outcomes.push(self.refresh(cache).await);
-        }
-        outcomes.into_iter().collect()
+        let rest = [Cache::SigningKeys, Cache::Secrets, Cache::Users, Cache::Sessions];
+        self.refresh_each(plain.into_iter().chain(rest)).await
     }
 
     /// Refreshes the freeze, and wakes all agents after a thaw.

@@ -137,13 +137,7 @@ impl Engine {
         engine.epochs.reach(changes::stands_at(&engine.db).await?.epoch);
         Box::pin(engine.refresh_all()).await?;
         Box::pin(engine.serve()).await?;
-        let agents = crate::store::configured::agents::all(&engine.db).await?;
-        for found in crate::domain::duplicates::of(&agents) {
-            tracing::warn!("alerts may not find their agent: {found}");
-        }
-        for found in engine.policies.load().policies().iter().filter(|found| found.policy.has_secret_in_clear()) {
-            tracing::warn!("{}", remedy(&found.policy.name));
-        }
+        engine.warn_of_what_stands().await?;
         engine.meet_peers(hints, peer_hints);
         let stage = Arc::clone(&engine);
         tasks.spawn("undo", async move { undo::run(&stage).await });
@@ -167,5 +161,17 @@ impl Engine {
         self.tasks.spawn("hints", async move { peer_watch::tell(&stage, tell, hints, peer_hints).await });
         let stage = Arc::clone(self);
         self.tasks.spawn("peers", async move { peer_watch::run(&stage, pool, peer_hints).await });
+    }
+
+    /// Says what is likely to surprise people in what is stored.
+    async fn warn_of_what_stands(&self) -> Result<()> {
+        let agents = crate::store::configured::agents::all(&self.db).await?;
+        for found in crate::domain::duplicates::of(&agents) {
+            tracing::warn!("alerts may not find their agent: {found}");
+        }
+        for found in self.policies.load().policies().iter().filter(|found| found.policy.has_secret_in_clear()) {
+            tracing::warn!("{}", remedy(&found.policy.name));
+        }
+        Ok(())
     }
 }
