@@ -20,10 +20,10 @@ test:
 	cargo nextest run --workspace --locked
 
 # Does the server do what openapi.yaml says? Requests made from the contract by schemathesis, as every kind of caller, on both
-# databases, for MINUTES each. `make test` has always the same part of it.
+# databases, for MINUTES each. `make test` has always the same part of it, on SQLite.
 conformance:
 	scripts/test-deps.sh
-	CONFORMANCE_SECONDS=$$(($(MINUTES) * 60)) cargo nextest run --package riposte --locked --test it conformance::
+	CONFORMANCE_SECONDS=$$(($(MINUTES) * 60)) cargo nextest run --ignore-default-filter --package riposte --locked --test it conformance::
 
 # Programs of another commit (FROM=…, else the last one) with those of this one, in both directions, over streams and polls.
 compatibility:

@@ -18,7 +18,7 @@ fn seed() -> String {
 }
 
 fn chaos(database: &str) {
-    let few = ["--seconds", "24", "--agents", "8", "--rate", "100", "--gap-ms", "800", "--brief-secs", "6"];
+    let few = ["--seconds", "20", "--agents", "8", "--rate", "100", "--gap-ms", "800", "--brief-secs", "6"];
     run(&[&["run", "--database", database, "--seed", &seed()], few.as_slice()].concat());
 }
 
@@ -34,7 +34,7 @@ fn every_promise_holds_in_chaos_on_postgresql() {
 
 #[test]
 fn every_promise_holds_in_chaos_on_three_managers() {
-    let few = ["--seconds", "30", "--agents", "8", "--rate", "60", "--gap-ms", "1200", "--brief-secs", "8"];
+    let few = ["--seconds", "24", "--agents", "8", "--rate", "60", "--gap-ms", "1200", "--brief-secs", "8"];
     run(&[&["run", "--database", "postgres", "--managers", "3", "--seed", &seed()], few.as_slice()].concat());
 }
 

@@ -74,7 +74,9 @@ pub async fn exchange(
         let key = state.engine.key_to_rotate(agent.id);
         let is_ordered = key.is_some_and(|key| state.engine.hub.tells_first(agent.id, key));
         let statements = conversation.key_statements();
+        let delivery = state.engine.deliveries.begin();
         let commands = Box::pin(conversation.next(max)).await?;
+        drop(delivery);
         if !commands.is_empty() || !statements.is_empty() || is_ordered || state.engine.clock.now() >= until {
             break (commands, statements);
         }

@@ -67,7 +67,9 @@ async fn observe(State(state): State<AppState>, mut request: Request, next: Next
     let begun = std::time::Instant::now();
     let mut response = if route.starts_with("/v1/") && !state.engine.lease.is_held() {
         // Not even whether a key is valid: it may have been revoked by another manager.
-        ApiError::unavailable("this manager has no lease on the ledger at the moment", LEASE_RETRY_SECS).into_response()
+        let why = state.engine.lease.trouble().map_or_else(String::new, |why| format!(": {why}"));
+        let said = format!("this manager has no lease on the ledger at the moment{why}");
+        ApiError::unavailable(said, LEASE_RETRY_SECS).into_response()
     } else {
         next.run(request).await
     };

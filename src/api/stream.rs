@@ -24,6 +24,7 @@ use super::front::error::{ApiError, ApiResult};
 use super::front::poll_slots::{PollSlot, RequestKind};
 use super::front::rate_limit::RateLimit;
 use super::state::AppState;
+use crate::engine::Engine;
 use crate::engine::capabilities::Announcement;
 use crate::engine::deliver::Conversation;
 use crate::engine::hub::StreamHandle;
@@ -245,7 +246,7 @@ async fn converse(
                 }
             }
             // Boxed, so that ten thousand idle streams do not carry the state of a query each.
-            match Box::pin(send_owed(&mut conversation, line)).await {
+            match Box::pin(send_owed(&state.engine, &mut conversation, line)).await {
                 Ok(()) => retry = None,
                 Err(Some(end)) => return end,
                 Err(None) => retry = Some(clock.now().plus(STORE_RETRY)),
@@ -299,12 +300,13 @@ const FRAME: usize = MAX_ITEMS / 4;
 
 /// Sends pending commands, up to one message. `Err(None)` means that the store could not be read:
 /// try again.
-async fn send_owed(conversation: &mut Conversation, line: &mut Line) -> Result<(), Option<End>> {
+async fn send_owed(engine: &Engine, conversation: &mut Conversation, line: &mut Line) -> Result<(), Option<End>> {
     // Before the commands: the agent may know their key only by these.
     let statements = conversation.key_statements();
     if !statements.is_empty() {
         line.say(&ToAgent::Keys { statements }).await.map_err(Some)?;
     }
+    let _delivery = engine.deliveries.begin();
     let commands = conversation.next(FRAME).await.map_err(|error| {
         tracing::warn!("cannot read pending commands: {error}");
         None

@@ -29,6 +29,7 @@ impl Engine {
     /// If the database does not answer.
     pub(super) async fn agree(&self, epoch: i64) -> Result<()> {
         self.epochs.add(epoch);
+        self.deliveries.ended().await;
         if self.lease.peers().is_none() {
             return Ok(());
         }
@@ -60,6 +61,7 @@ impl Engine {
             return refreshed;
         }
         self.epochs.reach(epoch);
+        self.deliveries.ended().await;
         self.lease.publish(self.epochs.applied()).await?;
         refreshed
     }

@@ -144,7 +144,7 @@ impl Engine {
     /// If the store cannot be read.
     async fn refresh_freeze(&self) -> Result<()> {
         let _alone = self.reloading.lock().await;
-        let frozen = freeze::find(&self.db).await?.is_some_and(|row| row.frozen);
+        let frozen = freeze::find_for_force(&self.db).await?.is_some_and(|row| row.frozen);
         if self.frozen.swap(frozen, Ordering::SeqCst) && !frozen {
             self.hub.wake_all();
         }
@@ -235,7 +235,7 @@ impl Engine {
     /// If the store cannot be read.
     async fn refresh_protected(&self) -> Result<()> {
         let _alone = self.reloading.lock().await;
-        self.protected.store(Arc::new(ProtectedSet::new(protected::all(&self.db).await?)));
+        self.protected.store(Arc::new(ProtectedSet::new(protected::all_for_force(&self.db).await?)));
         Ok(())
     }
 

@@ -105,8 +105,9 @@ impl Conversation {
         let of = |rank| owed.iter().filter(|command| command.rank == rank).count();
         self.is_full = (0..=2).any(|rank| of(rank) >= MAX_ITEMS);
         let now = clock.now();
-        let (protected, actions, secrets) = (protected.load_full(), actions.load_full(), secrets.load_full());
+        // In this order: what holds back is in force before it is no longer held back for being unknown.
         let is_held_back = is_held_back();
+        let (protected, actions, secrets) = (protected.load_full(), actions.load_full(), secrets.load_full());
         // The sweep ends expired commands. Those for protected targets end here, because they block
         // the others.
         let mut withdrawn = BTreeMap::new();

@@ -25,8 +25,9 @@ use crate::store::ledger::idempotency::Once;
 use crate::store::writer::{Accepted, IdempotentOutcome, IntakeJob};
 use crate::telemetry::{ByOutcome, ByState};
 
-/// How often alerts are decided again whose configuration is changed while they are on their way.
-const DECISIONS: usize = 5;
+/// How often alerts are decided again whose configuration is changed while they are on their way. An import changes it
+/// a hundred times within a second.
+const DECISIONS: usize = 100;
 
 thread_local! {
     /// A reused context: creating one costs more than compressing an alert.

@@ -20,6 +20,10 @@ use crate::store::ledger::queue;
 const COLLECT: Duration = Duration::from_millis(5);
 /// Least and longest time between two looks at the ledger.
 const LOOK_MILLIS: std::ops::Range<u64> = 1000..2000;
+/// Time limit of a look.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
+/// Interval between two looks at the own lease.
+const LEASE_EVERY: Duration = Duration::from_millis(500);
 /// Name of the look.
 const STAGE: &str = "peers";
 /// Delay before a lost connection for hints is opened again.
@@ -85,7 +89,11 @@ pub(super) async fn run(engine: &Arc<Engine>, pool: PgPool, hears_hints: bool) {
             Some(Hint::Close(agent, number, run)) => engine.hub.supersede(agent, number, run),
             Some(Hint::Look) => {
                 let begun = engine.clock.now();
-                let fault = look(engine, &mut mark).await.err().map(|error| error.in_words());
+                let looked = tokio::time::timeout(LOOK_TIMEOUT, look(engine, &mut mark)).await;
+                let fault = match looked {
+                    Ok(looked) => looked.err().map(|error| error.in_words()),
+                    Err(_) => Some("the database does not answer".to_owned()),
+                };
                 if let Some(fault) = &fault {
                     tracing::warn!("what other managers have changed could not be read, retrying: {fault}");
                 }
@@ -94,6 +102,24 @@ pub(super) async fn run(engine: &Arc<Engine>, pool: PgPool, hears_hints: bool) {
             }
             None => {}
         }
+    }
+}
+
+/// Closes the streams of this manager when it has lost its lease and there are others: its agents go on there.
+pub(super) async fn send_agents_on(engine: &Engine) {
+    let stop = engine.tasks.stopping().clone();
+    let mut was_held = true;
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(LEASE_EVERY) => {}
+            () = stop.cancelled() => return,
+        }
+        let is_held = engine.lease.is_held();
+        if was_held && !is_held && engine.peers.others.load(Ordering::Relaxed) > 0 {
+            tracing::warn!("this manager has no lease any more: its agents are sent on to the others");
+            engine.hub.disconnect(|_| true);
+        }
+        was_held = is_held;
     }
 }
 

@@ -5,7 +5,6 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use tokio::sync::Mutex;
 use uuid::Uuid;
 
 use super::Engine;
@@ -18,17 +17,6 @@ use crate::store::ledger::events::{LooseEvent, connected};
 const START_GRACE: Duration = POLL_GRACE;
 /// Events per look, so that a fleet that connects does not delay alerts.
 const AT_ONCE: usize = 2000;
-
-/// The agents that the feed says are connected; `None` before it was read.
-#[derive(Debug, Default)]
-pub struct PresenceNews(Mutex<Option<BTreeSet<Uuid>>>);
-
-impl PresenceNews {
-    /// Another manager writes these events now: what the feed says is read again before the next one here.
-    pub async fn forget(&self) {
-        *self.0.lock().await = None;
-    }
-}
 
 /// Writes who has come and who has gone since the last look.
 pub(super) async fn tell(engine: &Engine) -> Result<(), StoreError> {

@@ -11,10 +11,11 @@ use super::agent_tokens::AgentTokens;
 use super::announcements::Announcements;
 use super::clocks::Clocks;
 use super::conditions::Conditions;
+use super::deliveries::Deliveries;
 use super::denials::DenialLog;
 use super::epochs::Epochs;
 use super::failed_logins::FailedLoginLog;
-use super::feed::{self, Feed};
+use super::feed::Feed;
 use super::health::Health;
 use super::hub::Hub;
 use super::key_uses::KeyUses;
@@ -23,10 +24,10 @@ use super::lockouts::Lockouts;
 use super::owed_batch::OwedReader;
 use super::passwords::Passwords;
 use super::peers::{Hints, Peers};
-use super::presence_news::PresenceNews;
 use super::state::ManagerKeys;
+use super::told_presence::PresenceNews;
 use super::undo_timer::UndoTimer;
-use super::{Engine, EngineSettings, checkpoints, peer_watch, readiness, sweep, undo};
+use super::{Engine, EngineSettings, checkpoints, feed_reader, peer_watch, readiness, sweep, undo};
 use crate::clock::Clock;
 use crate::domain::action::hidden::remedy;
 use crate::shutdown::Tasks;
@@ -125,6 +126,7 @@ impl Engine {
             lease,
             epochs: Epochs::default(),
             peers,
+            deliveries: Deliveries::default(),
             duties: ArcSwap::default(),
             elsewhere: LastLook::default(),
             readiness: LastLook::default(),
@@ -148,7 +150,7 @@ impl Engine {
         let stage = Arc::clone(&engine);
         tasks.spawn("checkpoint", async move { checkpoints::run(&stage, places, webhook).await });
         let stage = Arc::clone(&engine);
-        tasks.spawn("feed", async move { feed::run(&stage).await });
+        tasks.spawn("feed", async move { feed_reader::run(&stage).await });
         let stage = Arc::clone(&engine);
         tasks.spawn("sweep", async move { sweep::run(&stage).await });
         Ok(engine)
@@ -161,6 +163,8 @@ impl Engine {
         self.tasks.spawn("hints", async move { peer_watch::tell(&stage, tell, hints, peer_hints).await });
         let stage = Arc::clone(self);
         self.tasks.spawn("peers", async move { peer_watch::run(&stage, pool, peer_hints).await });
+        let stage = Arc::clone(self);
+        self.tasks.spawn("lease", async move { peer_watch::send_agents_on(&stage).await });
     }
 
     /// Says what is likely to surprise people in what is stored.

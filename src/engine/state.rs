@@ -18,6 +18,7 @@ use super::announcements::Announcements;
 use super::checkpoint_webhook::CheckpointWebhook;
 use super::clocks::Clocks;
 use super::conditions::Conditions;
+use super::deliveries::Deliveries;
 use super::denials::DenialLog;
 use super::egress::rules::Egress;
 use super::epochs::Epochs;
@@ -32,11 +33,11 @@ use super::oidc::providers::Providers;
 use super::owed_batch::OwedReader;
 use super::passwords::Passwords;
 use super::peers::{Elsewhere, Peers};
-use super::presence_news::PresenceNews;
 use super::retention_ages::Retention;
 use super::rules::Rules;
 use super::secret_values::SecretValues;
 use super::signer::Signer;
+use super::told_presence::PresenceNews;
 use super::undo_timer::UndoTimer;
 use crate::clock::Clock;
 use crate::config::CheckpointPlaces;
@@ -183,6 +184,8 @@ pub struct Engine {
     pub(super) epochs: Epochs,
     /// The other managers on the same database.
     pub peers: Arc<Peers>,
+    /// Deliveries under way.
+    pub deliveries: Deliveries,
     /// The duties that this manager and others have.
     pub(super) duties: ArcSwap<Duties>,
     /// Cached presence of agents at other managers.

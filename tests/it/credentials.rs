@@ -240,7 +240,9 @@ async fn a_secret_is_shown_once_and_its_files_are_for_their_owner_alone() {
     assert!(secrets.iter().all(|secret| secret.len() == 43), "{secrets:?}");
     for (method, path, _, on, ..) in OPERATIONS.iter().filter(|(method, ..)| *method == "GET") {
         if *on == On::Nothing && *path != "/v1/agent/stream" && !path.contains('{') {
-            let shown = admin.get(path).await;
+            // As a list: the stream has no end.
+            let list = if *path == "/v1/events" { "/v1/events?follow=false&limit=500" } else { path };
+            let shown = admin.get(list).await;
             assert_eq!(shown.status, 200, "{method} {path}");
             for secret in &secrets {
                 assert!(!shown.text.contains(secret), "{path} shows a secret");

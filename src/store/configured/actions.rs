@@ -9,6 +9,7 @@ use crate::domain::actor::Actor;
 use crate::domain::audit::{AuditEntry, AuditEvent};
 use crate::store::database::{Db, Result, StoreError, binds, statements};
 use crate::store::ledger::audit::LedgerTx;
+use crate::store::seals::known::Purpose;
 use crate::store::seals::sets::ACTIONS;
 use crate::views::columns::{JsonText, Millis};
 
@@ -57,7 +58,7 @@ struct Count {
 
 /// All custom actions, by name.
 pub async fn all(db: &Db) -> Result<Vec<ActionRow>> {
-    db.sealed_set(&ACTIONS, ALL).await
+    db.sealed_set(&ACTIONS, ALL, Purpose::Force).await
 }
 
 /// All actions, as this transaction sees them.

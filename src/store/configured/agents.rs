@@ -17,6 +17,7 @@ use crate::store::database::{Bind, Db, Result, StoreError, binds, statements};
 use crate::store::ledger::audit::LedgerTx;
 use crate::store::ledger::resync::REJECTS_FOR;
 use crate::store::ledger::settle;
+use crate::store::seals::known::Purpose;
 use crate::store::seals::sets::{AGENTS, ENROLMENT_TOKENS};
 use crate::views::agents::{AgentRow, TokenRow};
 
@@ -83,7 +84,7 @@ impl TryFrom<AgentRow> for Agent {
 
 /// All agents, including revoked ones.
 pub async fn all(db: &Db) -> Result<Vec<Agent>> {
-    db.sealed_set::<AgentRow>(&AGENTS, ALL).await?.into_iter().map(Agent::try_from).collect()
+    db.sealed_set::<AgentRow>(&AGENTS, ALL, Purpose::Force).await?.into_iter().map(Agent::try_from).collect()
 }
 
 /// The agent of that id.

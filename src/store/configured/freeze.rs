@@ -7,6 +7,7 @@ use crate::domain::actor::Actor;
 use crate::domain::audit::{AuditEntry, AuditEvent};
 use crate::store::database::{Db, Result, binds, statements};
 use crate::store::ledger::audit::LedgerTx;
+use crate::store::seals::known::Purpose;
 use crate::store::seals::sets::FREEZE;
 use crate::views::freeze::FreezeRow;
 
@@ -19,7 +20,12 @@ statements! {
 
 /// The state, if it was ever set.
 pub async fn find(db: &Db) -> Result<Option<FreezeRow>> {
-    Ok(db.sealed_set(&FREEZE, GET).await?.pop())
+    Ok(db.sealed_set(&FREEZE, GET, Purpose::Look).await?.pop())
+}
+
+/// As [`find`], for the caller that puts it into force.
+pub async fn find_for_force(db: &Db) -> Result<Option<FreezeRow>> {
+    Ok(db.sealed_set(&FREEZE, GET, Purpose::Force).await?.pop())
 }
 
 /// Sets or lifts the freeze.

@@ -10,6 +10,7 @@ use crate::domain::principal::Role;
 use crate::domain::scope::Scope;
 use crate::store::database::{Db, Result, StoreError, binds, statements};
 use crate::store::ledger::audit::LedgerTx;
+use crate::store::seals::known::Purpose;
 use crate::store::seals::sets::KEYS;
 use crate::views::keys::KeyRow;
 
@@ -83,7 +84,7 @@ pub type KeyUse = (String, Timestamp, String);
 
 /// All keys, including revoked ones.
 pub async fn all(db: &Db) -> Result<Vec<StoredKey>> {
-    db.sealed_set(&KEYS, ALL).await
+    db.sealed_set(&KEYS, ALL, Purpose::Force).await
 }
 
 /// A page of keys, after `after`; with `user` only those of that person.

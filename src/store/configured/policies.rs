@@ -10,6 +10,7 @@ use crate::domain::policy::Policy;
 use crate::store::database::columns::json;
 use crate::store::database::{Db, Result, StoreError, binds, statements};
 use crate::store::ledger::audit::LedgerTx;
+use crate::store::seals::known::Purpose;
 use crate::store::seals::sets::{POLICIES, POLICY_VERSIONS};
 use crate::views::columns::{JsonText, Millis};
 use crate::views::policies::PolicyVersionRow;
@@ -52,7 +53,7 @@ struct Version {
 
 /// All policies, by name.
 pub async fn all(db: &Db) -> Result<Vec<PolicyRow>> {
-    db.sealed_set(&POLICIES, ALL).await
+    db.sealed_set(&POLICIES, ALL, Purpose::Force).await
 }
 
 /// The policies that use `action`, as this transaction sees them.

@@ -13,6 +13,7 @@ use crate::domain::response::Hold;
 use crate::store::database::columns::{id, json};
 use crate::store::database::{Db, Result, StoreError, binds, statements};
 use crate::store::ledger::audit::LedgerTx;
+use crate::store::seals::known::Purpose;
 use crate::store::seals::sets::PROTECTED;
 use crate::views::protected::ProtectedRow;
 use crate::views::words::UnknownWord;
@@ -59,7 +60,20 @@ impl TryFrom<ProtectedRow> for ProtectedEntry {
 
 /// All entries.
 pub async fn all(db: &Db) -> Result<Vec<ProtectedEntry>> {
-    db.sealed_set::<ProtectedRow>(&PROTECTED, ALL).await?.into_iter().map(ProtectedEntry::try_from).collect()
+    db.sealed_set::<ProtectedRow>(&PROTECTED, ALL, Purpose::Look)
+        .await?
+        .into_iter()
+        .map(ProtectedEntry::try_from)
+        .collect()
+}
+
+/// As [`all`], for the caller that puts them into force.
+pub async fn all_for_force(db: &Db) -> Result<Vec<ProtectedEntry>> {
+    db.sealed_set::<ProtectedRow>(&PROTECTED, ALL, Purpose::Force)
+        .await?
+        .into_iter()
+        .map(ProtectedEntry::try_from)
+        .collect()
 }
 
 /// A page of entries, oldest first, after `after`.

@@ -8,6 +8,7 @@ use crate::domain::audit::{AuditEntry, AuditEvent};
 use crate::store::database::columns::json;
 use crate::store::database::{Db, Result, StoreError, binds, statements};
 use crate::store::ledger::audit::LedgerTx;
+use crate::store::seals::known::Purpose;
 use crate::store::seals::sets::SECRETS;
 use crate::views::secrets::SecretRow;
 
@@ -32,7 +33,7 @@ pub struct SealedSecret {
 
 /// All secrets.
 pub async fn all(db: &Db) -> Result<Vec<SealedSecret>> {
-    db.sealed_set(&SECRETS, ALL).await
+    db.sealed_set(&SECRETS, ALL, Purpose::Force).await
 }
 
 /// A page of secrets, by name, after `after`.

@@ -12,6 +12,7 @@ use crate::domain::scope::Scope;
 use crate::store::database::columns::json;
 use crate::store::database::{Db, Result, StoreError, binds, statements};
 use crate::store::ledger::audit::LedgerTx;
+use crate::store::seals::known::Purpose;
 use crate::store::seals::sets::USERS;
 use crate::views::columns::{JsonText, Millis};
 use crate::views::users::UserRow;
@@ -89,7 +90,7 @@ pub struct UserSecrets {
 
 /// All users, including deleted ones.
 pub async fn all(db: &Db) -> Result<Vec<StoredUser>> {
-    db.sealed_set(&USERS, ALL).await
+    db.sealed_set(&USERS, ALL, Purpose::Force).await
 }
 
 /// A page of users, by name, after `after`.

@@ -17,6 +17,7 @@ use crate::domain::policy::{OnSilence, Percent};
 use crate::domain::response::{Decision, EndReason, NewResponse, ResponseEnd, ResponseState, Verdict};
 use crate::store::database::columns::{id, target_kind};
 use crate::store::database::{Db, Result, StoreError, binds, statements};
+use crate::store::seals::known::Purpose;
 use crate::store::seals::sets::{ANSWERS, POLICY_VERSIONS, RESPONSES};
 use crate::store::seals::value::WithSeal;
 use crate::views::columns::JsonText;
@@ -226,7 +227,7 @@ async fn is_author(ledger: &mut LedgerTx, waiting: &Waiting, principal: &Actor) 
     let author: Option<WithSeal<Author>> = ledger.tx.optional(AUTHOR, binds![policy.as_str(), version]).await?;
     let Some(author) = author else { return Ok(false) };
     // Of a version that another program changed it is not known who wrote it.
-    let (author, is_known) = ledger.seals().looked_at(&POLICY_VERSIONS, author);
+    let (author, is_known) = ledger.seals().looked_at(&POLICY_VERSIONS, author, Purpose::Look);
     Ok(!is_known || author.changed_by == principal.to_string())
 }
 
@@ -276,7 +277,7 @@ pub(in crate::store) async fn silence(ledger: &mut LedgerTx, now: Timestamp, lim
     let silent: Vec<WithSeal<Waiting>> = ledger.tx.all(SILENT, binds![now, limit]).await?;
     let (count, mut agents) = (silent.len(), Vec::new());
     for waiting in silent {
-        let (waiting, is_sound) = ledger.seals().looked_at(&RESPONSES, waiting);
+        let (waiting, is_sound) = ledger.seals().looked_at(&RESPONSES, waiting, Purpose::Look);
         if waiting.on_silence == Some(OnSilence::Enforce) && is_sound {
             agents.extend(carry_out(ledger, waiting, "no decision arrived in time", false, now).await?);
         } else {

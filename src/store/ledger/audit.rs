@@ -9,7 +9,7 @@ use std::sync::{Arc, PoisonError};
 use tokio::sync::Notify;
 
 use super::audit_head::{CachedAuditHead, LedgerHead};
-use super::events::NewEvents;
+use super::events::{LooseEvent, NewEvents};
 use super::story::{About, Ended, Story};
 use crate::domain::audit::{AuditEntry, GENESIS, hash};
 use crate::domain::checkpoint::{ChainHash, LogBeginning};
@@ -244,9 +244,9 @@ impl LedgerTx {
         self.story.add(entry, about);
     }
 
-    /// The events of this transaction.
-    pub(super) const fn events(&mut self) -> &mut NewEvents {
-        &mut self.events
+    /// Adds an event that is no entry of the audit log.
+    pub(in crate::store) fn tell(&mut self, event: &LooseEvent, about: &About, now: Timestamp) {
+        self.events.add_loose(event, about, now);
     }
 
     /// A response ends, and this became of it.

@@ -5,7 +5,6 @@
 use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
 
-use super::audit::LedgerTx;
 use super::story::About;
 use crate::domain::audit::AuditEntry;
 use crate::domain::event::EventType;
@@ -55,6 +54,12 @@ impl NewEvents {
             let subject = (entry.event.noun(), entry.noun_id.as_str());
             self.add(*kind, entry.at, &entry.actor.to_string(), subject, &entry.detail, about);
         }
+    }
+
+    /// Adds an event that is no entry.
+    pub(super) fn add_loose(&mut self, event: &LooseEvent, about: &About, now: Timestamp) {
+        let LooseEvent { kind, noun, noun_id, actor, detail } = event;
+        self.add(*kind, now, actor, (noun, noun_id), detail, about);
     }
 
     fn add(
@@ -122,14 +127,6 @@ pub struct LooseEvent {
     pub detail: String,
 }
 
-impl LedgerTx {
-    /// Adds an event that is no entry of the audit log.
-    pub(in crate::store) fn tell(&mut self, event: &LooseEvent, about: &About, now: Timestamp) {
-        let LooseEvent { kind, noun, noun_id, actor, detail } = event;
-        self.events().add(*kind, now, actor, (noun, noun_id), detail, about);
-    }
-}
-
 /// The kept events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, sqlx::FromRow)]
 pub struct EventBounds {
@@ -168,8 +165,8 @@ pub async fn connected(db: &Db) -> Result<Vec<Uuid>> {
 }
 
 /// Removes events from before `cutoff` among the `limit` oldest. Returns their number.
-pub(in crate::store) async fn forget(ledger: &mut LedgerTx, cutoff: Timestamp, limit: i64) -> Result<u64> {
-    ledger.tx.execute(FORGET, binds![cutoff, limit]).await
+pub(in crate::store) async fn forget(tx: &mut Tx, cutoff: Timestamp, limit: i64) -> Result<u64> {
+    tx.execute(FORGET, binds![cutoff, limit]).await
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use super::queue::{EffectKey, NewCommand, queue};
 use crate::domain::effect::{Actual, Desired, Standing};
 use crate::store::database::columns::{id, target_kind};
 use crate::store::database::{Bind, Result, StoreError, binds, statements};
+use crate::store::seals::known::Purpose;
 use crate::store::seals::sets::EFFECTS;
 use crate::store::seals::value::WithSeal;
 
@@ -97,7 +98,7 @@ impl TryFrom<EffectKeyRow> for Effect {
 pub(super) async fn load(ledger: &mut LedgerTx, rows: Vec<Vec<Bind>>) -> Result<Vec<Effect>> {
     let found: Vec<WithSeal<EffectKeyRow>> = ledger.tx.each_row(EFFECTS_BY_ID, rows, vec![]).await?;
     let effect = |row| {
-        let (row, is_sound) = ledger.seals().looked_at(&EFFECTS, row);
+        let (row, is_sound) = ledger.seals().looked_at(&EFFECTS, row, Purpose::Look);
         Ok(Effect { is_sound, ..Effect::try_from(row)? })
     };
     found.into_iter().map(effect).collect()

@@ -15,6 +15,23 @@ const KEEPING: &str = "legal_holds";
 /// Sets that say who may call.
 const CALLERS: [&str; 4] = ["api_keys", "users", "identities", "sessions"];
 
+/// What rows are read for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::store) enum Purpose {
+    /// The caller puts them into force.
+    Force,
+    /// The caller looks at them.
+    Look,
+}
+
+impl Purpose {
+    /// Whether what was wrong with a set before is forgotten when it is right again. Of what holds back it is not before it is
+    /// in force: what waits would go out although the entry that is back forbids it.
+    pub(super) fn forgets(self, set: &str) -> bool {
+        self == Self::Force || !HOLDING_BACK.contains(&set)
+    }
+}
+
 /// Rows that are kept by name: another program could write any number.
 const MAX_BREACHES: usize = 1000;
 
@@ -168,13 +185,18 @@ impl Seals {
     }
 
     /// The row, and whether its seal is right; one whose seal is not is noted.
-    pub(in crate::store) fn looked_at<T>(&self, table: &SealedTable, sealed: WithSeal<T>) -> (T, bool) {
+    pub(in crate::store) fn looked_at<T>(
+        &self,
+        table: &SealedTable,
+        sealed: WithSeal<T>,
+        purpose: Purpose,
+    ) -> (T, bool) {
         let Some(key) = self.key() else { return (sealed.value, true) };
         let is_right = sealed.row.is_right(key, table);
         let name = sealed.row.name(table);
-        if is_right {
+        if is_right && purpose.forgets(table.table) {
             self.clear(table.table, &name);
-        } else {
+        } else if !is_right {
             self.note(table.table, &name, Breach::Foreign);
         }
         (sealed.value, is_right)
@@ -182,7 +204,7 @@ impl Seals {
 
     /// The row, if its seal is right. One whose seal is not is noted, and not returned.
     pub(in crate::store) fn checked<T>(&self, table: &SealedTable, sealed: WithSeal<T>) -> Option<T> {
-        let (value, is_right) = self.looked_at(table, sealed);
+        let (value, is_right) = self.looked_at(table, sealed, Purpose::Look);
         is_right.then_some(value)
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::known::Seals;
+use super::known::{Purpose, Seals};
 use super::sets::{SealedSet, SealedTable};
 use super::value::{SealedRow, WithSeal};
 use crate::domain::seal::{Breach, SealKey, SealState, SetDigest};
@@ -34,8 +34,14 @@ impl Db {
         Ok(rows.into_iter().filter_map(|row| self.seals().checked(table, row)).collect())
     }
 
-    /// All rows of a set, which `sql` returns, as far as their seals are right; and notes whether one is missing.
-    pub(in crate::store) async fn sealed_set<T: Row>(&self, set: &SealedSet, sql: &'static str) -> Result<Vec<T>>
+    /// All rows of a set, which `sql` returns, as far as their seals are right; and notes whether one is missing. What was
+    /// wrong before and is right now is forgotten only if the caller puts the rows into force.
+    pub(in crate::store) async fn sealed_set<T: Row>(
+        &self,
+        set: &SealedSet,
+        sql: &'static str,
+        purpose: Purpose,
+    ) -> Result<Vec<T>>
     where
         WithSeal<T>: Row,
     {
@@ -49,9 +55,10 @@ impl Db {
         let (mut whole, mut right) = (Tally::default(), Vec::with_capacity(rows.len()));
         for row in rows {
             whole.add(key, &set.rows, &row.row);
-            right.extend(self.seals().checked(&set.rows, row));
+            let (value, is_right) = self.seals().looked_at(&set.rows, row, purpose);
+            right.extend(is_right.then_some(value));
         }
-        whole.note(self.seals(), &set.rows, state.as_ref());
+        whole.note(self.seals(), &set.rows, state.as_ref(), purpose);
         Ok(right)
     }
 }
@@ -77,12 +84,12 @@ impl Tally {
     }
 
     /// Notes whether the set is complete, and forgets what was wrong with rows that are gone.
-    fn note(&self, seals: &Seals, table: &SealedTable, state: Option<&SealState>) {
+    fn note(&self, seals: &Seals, table: &SealedTable, state: Option<&SealState>, purpose: Purpose) {
         let Some(state) = state else { return };
         let should = state.sets.get(table.table).copied().unwrap_or_default();
         let is_complete = self.right == should || self.all == should;
         seals.keep(|found| {
-            let is_here = found.set == table.table;
+            let is_here = found.set == table.table && purpose.forgets(table.table);
             !is_here || if found.breach == Breach::Foreign { self.names.contains(&found.row) } else { !is_complete }
         });
         if !is_complete {

@@ -3,7 +3,7 @@
 
 use riposte_protocol::time::Timestamp;
 
-use super::known::SealBreach;
+use super::known::{Purpose, SealBreach};
 use super::read::{SET_STATE, STATE, StateRow};
 use super::sets::{ANSWERS, COMMANDS, EFFECTS, LEGAL_HOLDS, POLICY_VERSIONS, RESPONSES, SETS, SealedTable};
 use super::value::SealedRow;
@@ -132,7 +132,7 @@ async fn fits_log(db: &Db, key: &SealKey) -> Result<()> {
 /// # Errors
 /// If the store cannot be read.
 pub async fn examine_legal_holds(db: &Db) -> Result<()> {
-    db.sealed_set::<SealedRow>(&LEGAL_HOLDS, LEGAL_HOLDS.all).await?;
+    db.sealed_set::<SealedRow>(&LEGAL_HOLDS, LEGAL_HOLDS.all, Purpose::Look).await?;
     Ok(())
 }
 
@@ -142,7 +142,7 @@ pub async fn examine_legal_holds(db: &Db) -> Result<()> {
 /// If the store cannot be read.
 pub async fn examine(db: &Db) -> Result<()> {
     for set in SETS {
-        db.sealed_set::<SealedRow>(set, set.all).await?;
+        db.sealed_set::<SealedRow>(set, set.all, Purpose::Look).await?;
     }
     Ok(())
 }

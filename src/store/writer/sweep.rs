@@ -84,6 +84,6 @@ pub(super) async fn sweep(
         SweepStep::ForgetTokens(cutoff) => rows(agents::forget_tokens(ledger, cutoff).await?),
         SweepStep::ForgetSessions(cutoff) => rows(sessions::forget(ledger, cutoff).await?),
         SweepStep::ForgetChanges(cutoff) => rows(changes::forget(&mut ledger.tx, cutoff).await?),
-        SweepStep::ForgetEvents(cutoff) => rows(events::forget(ledger, cutoff, limit).await?),
+        SweepStep::ForgetEvents(cutoff) => rows(events::forget(&mut ledger.tx, cutoff, limit).await?),
     })
 }

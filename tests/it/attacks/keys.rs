@@ -187,7 +187,9 @@ async fn a_stolen_viewer_key_finds_no_secret() {
     let open =
         paths.filter(|(path, item)| item.get("get").is_some() && !path.contains('{') && !path.ends_with("stream"));
     for (path, _) in open {
-        let answer = thief.get(path).await;
+        // As a list: the stream has no end.
+        let list = if path == "/v1/events" { "/v1/events?follow=false&limit=500" } else { path.as_str() };
+        let answer = thief.get(list).await;
         for secret in secrets {
             assert!(!answer.text.contains(secret), "{path} shows a secret");
         }

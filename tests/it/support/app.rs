@@ -18,6 +18,7 @@ use riposte_protocol::time::Timestamp;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
+use tokio::sync::OnceCell;
 use tokio::task::JoinHandle;
 use tokio_util::sync::DropGuard;
 
@@ -39,6 +40,8 @@ pub(crate) struct TestApp {
     stop: DropGuard,
     dir: TempDir,
     database: Database,
+    /// A connection that the manager does not know, opened while the ledger was whole.
+    outside: OnceCell<Db>,
 }
 
 impl TestApp {
@@ -91,7 +94,7 @@ impl TestApp {
         }
         let key = std::fs::read_to_string(config.server.data_dir.join("admin.key")).unwrap();
         let admin = anonymous.with_key(key.trim());
-        (Self { base, clock, config, serving, stop, dir, database }, admin)
+        (Self { base, clock, config, serving, stop, dir, database, outside: OnceCell::new() }, admin)
     }
 
     /// Stops the manager gracefully and starts it again on the same data.
@@ -130,7 +133,7 @@ impl TestApp {
 
     /// Changes the database behind the manager's back; returns the number of rows.
     pub(crate) async fn execute(&self, sql: &'static str) -> u64 {
-        execute_all(&self.db().await, &[sql]).await
+        execute_all(self.outside.get_or_init(|| self.db()).await, &[sql]).await
     }
 
     /// As [`TestApp::execute`], and against the checks of SQLite's columns. It runs beside the test, whose thread the
