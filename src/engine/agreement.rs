@@ -29,13 +29,13 @@ impl Engine {
     /// If the database does not answer.
     pub(super) async fn agree(&self, epoch: i64) -> Result<()> {
         self.epochs.add(epoch);
+        // One before it may be under way here, or another manager made it.
+        if self.epochs.applied() < epoch {
+            self.catch_up().await?;
+        }
         self.deliveries.ended().await;
         if self.lease.peers().is_none() {
             return Ok(());
-        }
-        // Another manager may have made the one before.
-        if self.epochs.applied() < epoch {
-            self.catch_up().await?;
         }
         self.lease.publish(self.epochs.applied()).await?;
         self.peers.look();

@@ -11,7 +11,7 @@ use crate::store::StoreError;
 use crate::store::database::Result;
 
 /// How long alerts wait for a change of configuration that is committed and not in force here yet.
-const PATIENCE: Duration = Duration::from_secs(3);
+const PATIENCE: Duration = Duration::from_secs(8);
 
 #[derive(Debug, Default)]
 struct Applied {

@@ -67,6 +67,7 @@ on_both_databases! {
         let agent = app.enrol(&admin, "web-01", &json!({"wazuh_id": "005"})).await;
         admin.policy(&drop_policy("drop")).await;
         let mut waits = drop_policy("waits");
+        waits["mode"] = json!("approve");
         waits["approval"] = json!({"quorum": 1, "within": "1h"});
         waits["match"] = json!([{"rule_ids": ["5712"]}]);
         admin.policy(&waits).await;
