@@ -64,14 +64,14 @@ impl Epochs {
         self.tell.send_if_modified(|told| std::mem::replace(told, applied.up_to) != applied.up_to);
     }
 
-    /// Waits until something later than `epoch` is in force.
+    /// Waits until the change `epoch` is in force, with all before it.
     ///
     /// # Errors
     /// [`StoreError::Outdated`] if that takes too long.
-    pub(super) async fn beyond(&self, epoch: i64) -> Result<()> {
+    pub(super) async fn reached(&self, epoch: i64) -> Result<()> {
         let mut told = self.tell.subscribe();
-        let later = tokio::time::timeout(PATIENCE, told.wait_for(|applied| *applied > epoch)).await;
-        later.ok().and_then(std::result::Result::ok).map(drop).ok_or(StoreError::Outdated)
+        let reached = tokio::time::timeout(PATIENCE, told.wait_for(|applied| *applied >= epoch)).await;
+        reached.ok().and_then(std::result::Result::ok).map(drop).ok_or(StoreError::Outdated(epoch))
     }
 }
 
@@ -92,12 +92,12 @@ mod tests {
         assert_eq!(epochs.applied(), 6);
         epochs.reach(3);
         assert_eq!(epochs.applied(), 6, "never back");
-        epochs.beyond(5).await.unwrap();
+        epochs.reached(6).await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_change_that_does_not_come_into_force_is_not_waited_for_without_end() {
-        let refused = Epochs::default().beyond(0).await.unwrap_err();
-        assert!(matches!(refused, StoreError::Outdated));
+        let refused = Epochs::default().reached(1).await.unwrap_err();
+        assert!(matches!(refused, StoreError::Outdated(1)));
     }
 }

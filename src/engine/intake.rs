@@ -72,7 +72,7 @@ impl Engine {
         trace: Option<&str>,
         permit: OwnedSemaphorePermit,
     ) -> Result<IdempotentOutcome<Receipt>> {
-        let permit = Arc::new(permit);
+        let (permit, mut needed) = (Arc::new(permit), 0);
         for _ in 0..DECISIONS {
             let epoch = self.epochs.applied();
             let (alerts, mut receipt) = self.decide_all(&raws, sender, trace);
@@ -86,8 +86,9 @@ impl Engine {
             let accepted = match self.writer.intake(job).await {
                 Ok(IdempotentOutcome::Done(accepted)) => accepted,
                 Ok(IdempotentOutcome::KeyReused) => return Ok(IdempotentOutcome::KeyReused),
-                Err(StoreError::Outdated) => {
-                    self.epochs.beyond(epoch).await?;
+                Err(StoreError::Outdated(change)) => {
+                    self.epochs.reached(change).await?;
+                    needed = change;
                     continue;
                 }
                 Err(error) => return Err(error),
@@ -98,7 +99,7 @@ impl Engine {
             self.account(&mut receipt, accepted);
             return Ok(IdempotentOutcome::Done(receipt));
         }
-        Err(StoreError::Outdated)
+        Err(StoreError::Outdated(needed))
     }
 
     /// Counts what became of the alerts of a request.

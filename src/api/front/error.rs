@@ -256,7 +256,9 @@ impl ApiError {
             StoreError::Held(_) | StoreError::LeaseLost | StoreError::OlderConnection => {
                 Self::unavailable(error.to_string(), BUSY_RETRY_SECS)
             }
-            StoreError::Outdated => Self::unavailable("the configuration is being changed: try again", BUSY_RETRY_SECS),
+            StoreError::Outdated(_) => {
+                Self::unavailable("the configuration is being changed: try again", BUSY_RETRY_SECS)
+            }
             StoreError::Pooled => Self::unavailable("the database cannot be used through this pooler", BUSY_RETRY_SECS),
             StoreError::Shared(cause) => Self::of_store(cause),
             StoreError::Corrupt(_)

@@ -63,9 +63,9 @@ pub enum StoreError {
     /// The message came by a connection that is not the agent's newest.
     #[error("this agent has a newer connection")]
     OlderConnection,
-    /// The alerts were decided by a configuration that has been changed since.
-    #[error("the configuration was changed meanwhile")]
-    Outdated,
+    /// Alerts were decided by a configuration that has been changed since; the change of this number is the last one.
+    #[error("the configuration was changed meanwhile (change {0})")]
+    Outdated(i64),
     /// The database URL leads to a connection pooler.
     #[error(
         "the database URL leads to a connection pooler that changes the server's connection between transactions (PgBouncer with \

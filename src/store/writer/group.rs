@@ -134,15 +134,14 @@ async fn take_in(
     if needs_head {
         ledger.lock_head().await?;
     }
-    if let Some(oldest) = oldest
-        && oldest < ledger.deciding_epoch().await?
-    {
+    let deciding = ledger.deciding_epoch().await?;
+    if oldest.is_some_and(|oldest| oldest < deciding) {
         // All of them: one may be the duplicate of another. It is rare, and they are decided again at once.
         alerts::take_back(ledger, &new).await?;
         let replies =
             waiting.into_iter().map(|(.., reply, _)| reply).chain(repeated.into_iter().map(|(_, reply)| reply));
         for reply in replies {
-            refuse(reply, StoreError::Outdated);
+            refuse(reply, StoreError::Outdated(deciding));
         }
         return Ok(());
     }
