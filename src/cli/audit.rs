@@ -49,7 +49,7 @@ pub struct VerifyArgs {
     bundle: Option<PathBuf>,
     /// Public signing key whose checkpoints count too (base64url): that of before a new key was
     /// adopted, or the one that you noted yourself.
-    #[arg(long = "public-key", value_name = "KEY")]
+    #[arg(long = "public-key", value_name = "KEY", allow_hyphen_values = true)]
     public_keys: Vec<String>,
     #[command(flatten)]
     offline: OfflineArgs,

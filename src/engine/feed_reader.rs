@@ -51,9 +51,12 @@ impl Engine {
         let is_last = i64::try_from(rows.len()).unwrap_or(PAGE) < PAGE;
         let mut batch = self.batch(rows, mark)?;
         if batch.events.is_empty() {
-            // Everything behind the mark may have been removed.
-            let last = self.event_bounds().await?.last.max(mark);
-            (batch.after, batch.last) = (last, last);
+            // Everything behind the mark may have been removed. What was committed since the read comes with the next one.
+            let bounds = self.event_bounds().await?;
+            if !bounds.reach(mark) {
+                let last = bounds.last.max(mark);
+                (batch.after, batch.last) = (last, last);
+            }
         }
         Ok((batch, is_last))
     }
