@@ -227,7 +227,9 @@ async fn promise_11_a_row_that_cannot_be_read_holds_up_nothing_else() {
         (ended.len() == 2 && ended.iter().all(|response| response["reason"] == "unconfirmed")).then_some(())
     })
     .await;
-    let stages = admin.get("/readyz?verbose=true").await.is(200)["stages"].clone();
+    // Whether it counts as ready depends on how late the stage is by now.
+    let ready = admin.get("/readyz?verbose=true").await;
+    let stages = serde_json::from_str::<Value>(&ready.text).unwrap()["stages"].clone();
     assert!(stages["silence"]["fault"].as_str().unwrap().contains("nonsense"), "{stages}");
     assert!(stages["silence"]["late_millis"].as_u64().unwrap() > 0, "{stages}");
     assert_eq!((&stages["unconfirmed"]["fault"], &stages["waves"]["fault"]), (&Value::Null, &Value::Null));
