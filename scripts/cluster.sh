@@ -105,7 +105,7 @@ cat >"$folder/nginx.conf" <<CONF
 pid $folder/nginx/pid;
 daemon off;
 worker_processes 1;
-error_log stderr warn;
+error_log stderr crit;
 events { worker_connections 1024; }
 http {
     access_log off;

@@ -5,10 +5,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
+
+use postgres_programs::programs;
+
+#[path = "../../chaos/src/postgres_programs.rs"]
+mod postgres_programs;
 
 const START_TIMEOUT: Duration = Duration::from_secs(30);
-/// The account `nobody`: PostgreSQL refuses to run as root.
+/// The id of the account without rights: PostgreSQL does not run as root.
 const UNPRIVILEGED: u32 = 65_534;
 
 /// A running server; killed when dropped.
@@ -72,14 +77,4 @@ impl Drop for Postgres {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// Folder of PostgreSQL's programs: on Debian they are not in PATH.
-fn programs() -> anyhow::Result<PathBuf> {
-    let debian = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-    let mut places: Vec<PathBuf> = debian.map(|version| version.path().join("bin")).collect();
-    places.sort();
-    places.extend(std::env::var_os("PATH").iter().flat_map(std::env::split_paths));
-    let found = places.into_iter().rev().find(|place| place.join("initdb").exists() && place.join("postgres").exists());
-    found.context("PostgreSQL is not installed: apt-get install postgresql")
 }

@@ -10,6 +10,7 @@ mod load;
 mod peer;
 mod plan;
 mod postgres;
+mod postgres_programs;
 mod programs;
 mod proxy;
 mod random;

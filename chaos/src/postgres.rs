@@ -11,6 +11,7 @@ use anyhow::{Context as _, bail};
 use nix::sys::signal::Signal;
 use sqlx::{Connection as _, PgConnection};
 
+use crate::postgres_programs::programs;
 use crate::programs::{PATIENCE, Process, free_address, last_lines, tied};
 use crate::sandbox::{self, SlowDisk};
 
@@ -50,7 +51,7 @@ impl Postgres {
         Ok(server)
     }
 
-    /// Whether the server runs as the account `nobody`, because PostgreSQL refuses to be root.
+    /// Whether the server runs as an account without rights: PostgreSQL does not run as root.
     fn is_unprivileged(&self) -> bool {
         !sandbox::is_mapped() && std::fs::metadata(&self.home).is_ok_and(|home| home.uid() == 0 || home.uid() == 65_534)
     }
@@ -148,14 +149,4 @@ impl Postgres {
     pub(crate) fn crash(&mut self) {
         self.process.signal(Signal::SIGQUIT);
     }
-}
-
-/// Folder of PostgreSQL's programs: on Debian they are not in PATH.
-fn programs() -> anyhow::Result<PathBuf> {
-    let debian = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-    let mut places: Vec<PathBuf> = debian.map(|version| version.path().join("bin")).collect();
-    places.sort();
-    places.extend(std::env::var_os("PATH").iter().flat_map(std::env::split_paths));
-    let found = places.into_iter().rev().find(|place| place.join("initdb").exists() && place.join("postgres").exists());
-    found.context("PostgreSQL is not installed: apt-get install postgresql")
 }

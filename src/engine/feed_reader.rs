@@ -41,7 +41,7 @@ impl Engine {
         events::after(&self.db, mark, limit).await
     }
 
-    /// The next batch after `mark` from the store, and whether it is the last one for now. It begins later
+    /// The next batch after `mark` from the store, and whether it reaches the end of the feed. It begins later
     /// than behind `mark` if retention has removed events in between.
     ///
     /// # Errors

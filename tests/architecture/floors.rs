@@ -107,7 +107,7 @@ const CHAOS: House = House {
         &["peer"],
         &["ledger", "load", "postgres", "shield", "witness"],
         &["faults", "programs"],
-        &["api", "plan", "proxy", "sandbox"],
+        &["api", "plan", "postgres_programs", "proxy", "sandbox"],
     ],
     ground: &[("clock", &[]), ("random", &[])],
 };

@@ -91,6 +91,58 @@ async fn field_20_a_manager_without_a_lease_cannot_commit() {
     assert!(!lease.is_held());
 }
 
+/// A duty that another node has taken over cannot be done by the former owner's fence.
+#[tokio::test]
+async fn promise_11_a_former_owner_of_a_duty_changes_nothing() {
+    use std::sync::Arc;
+
+    use riposte::clock::Clock;
+    use riposte::store::StoreError;
+    use riposte::store::database::Db;
+    use riposte::store::database::duties::Duty;
+    use riposte::store::database::nodes::Lease;
+    use riposte::store::writer::{SweepStep, Writer};
+    use tokio_util::sync::CancellationToken;
+    let database = Database::postgresql().await;
+    let (one, other) = (Db::open(&database.url()).await.unwrap(), Db::open(&database.url()).await.unwrap());
+    let (first, second) = (Lease::take(&one, "one").await.unwrap(), Lease::take(&other, "other").await.unwrap());
+    first.caught_up(0).await.unwrap();
+    second.caught_up(0).await.unwrap();
+    let fence =
+        async |lease: &Lease| lease.claim().await.unwrap().own.get(&Duty::Sweep).and_then(|claim| claim.fence.clone());
+    let former = fence(&first).await;
+    assert!(former.is_some());
+    let seen = second.claim().await.unwrap();
+    assert!(seen.own.is_empty() && seen.elsewhere == Duty::ALL.into(), "{seen:?}");
+    let (writer, work) = Writer::start(one, Clock::system(), Arc::new(|_: &[uuid::Uuid]| {}), CancellationToken::new());
+    let tries = async {
+        let step = SweepStep::ForgetChanges(Clock::system().now());
+        writer.sweep(step, 1, former.clone()).await.unwrap();
+        first.resign().await.unwrap();
+        let now = fence(&second).await;
+        assert!(now.is_some() && now != former);
+        let late = writer.sweep(step, 1, former.clone()).await.unwrap_err();
+        assert!(matches!(late, StoreError::LeaseLost), "{late}");
+        drop(writer);
+    };
+    tokio::join!(work, tries);
+}
+
+/// A manager of before several could share a database has a row of its own, and goes on writing.
+#[tokio::test]
+async fn field_20_a_manager_of_an_earlier_version_is_not_joined() {
+    use sqlx::Connection as _;
+    let database = Database::postgresql().await;
+    riposte::store::database::Db::open(&database.url()).await.unwrap().close().await;
+    let mut earlier = sqlx::PgConnection::connect(&database.url()).await.unwrap();
+    let row = "INSERT INTO nodes (id, incarnation, name, started_at, lease_until)
+        VALUES ('manager', 'x', 'host old, process 7', 0, 9000000000000)";
+    sqlx::raw_sql(row).execute(&mut earlier).await.unwrap();
+    let dir = TempDir::new().unwrap();
+    let said = refused(&dir.path().join("data"), &database.url()).await;
+    assert!(said.contains("a manager of an earlier version runs on this ledger: host old, process 7, since"), "{said}");
+}
+
 #[tokio::test]
 async fn field_20_a_pooler_that_changes_connections_is_named() {
     let database = Database::postgresql().await;

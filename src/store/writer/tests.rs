@@ -1,7 +1,12 @@
 //! Tests of the writer alone: the order of jobs, and the replies.
 
 use super::*;
+use crate::domain::formats::{self, ObservableMappings};
+use crate::domain::id::new_id;
+use crate::domain::pipeline::{self, Recurring};
 use crate::domain::response::{EndReason, ResponseEnd};
+use crate::store::configured::caches::Cache;
+use crate::store::database::codec::Encoder;
 use futures_util::FutureExt as _;
 use tokio::task::JoinSet;
 
@@ -29,6 +34,38 @@ async fn promise_11_an_alert_flood_gets_busy_and_does_not_delay_results() {
         drop(writer);
     };
     tokio::join!(work, others);
+}
+
+/// Alerts that an older configuration decided are not stored; they are decided again.
+#[tokio::test]
+async fn promise_6_alerts_are_not_committed_by_an_older_configuration() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Db::open(&format!("sqlite:{}", dir.path().join("db").display())).await.unwrap();
+    let mut change = LedgerTx::begin(&db).await.unwrap();
+    change.makes_stale(Cache::Policies);
+    assert_eq!(change.commit_change().await.unwrap(), Some(1));
+    let (writer, work) =
+        Writer::start(db.clone(), Clock::system(), Arc::new(|_: &[Uuid]| {}), CancellationToken::new());
+    let intake = |epoch| {
+        let raw = br#"{"timestamp":"2026-11-29T10:00:00.000+0000","id":"1.1","rule":{"id":"5763","level":10},
+            "agent":{"id":"001","name":"web-01"},"manager":{"name":"m"}}"#;
+        let (_, alert) = formats::read(raw, &ObservableMappings::default()).unwrap();
+        let now = Clock::system().now();
+        let alert = alert.received(now);
+        let key = pipeline::key(&alert, None, &Recurring::default());
+        let alert = alerts::NewAlert { id: new_id(now), alert, key, stored: Encoder::default().encode(raw) };
+        IntakeJob { alerts: vec![(alert, vec![])], epoch, permit: None, once: None }
+    };
+    let tries = async {
+        assert!(matches!(writer.intake(intake(0)).await, Err(StoreError::Outdated(1))));
+        // Stored by the first try, it would be a duplicate now.
+        let IdempotentOutcome::Done(taken) = writer.intake(intake(1)).await.unwrap() else {
+            panic!("no key was given")
+        };
+        assert_eq!(taken.new, [true]);
+        drop(writer);
+    };
+    tokio::join!(work, tries);
 }
 
 /// A commit that fails may still be durable, and no other task would wake the agents.

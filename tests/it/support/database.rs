@@ -10,6 +10,9 @@ use tempfile::TempDir;
 
 use super::eventually;
 
+#[path = "../../../chaos/src/postgres_programs.rs"]
+mod postgres_programs;
+
 /// The database of a manager's ledger.
 #[derive(Clone, Debug)]
 pub(crate) enum Database {
@@ -88,7 +91,7 @@ pub(crate) struct Server {
 
 impl Server {
     async fn start() -> Self {
-        let programs = programs();
+        let programs = postgres_programs::programs().expect("half of the tests need it");
         let dir = tempfile::Builder::new().prefix("riposte-pg-").tempdir().unwrap();
         let owner = Owner::of(dir.path());
         let data = dir.path().join("data");
@@ -208,14 +211,4 @@ impl Owner {
         command.arg(program).current_dir("/");
         command
     }
-}
-
-/// Returns the directory of PostgreSQL's programs: Debian does not put them into PATH.
-fn programs() -> PathBuf {
-    let debian = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-    let mut places: Vec<PathBuf> = debian.map(|version| version.path().join("bin")).collect();
-    places.sort();
-    places.extend(std::env::var_os("PATH").iter().flat_map(std::env::split_paths));
-    let found = places.into_iter().rev().find(|place| place.join("initdb").exists() && place.join("postgres").exists());
-    found.expect("PostgreSQL is not installed, and half of the tests need it: apt-get install postgresql")
 }
