@@ -122,7 +122,7 @@ async fn promise_11_a_former_owner_of_a_duty_changes_nothing() {
         let now = fence(&second).await;
         assert!(now.is_some() && now != former);
         let late = writer.sweep(step, 1, former.clone()).await.unwrap_err();
-        assert!(matches!(late, StoreError::LeaseLost), "{late}");
+        assert_eq!(late.in_words(), StoreError::LeaseLost.to_string());
         drop(writer);
     };
     tokio::join!(work, tries);
