@@ -18,7 +18,7 @@ use load::{agents, disk, knob};
 use riposte::domain::action::Catalogue;
 use riposte::domain::alert::Alert;
 use riposte::domain::fleet::Fleet;
-use riposte::domain::formats::{self, ObservableMappings};
+use riposte::domain::formats::{self, AlertMappings};
 use riposte::domain::index::{PolicyIndex, VersionedPolicy};
 use riposte::domain::policy::Policy;
 use riposte::domain::protected::ProtectedSet;
@@ -55,7 +55,7 @@ fn sample() -> anyhow::Result<Vec<(Alert, String)>> {
         } else {
             alerts.any(HOSTS, &mut text);
         }
-        let alert = formats::parse(&text, &ObservableMappings::default());
+        let alert = formats::parse(&text, &AlertMappings::default(), None);
         sample.push((alert.map_err(|faults| anyhow::anyhow!("an alert of our own: {faults:?}"))?, text));
     }
     Ok(sample)

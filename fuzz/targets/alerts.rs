@@ -4,7 +4,7 @@
 use riposte::domain::alert::{Alert, TargetField};
 use riposte::domain::decode::{decode, legible};
 use riposte::domain::expression::{Bindings, EVERYTHING, Expression};
-use riposte::domain::formats::{self, ObservableMappings};
+use riposte::domain::formats::{self, AlertMappings};
 use serde_json::Value;
 
 pub(crate) fn check(input: &[u8]) {
@@ -12,12 +12,12 @@ pub(crate) fn check(input: &[u8]) {
     assert_eq!(decode(decoded.as_bytes()), decoded, "decoding again changes nothing");
     let legible_text = legible(input).into_owned();
     assert_eq!(legible(legible_text.as_bytes()), legible_text);
-    let mappings = ObservableMappings::default();
-    match formats::read(input, &mappings) {
+    let mappings = AlertMappings::default();
+    match formats::read(input, &mappings, None) {
         Ok((text, alert)) => {
             assert_eq!(text, decoded, "the text that every reader gets");
-            assert_eq!(formats::parse(&text, &mappings).as_ref(), Ok(&alert));
-            assert_eq!(formats::read(text.as_bytes(), &mappings).unwrap().1, alert);
+            assert_eq!(formats::parse(&text, &mappings, None).as_ref(), Ok(&alert));
+            assert_eq!(formats::read(text.as_bytes(), &mappings, None).unwrap().1, alert);
             bounded(&alert, input.len());
             // Readers of stored alerts, programs of agents among them, use common JSON parsers.
             let value: Value = serde_json::from_str(&text).unwrap();

@@ -2,7 +2,7 @@
 //! result each time, and reads no field beside those that it is said to read.
 
 use riposte::domain::expression::{Bindings, EVERYTHING, Expression, Strictness};
-use riposte::domain::formats::{self, ObservableMappings};
+use riposte::domain::formats::{self, AlertMappings};
 
 use crate::input::{parts, text};
 
@@ -28,8 +28,8 @@ pub(crate) fn check(input: &[u8]) {
         (Err(fault), Err(_)) => return assert!(!fault.is_empty()),
     };
     assert!(source.len() <= 2048);
-    let mappings = ObservableMappings::default();
-    let alert = formats::read(own, &mappings).or_else(|_| formats::read(ALERT, &mappings));
+    let mappings = AlertMappings::default();
+    let alert = formats::read(own, &mappings, None).or_else(|_| formats::read(ALERT, &mappings, None));
     let (raw, alert) = alert.unwrap();
     let all = Bindings::new(&alert, &raw, &EVERYTHING);
     let some = Bindings::new(&alert, &raw, expression.field_refs());

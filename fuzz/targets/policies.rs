@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use riposte::domain::action::Catalogue;
-use riposte::domain::formats::{self, ObservableMappings};
+use riposte::domain::formats::{self, AlertMappings};
 use riposte::domain::index::{PolicyIndex, Seen, VersionedPolicy, holds};
 use riposte::domain::policy::Policy;
 use serde_json::Value;
@@ -40,7 +40,7 @@ pub(crate) fn check(input: &[u8]) {
     assert_eq!(again.warnings(), policy.warnings());
     let policy = Arc::new(policy);
     let index = PolicyIndex::compile(vec![Arc::new(VersionedPolicy { policy: Arc::clone(&policy), version: 1 })]);
-    let Ok((raw, alert)) = formats::read(alert, &ObservableMappings::default()) else { return };
+    let Ok((raw, alert)) = formats::read(alert, &AlertMappings::default(), None) else { return };
     let fired = !index.matching(&alert, &raw, &|| None).fired.is_empty();
     let seen = Seen::new(&alert, &raw, &|| None);
     let tried = alert.rule.level > 0 && policy.selectors.iter().any(|selector| holds(selector, &seen));

@@ -1,5 +1,7 @@
 //! `/v1/alerts`: ingesting and reading alerts.
 
+use std::borrow::Cow;
+
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::Response;
@@ -19,7 +21,7 @@ use crate::domain::batch;
 use crate::domain::decode::{decode, legible};
 use crate::domain::fault::Fault;
 use crate::domain::formats;
-use crate::domain::formats::ObservableMappings;
+use crate::domain::formats::AlertMappings;
 use crate::domain::formats::wazuh::{canonical_agent_id, canonical_rule_id};
 use crate::engine::intake::Receipt;
 use crate::store::database::columns;
@@ -88,6 +90,14 @@ pub(super) async fn take_in(
         fingerprint: fingerprint("POST /v1/alerts\n", &payload.bytes),
     });
     let (raws, is_batch) = split(&payload.bytes, &payload.media_type)?;
+    // Some pipelines send several alerts in one object.
+    let object = match raws.as_slice() {
+        [object] if !is_batch => decode(object),
+        _ => Cow::default(),
+    };
+    let items = formats::split(&object, &state.engine.mappings, sender.principal.pipeline.as_deref());
+    let (raws, is_batch) =
+        items.map_or((raws, is_batch), |items| (items.into_iter().map(str::as_bytes).collect(), true));
     if raws.len() > state.limits.max_batch {
         let most = state.limits.max_batch;
         return Err(ApiError::too_large(format!("a request may contain at most {most} alerts")));
@@ -134,7 +144,7 @@ fn split_json(bytes: &[u8]) -> ApiResult<(Vec<&[u8]>, bool)> {
     Ok((vec![body], false))
 }
 
-fn answer(receipt: Receipt, is_batch: bool) -> ApiResult<Intake> {
+pub(super) fn answer(receipt: Receipt, is_batch: bool) -> ApiResult<Intake> {
     let Receipt { accepted, duplicates, conflicting, rejected, responses } = receipt;
     if accepted + duplicates == 0 && !rejected.is_empty() {
         let faults = rejected.into_iter().flat_map(|(index, faults)| {
@@ -153,11 +163,9 @@ fn received(id: &str) -> ApiResult<Timestamp> {
     Ok(alerts::received(&columns::id(id)?))
 }
 
-fn view(row: AlertRow, mappings: &ObservableMappings, with_raw: bool) -> ApiResult<AlertView> {
+fn view(row: AlertRow, mappings: &AlertMappings, with_raw: bool) -> ApiResult<AlertView> {
     let raw = row.raw()?;
-    let alert = formats::parse(&decode(raw.as_bytes()), mappings)
-        .map_err(|faults| ApiError::internal(&format!("alert {}: {faults:?}", row.id)))?;
-    let alert = alert.received(received(&row.id)?);
+    let alert = row.alert(&decode(raw.as_bytes()), mappings).received(received(&row.id)?);
     let raw =
         if with_raw { Some(RawValue::from_string(raw).map_err(|error| ApiError::internal(&error))?) } else { None };
     let Alert { pipeline, pipeline_id, time, rule, agent, observables, .. } = alert;
@@ -255,8 +263,8 @@ fn is_visible(state: &AppState, visible: &Visible<'_>, row: &AlertRow) -> ApiRes
     if !visible.hides_agents() {
         return Ok(true);
     }
-    let alert = formats::parse(&decode(row.raw()?.as_bytes()), &state.engine.mappings);
-    Ok(alert.is_ok_and(|alert| visible.alert(&alert.agent)))
+    let alert = row.alert(&decode(row.raw()?.as_bytes()), &state.engine.mappings);
+    Ok(visible.alert(&alert.agent))
 }
 
 /// Describes one of several alerts with the same id.

@@ -7,13 +7,12 @@ use utoipa_axum::routes;
 
 use super::alerts;
 use super::front::auth::{Caller, Read};
-use super::front::error::{ApiError, ApiResult};
+use super::front::error::ApiResult;
 use super::front::extract::Path;
 use super::front::visible::Visible;
 use super::outcomes;
 use super::state::AppState;
 use crate::domain::fleet::Origin;
-use crate::domain::formats;
 use crate::domain::index::{Seen, why_not};
 use crate::domain::policy::Mode;
 use crate::domain::response::Verdict;
@@ -46,8 +45,7 @@ pub async fn explain(
     let row = alerts::named(&state, &visible, &word).await?;
     let id = columns::id(&row.id)?;
     let raw = row.text()?;
-    let alert = formats::parse(&raw, &engine.mappings)
-        .map_err(|faults| ApiError::internal(&format!("alert {id}: {faults:?}")))?;
+    let alert = row.alert(&raw, &engine.mappings);
     let alert = alert.received(stored::received(&id));
     let filter = ResponseFilter { alert: Some(id), ..ResponseFilter::default() };
     let decided = responses::list(&engine.db, filter, None, SHOWN).await?;

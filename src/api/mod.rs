@@ -35,6 +35,7 @@ pub mod outcomes;
 pub mod policies;
 pub mod poll;
 pub mod protected;
+pub mod rejected;
 pub mod responses;
 mod routes;
 pub mod secrets;

@@ -15,8 +15,8 @@ use super::front::error::ApiError;
 use super::state::AppState;
 use super::{
     actions, agent_key, agents, alerts, audit, auth, backtest, bundle, commands, counts, docs, effects, events,
-    explain, freeze, health, holds, import, ingest, keys, lift, nodes, oidc, policies, poll, protected, responses,
-    secrets, signing_key, stream, users, whoami,
+    explain, freeze, health, holds, import, ingest, keys, lift, nodes, oidc, policies, poll, protected, rejected,
+    responses, secrets, signing_key, stream, users, whoami,
 };
 use crate::views::problem::Problem;
 
@@ -55,6 +55,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
         oidc::routes(),
         policies::routes(),
         protected::routes(),
+        rejected::routes(),
         responses::routes(),
         secrets::routes(),
         signing_key::routes(),

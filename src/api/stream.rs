@@ -11,6 +11,7 @@ use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
 use axum::http::header::SEC_WEBSOCKET_PROTOCOL;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
+use bytes::Bytes;
 use riposte_protocol::SUBPROTOCOL;
 use riposte_protocol::message::{FromAgent, HeldEffect, MAX_FRAME_BYTES, MAX_ITEMS, ToAgent};
 use utoipa_axum::router::OpenApiRouter;
@@ -35,6 +36,8 @@ const READ_BUFFER: usize = 1024;
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 /// Silence after which a stream counts as dead: three heartbeats and a margin.
 const SILENCE: Duration = Duration::from_secs(100);
+/// Interval of pings: an agent that hears nothing for three of them knows that the connection is gone.
+const PING_EVERY: Duration = Duration::from_secs(30);
 /// Time limit for sending a frame. A slower connection is closed; its commands stay pending.
 const SEND_TIMEOUT: Duration = Duration::from_secs(20);
 /// Delay before the store is read again after a failure.
@@ -121,6 +124,11 @@ impl Line {
     async fn say(&mut self, message: &ToAgent) -> Result<(), End> {
         let text = serde_json::to_string(message).map_err(|_| End::Gone)?;
         let sent = tokio::time::timeout(SEND_TIMEOUT, self.socket.send(Message::text(text))).await;
+        sent.ok().and_then(Result::ok).ok_or(End::Gone)
+    }
+
+    async fn ping(&mut self) -> Result<(), End> {
+        let sent = tokio::time::timeout(SEND_TIMEOUT, self.socket.send(Message::Ping(Bytes::new()))).await;
         sent.ok().and_then(Result::ok).ok_or(End::Gone)
     }
 
@@ -234,6 +242,7 @@ async fn converse(
     }
     let (clock, stop) = (state.engine.clock.clone(), state.engine.tasks.stopping().clone());
     let (mut fetch, mut retry, mut heard_at) = (true, None, tokio::time::Instant::now());
+    let mut ping_at = heard_at + PING_EVERY;
     loop {
         if fetch {
             // Before the store is read, so that a commit in between still wakes this stream.
@@ -289,6 +298,13 @@ async fn converse(
                 }
             },
             _ = handle.nudges.changed() => true,
+            () = tokio::time::sleep_until(ping_at) => {
+                ping_at = tokio::time::Instant::now() + PING_EVERY;
+                if let Err(end) = line.ping().await {
+                    return end;
+                }
+                false
+            }
             () = due => true,
             () = std::future::ready(()), if has_more => true,
         };

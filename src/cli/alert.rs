@@ -3,16 +3,18 @@
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
+use reqwest::Method;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::client::{Remote, segment};
-use super::output::say;
+use super::client::{NO_BODY, Remote, segment};
+use super::output::{complain, say};
 use super::policy::explain;
 use super::reply::Said;
 use super::response;
-use super::terminal::plain;
-use crate::views::alerts::AlertView;
+use super::terminal::{cell, plain, plain_lines, table};
+use crate::domain::fault::Fault;
+use crate::views::alerts::{AlertView, Intake, RejectedAlert};
 use crate::views::page::Page;
 use crate::views::responses::JudgedResponse;
 
@@ -25,6 +27,10 @@ pub enum AlertCommand {
     Show(One),
     /// Explain why each policy matches or does not.
     Explain(One),
+    /// List alerts that were not taken in, with the reasons; or show one.
+    Rejected(RejectedArgs),
+    /// Send rejected alerts again, such as after a mapping was mended.
+    Resend(Resend),
 }
 
 /// Filter of `riposte alert list`.
@@ -62,6 +68,38 @@ pub struct One {
     json: bool,
 }
 
+/// Filter of `riposte alert rejected`.
+#[derive(Debug, Args)]
+pub struct RejectedArgs {
+    #[command(flatten)]
+    remote: Remote,
+    /// Show this one, with its text.
+    #[arg(value_name = "ID")]
+    id: Option<String>,
+    /// Pipeline of the sender's key.
+    #[arg(long, value_name = "NAME")]
+    pipeline: Option<String>,
+    /// Print JSON, one alert per line.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Arguments of `riposte alert resend`.
+#[derive(Debug, Args)]
+pub struct Resend {
+    #[command(flatten)]
+    remote: Remote,
+    /// Ids of rejected alerts.
+    #[arg(value_name = "ID", required_unless_present = "all", conflicts_with = "all")]
+    ids: Vec<String>,
+    /// All of them, or all of a pipeline.
+    #[arg(long)]
+    all: bool,
+    /// With --all: only those of this pipeline.
+    #[arg(long, value_name = "NAME", requires = "all")]
+    pipeline: Option<String>,
+}
+
 /// Runs a subcommand.
 ///
 /// # Errors
@@ -70,11 +108,81 @@ pub async fn run(command: AlertCommand) -> anyhow::Result<ExitCode> {
     match command {
         AlertCommand::List(args) => list(args).await?,
         AlertCommand::Show(args) => show(args).await?,
+        AlertCommand::Rejected(args) => rejected(args).await?,
+        AlertCommand::Resend(args) => return resend(args).await,
         AlertCommand::Explain(One { remote, id, json }) => {
             explain::print(&explain::ask(&remote, &id).await?, json);
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn rejected_path(pipeline: Option<&str>) -> String {
+    pipeline.map_or_else(|| "/v1/rejected".to_owned(), |name| format!("/v1/rejected?pipeline={}", segment(name)))
+}
+
+/// The reasons of a rejected alert, in a line.
+fn reasons(row: &RejectedAlert) -> String {
+    let faults: Vec<Fault> = row.errors.read().unwrap_or_default();
+    faults.iter().map(|fault| format!("{} {}", fault.pointer, fault.detail)).collect::<Vec<_>>().join("; ")
+}
+
+async fn rejected(args: RejectedArgs) -> anyhow::Result<()> {
+    if let Some(id) = &args.id {
+        let Said { json, view }: Said<RejectedAlert> =
+            args.remote.get(&format!("/v1/rejected/{}", segment(id))).await?;
+        if args.json {
+            say(&json.to_string());
+            return Ok(());
+        }
+        say(&plain(&format!("{} from {}, received {} times, last {}", view.id, view.sender, view.count, view.last_at)));
+        for fault in view.errors.read::<Vec<Fault>>().unwrap_or_default() {
+            say(&plain(&format!("  {} {}", fault.pointer, fault.detail)));
+        }
+        say(&plain_lines(&view.raw.unwrap_or_else(|| format!("its {} bytes were too many to be kept", view.size))));
+        return Ok(());
+    }
+    let rows: Vec<Said<RejectedAlert>> = args.remote.items(&rejected_path(args.pipeline.as_deref())).await?;
+    if args.json {
+        for row in &rows {
+            say(&row.json.to_string());
+        }
+        return Ok(());
+    }
+    let cells = |Said { view, .. }: &Said<RejectedAlert>| {
+        vec![
+            view.id.clone(),
+            cell(view.pipeline.as_ref()),
+            view.last_at.to_string(),
+            view.count.to_string(),
+            reasons(view),
+        ]
+    };
+    table(&["id", "pipeline", "last", "times", "reasons"], &rows.iter().map(cells).collect::<Vec<_>>());
+    Ok(())
+}
+
+async fn resend(args: Resend) -> anyhow::Result<ExitCode> {
+    let ids = if args.all {
+        let rows: Vec<RejectedAlert> = args.remote.items(&rejected_path(args.pipeline.as_deref())).await?;
+        rows.into_iter().filter(|row| row.is_kept).map(|row| row.id).collect()
+    } else {
+        args.ids
+    };
+    let (mut taken, mut again) = (0_usize, 0_usize);
+    for id in &ids {
+        let reply =
+            args.remote.send(Method::POST, &format!("/v1/rejected/{}/resend", segment(id)), None, NO_BODY).await?;
+        if reply.status.as_u16() == 422 {
+            again += 1;
+            complain(&plain(&format!("riposte: {id}: {}", reply.refused().unwrap_or_default())));
+        } else {
+            let _: Intake = reply.done()?;
+            taken += 1;
+        }
+    }
+    say(&format!("{taken} taken in, {again} rejected again"));
+    Ok(if again == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 async fn list(args: List) -> anyhow::Result<()> {

@@ -151,6 +151,15 @@ impl Remote {
         }
     }
 
+    /// URL of the manager, and the file with the authority of its certificate.
+    ///
+    /// # Errors
+    /// As [`Remote::target`].
+    pub(super) fn place(&self) -> anyhow::Result<(String, Option<PathBuf>)> {
+        let target = self.target()?;
+        Ok((target.manager.clone(), target.ca.clone()))
+    }
+
     /// URL of the manager, for messages.
     fn manager(&self) -> anyhow::Result<&str> {
         Ok(&self.target()?.manager)
@@ -172,8 +181,17 @@ impl Remote {
         self.send(Method::POST, path, None, Some(body)).await?.done()
     }
 
+    /// A client that keeps its connections, and the manager's URL, for programs that send many requests.
+    ///
+    /// # Errors
+    /// If the URL or the authority is wrong.
+    pub(super) fn connection(&self, silence: Duration) -> anyhow::Result<(Client, &str)> {
+        let client = self.client(|builder| builder.connect_timeout(CONNECT_TIMEOUT).read_timeout(silence))?;
+        Ok((client, self.manager()?))
+    }
+
     /// The credential of a request: a key, or the access token of a session.
-    async fn bearer(&self) -> anyhow::Result<String> {
+    pub(super) async fn bearer(&self) -> anyhow::Result<String> {
         let (key, place) = match &self.target()?.credential {
             Credential::Session(context) => {
                 return contexts::access_token(context, async |session| self.refreshed(session).await).await;
@@ -235,7 +253,7 @@ impl Remote {
 
     fn unsigned(&self, silence: Duration, method: Method, path: &str) -> anyhow::Result<RequestBuilder> {
         let url = format!("{}{path}", self.manager()?);
-        let client = self.client(|builder| builder.connect_timeout(CONNECT_TIMEOUT).read_timeout(silence))?;
+        let (client, _) = self.connection(silence)?;
         Ok(client.request(method, &url))
     }
 

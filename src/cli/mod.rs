@@ -8,19 +8,23 @@ pub mod backup;
 mod backup_keys;
 pub mod bundle;
 pub mod client;
+pub mod compare;
 pub mod context;
 pub mod contexts;
 pub mod demo;
 mod event_messages;
 pub mod events;
+pub mod forward;
 pub mod hold;
 pub mod key;
 pub mod keyfiles;
 pub mod listing;
 pub mod manual;
+mod mappings;
 pub mod node;
 mod output;
 mod passphrase;
+pub mod pipeline;
 pub mod policy;
 pub mod reply;
 pub mod response;
@@ -28,6 +32,7 @@ mod sealed;
 pub mod secret;
 pub mod serve;
 pub mod session;
+pub mod setup;
 mod sign_on;
 pub mod signing;
 mod signing_file;
@@ -64,6 +69,8 @@ enum Command {
     Serve(Box<ServeArgs>),
     /// Run a manager and an agent with sample alerts, and watch.
     Demo(demo::DemoArgs),
+    /// Forward Wazuh's alerts from `alerts.json` to a manager, without loss.
+    Forward(Box<forward::ForwardArgs>),
     /// Check whether a manager is ready; exit code 0 if it is, 1 if not.
     Status(Remote),
     /// Find and explain alerts.
@@ -80,6 +87,14 @@ enum Command {
     /// Manage policies, in files and on a manager.
     #[command(subcommand)]
     Policy(Box<policy::PolicyCommand>),
+    /// See how alerts of other pipelines are read.
+    #[command(subcommand)]
+    Pipeline(pipeline::PipelineCommand),
+    /// Set up what other programs need.
+    #[command(subcommand)]
+    Setup(setup::SetupCommand),
+    /// Compare what Wazuh's active response did with what Riposte did or observed.
+    Compare(compare::CompareArgs),
     /// Log in as a person, and store the session in a context.
     Login(session::LoginArgs),
     /// End the session at the manager, and forget it here.
@@ -172,12 +187,16 @@ pub fn run() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Serve(args) => block_on(serve::run(*args)),
         Command::Demo(args) => block_on(demo::run(args)),
+        Command::Forward(args) => block_on(forward::run(*args)),
         Command::Status(remote) => block_on(client::status(remote)),
         Command::Alert(command) => block_on(alert::run(command)),
         Command::Response(command) => block_on(response::run(command)),
         Command::Events(args) => block_on(events::run(*args)),
         Command::Agent(command) => block_on(agent::run(command)),
         Command::Policy(command) => block_on(policy::run(*command)),
+        Command::Pipeline(command) => pipeline::run(command),
+        Command::Setup(command) => block_on(setup::run(command)),
+        Command::Compare(args) => block_on(compare::run(args)),
         Command::Login(args) => block_on(session::login(args)),
         Command::Logout(remote) => block_on(session::logout(remote)),
         Command::Whoami(args) => block_on(session::whoami(args)),

@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 
 use super::output::say;
 use super::passphrase::Passphrase;
-use super::{keyfiles, sign_on, signing};
+use super::{keyfiles, mappings, sign_on, signing};
 use crate::api;
 use crate::api::front::address::TrustedProxies;
 use crate::api::front::listen;
@@ -27,7 +27,6 @@ use crate::config::{Config, ConfigFlags, Responses, WebhookAddress};
 use crate::domain::by_hand::ByHand;
 use crate::domain::duration::Span;
 use crate::domain::egress::allow_list::AllowList;
-use crate::domain::formats::ObservableMappings;
 use crate::domain::pipeline::Recurring;
 use crate::domain::webhook::WebhookSecret;
 use crate::engine::ManagerKeys;
@@ -281,10 +280,7 @@ fn webhook(place: &WebhookAddress, egress: &Egress) -> anyhow::Result<Checkpoint
 }
 
 fn rules(config: &Config) -> anyhow::Result<Rules> {
-    let mappings = ObservableMappings::read(&config.observables).map_err(|faults| {
-        let faults = faults.into_iter().map(|fault| format!("{} {}", fault.pointer, fault.detail));
-        anyhow::anyhow!("the configuration's observables: {}", faults.collect::<Vec<_>>().join("; "))
-    })?;
+    let mappings = mappings::of(config)?;
     let max_age = config.alerts.max_age.parse();
     let max_age = max_age.map_err(|error| anyhow::anyhow!("the configuration's max_age {error}, or none"))?;
     let said = config.pipelines.iter().filter_map(|(name, pipeline)| Some((name.clone(), pipeline.ids_recur?)));

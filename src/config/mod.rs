@@ -4,6 +4,7 @@
 
 mod checkpoints;
 mod oidc;
+mod pipelines;
 mod sections;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ use serde::Deserialize;
 
 pub use checkpoints::{CheckpointPlaces, SyslogAddress, WebhookAddress};
 pub use oidc::{OidcFault, OidcProvider, is_safe};
+pub use pipelines::MappingSpec;
 pub use sections::{Alerts, Audit, ClientLimits, ConfigFlags, EgressHosts, Responses, RetentionAges, Server};
 
 /// The configuration.
@@ -36,8 +38,8 @@ pub struct Config {
     pub retention: RetentionAges,
     /// How much clients may ask for.
     pub limits: ClientLimits,
-    /// Settings of single pipelines, by name.
-    pub pipelines: BTreeMap<String, Pipeline>,
+    /// Mappings of the alerts of pipelines, by name.
+    pub pipelines: BTreeMap<String, MappingSpec>,
     /// Site-specific fields for observables, tried before the known ones:
     /// `"source.ip" = ["data.client"]`.
     pub observables: BTreeMap<String, Vec<String>>,
@@ -46,15 +48,6 @@ pub struct Config {
     /// Keys that the file has outside their section, where they were before there were sections.
     #[serde(skip)]
     pub misplaced: Vec<&'static str>,
-}
-
-/// Settings of one pipeline.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Pipeline {
-    /// Whether its ids name a recurring finding; an alert with another event time is then a new
-    /// one.
-    pub ids_recur: Option<bool>,
 }
 
 /// Why a configuration is invalid.

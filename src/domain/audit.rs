@@ -266,6 +266,10 @@ events! {
         /// Another program has changed one of them.
         LedgerBreached = "breached",
     }
+    "pipeline" {
+        /// Alerts came too late to be answered; the detail has their number and times. Once for each outage.
+        PipelineLate = "late",
+    }
     "request" {
         /// Its caller has not the right, or not there; the detail has the number of such requests.
         RequestDenied = "denied",
@@ -432,6 +436,7 @@ mod tests {
         protected: created, deleted
         manager: frozen, thawed
         ledger: sealed, accepted, breached
+        pipeline: late
         request: denied
         legal_hold: placed, released
         retention: removed

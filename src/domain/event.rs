@@ -128,6 +128,8 @@ types! {
     IncidentLedgerBehind = "incident.ledger_behind",
     /// Another program has changed a row that grants power.
     IncidentLedgerBreached = "incident.ledger_breached",
+    /// Alerts of a pipeline came too late to be answered, such as after an outage.
+    IncidentAlertsLate = "incident.alerts_late",
     /// An administrator accepted such rows as they are.
     IncidentLedgerAccepted = "incident.ledger_accepted",
     /// A manager started.
@@ -190,6 +192,7 @@ impl EventType {
             AuditEvent::ManagerFrozen => &[Self::FreezeOn],
             AuditEvent::ManagerThawed => &[Self::FreezeOff],
             AuditEvent::LedgerBreached => &[Self::IncidentLedgerBreached],
+            AuditEvent::PipelineLate => &[Self::IncidentAlertsLate],
             AuditEvent::LedgerAccepted => &[Self::IncidentLedgerAccepted],
             // A queued command says nothing that its response does not; one that succeeded is an event of its effect.
             AuditEvent::CommandQueued
@@ -344,7 +347,7 @@ mod tests {
         command: failed, refused, expired
         effect: active, lifted, failing, drifted, repaired, lost
         freeze: on, off
-        incident: key_copied, orders_rejected, orders_accepted, strangers, unliftable, host_restored, ledger_behind, ledger_breached, ledger_accepted
+        incident: key_copied, orders_rejected, orders_accepted, strangers, unliftable, host_restored, ledger_behind, ledger_breached, alerts_late, ledger_accepted
         node: started, stopped
         policy: created, updated, deleted
         protected: created, deleted

@@ -254,7 +254,8 @@ mod tests {
     fn alert(id: &str, level: u8, groups: &[&str]) -> Alert {
         let raw = json!({"timestamp": "2026-11-20T10:11:12Z", "id": "1", "agent": {"id": "005"},
             "rule": {"id": id, "level": level, "groups": groups}});
-        crate::domain::formats::parse(&raw.to_string(), &crate::domain::formats::ObservableMappings::default()).unwrap()
+        crate::domain::formats::parse(&raw.to_string(), &crate::domain::formats::AlertMappings::default(), None)
+            .unwrap()
     }
 
     fn fired(index: &PolicyIndex, alert: &Alert) -> Vec<String> {

@@ -260,7 +260,7 @@ mod tests {
         let raw = json!({"timestamp": "2026-11-20T10:11:12Z", "id": "1", "agent": {"id": "005", "name": "web-01"},
             "rule": {"id": "5763", "level": 10}, "data": data});
         let alert =
-            crate::domain::formats::parse(&raw.to_string(), &crate::domain::formats::ObservableMappings::default())
+            crate::domain::formats::parse(&raw.to_string(), &crate::domain::formats::AlertMappings::default(), None)
                 .unwrap();
         let fleet = Fleet::new(agents);
         let now = Timestamp::from_millis(1_000_000);

@@ -11,8 +11,9 @@ use uuid::Uuid;
 use super::Engine;
 use super::decide::{Ages, Circumstances, Decided, decide};
 pub use super::rules::Rules;
+use crate::domain::alert::Alert;
 use crate::domain::fault::Fault;
-use crate::domain::formats::{self, ObservableMappings};
+use crate::domain::formats::{self, AlertMappings};
 use crate::domain::id::new_id;
 use crate::domain::pipeline::{self, Bound, Recurring};
 use crate::domain::principal::Principal;
@@ -51,7 +52,7 @@ pub struct Receipt {
 
 /// The context for parsing alerts.
 struct Reading<'a> {
-    mappings: &'a ObservableMappings,
+    mappings: &'a AlertMappings,
     recurring: &'a Recurring,
     bound: Option<Bound<'a>>,
     /// For which alerts the sender may speak.
@@ -78,10 +79,12 @@ impl Engine {
             let (alerts, mut receipt) = self.decide_all(&raws, sender, trace);
             // Nothing to store: respond without a transaction.
             if alerts.is_empty() && once.is_none() {
+                self.keep_rejected(&raws, &receipt.rejected, sender).await?;
                 self.count("rejected", receipt.rejected.len());
                 return Ok(IdempotentOutcome::Done(receipt));
             }
             let soonest = alerts.iter().flat_map(|(_, responses)| responses).filter_map(ends_at).min();
+            let late: Vec<_> = alerts.iter().map(|(new, _)| self.lateness(&new.alert)).collect();
             let job = IntakeJob { alerts, epoch, permit: Some(Arc::clone(&permit)), once: once.clone() };
             let accepted = match self.writer.intake(job).await {
                 Ok(IdempotentOutcome::Done(accepted)) => accepted,
@@ -96,10 +99,23 @@ impl Engine {
             if let Some(soonest) = soonest {
                 self.undo.expect(soonest);
             }
+            for (is_new, (pipeline, time)) in accepted.new.iter().zip(late) {
+                if *is_new && let Some(time) = time {
+                    self.late_alerts.note(&pipeline, time, self.clock.now());
+                }
+            }
             self.account(&mut receipt, accepted);
+            self.keep_rejected(&raws, &receipt.rejected, sender).await?;
             return Ok(IdempotentOutcome::Done(receipt));
         }
         Err(StoreError::Outdated(needed))
+    }
+
+    /// The pipeline of an alert, and its time if no policy without a `max_age` of its own answers an alert of that age.
+    fn lateness(&self, alert: &Alert) -> (String, Option<Timestamp>) {
+        let is_stale = self.rules.max_age.staleness(alert.time, alert.received).is_some();
+        let is_late = is_stale && alert.time < alert.received;
+        (alert.pipeline.clone(), Some(alert.time).filter(|_| is_late && alert.rule.level > 0))
     }
 
     /// Counts what became of the alerts of a request.
@@ -169,7 +185,7 @@ fn read<'a>(
     reading: &Reading,
     circumstances: Circumstances<'a>,
 ) -> std::result::Result<(NewAlert, Decided<'a>), Vec<Fault>> {
-    let (text, alert) = formats::read(raw, reading.mappings)?;
+    let (text, alert) = formats::read(raw, reading.mappings, reading.bound.map(|bound| bound.name))?;
     reading.scopes.check_alert(&alert, circumstances.fleet)?;
     let alert = alert.received(circumstances.now);
     let key = pipeline::key(&alert, reading.bound, reading.recurring);

@@ -20,7 +20,7 @@ pub(super) async fn step(engine: &Engine) -> Result<bool> {
         return Ok(true);
     }
     let own_id = |row: &alerts::AlertRow| {
-        let alert = row.text().ok().and_then(|text| formats::parse(&text, &engine.mappings).ok());
+        let alert = row.text().ok().and_then(|text| formats::parse(&text, &engine.mappings, Some(&row.pipeline)).ok());
         // An empty id marks the row as done.
         (row.id.clone(), alert.map_or_else(String::new, |alert| alert.pipeline_id))
     };

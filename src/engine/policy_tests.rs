@@ -4,20 +4,20 @@
 
 use crate::domain::alert::Alert;
 use crate::domain::fault::Fault;
-use crate::domain::formats::{self, ObservableMappings};
+use crate::domain::formats::{self, AlertMappings};
 use crate::domain::index::{Seen, holds};
 use crate::domain::policy::{Policy, PolicyTest};
 use crate::engine::decide::widen;
 
 /// Runs the tests of `policy`; returns a fault for each that fails.
-pub fn run_tests(policy: &Policy, mappings: &ObservableMappings) -> Vec<Fault> {
+pub fn run_tests(policy: &Policy, mappings: &AlertMappings) -> Vec<Fault> {
     let tests = policy.tests.iter().enumerate();
     tests.flat_map(|(index, test)| try_one(policy, test, mappings, &format!("/tests/{index}"))).collect()
 }
 
-fn try_one(policy: &Policy, test: &PolicyTest, mappings: &ObservableMappings, at: &str) -> Vec<Fault> {
+fn try_one(policy: &Policy, test: &PolicyTest, mappings: &AlertMappings, at: &str) -> Vec<Fault> {
     let raw = test.alert.to_string();
-    let alert = match formats::parse(&raw, mappings) {
+    let alert = match formats::parse(&raw, mappings, None) {
         Ok(alert) => alert,
         Err(faults) => {
             let placed = |fault: Fault| Fault::at(format!("{at}/alert{}", fault.pointer), fault.detail);

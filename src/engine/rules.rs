@@ -1,7 +1,7 @@
 //! What an operator configures about alerts and responses, by the start of the manager.
 
 use crate::domain::by_hand::ByHand;
-use crate::domain::formats::ObservableMappings;
+use crate::domain::formats::AlertMappings;
 use crate::domain::pipeline::Recurring;
 use crate::domain::policy::MaxAge;
 
@@ -9,7 +9,7 @@ use crate::domain::policy::MaxAge;
 #[derive(Clone, Debug)]
 pub struct Rules {
     /// Site-specific fields that hold observables.
-    pub mappings: ObservableMappings,
+    pub mappings: AlertMappings,
     /// Maximum alert age for policies without a limit.
     pub max_age: MaxAge,
     /// Pipelines whose alert ids recur.

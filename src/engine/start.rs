@@ -20,6 +20,7 @@ use super::health::Health;
 use super::hub::Hub;
 use super::key_uses::KeyUses;
 use super::last_look::LastLook;
+use super::late_alerts::LateAlerts;
 use super::lockouts::Lockouts;
 use super::owed_batch::OwedReader;
 use super::passwords::Passwords;
@@ -109,6 +110,7 @@ impl Engine {
             lockouts: Lockouts::default(),
             failed_logins: FailedLoginLog::default(),
             denials: DenialLog::default(),
+            late_alerts: LateAlerts::default(),
             key_uses: KeyUses::default(),
             signer,
             log_beginning: ArcSwapOption::empty(),

@@ -28,6 +28,7 @@ use super::health::Health;
 use super::hub::Hub;
 use super::key_uses::KeyUses;
 use super::last_look::LastLook;
+use super::late_alerts::LateAlerts;
 use super::lockouts::Lockouts;
 use super::oidc::providers::Providers;
 use super::owed_batch::OwedReader;
@@ -44,7 +45,7 @@ use crate::config::CheckpointPlaces;
 use crate::domain::action::Catalogue;
 use crate::domain::checkpoint::LogBeginning;
 use crate::domain::fleet::Fleet;
-use crate::domain::formats::ObservableMappings;
+use crate::domain::formats::AlertMappings;
 use crate::domain::index::PolicyIndex;
 use crate::domain::ledger_key::LedgerKey;
 use crate::domain::protected::ProtectedSet;
@@ -150,6 +151,8 @@ pub struct Engine {
     pub failed_logins: FailedLoginLog,
     /// Denied requests that are not in the audit log yet.
     pub denials: DenialLog,
+    /// Alerts that came too late and are not in the audit log yet.
+    pub late_alerts: LateAlerts,
     /// Last uses of API keys.
     pub key_uses: KeyUses,
     /// The manager's signing keys.
@@ -159,7 +162,7 @@ pub struct Engine {
     /// Wake-ups of the undo stage.
     pub undo: UndoTimer,
     /// Site-specific fields that hold observables.
-    pub mappings: ObservableMappings,
+    pub mappings: AlertMappings,
     /// Configuration of the intake.
     pub rules: Rules,
     /// Creation time of each pipeline's first key.

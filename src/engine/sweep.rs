@@ -8,10 +8,16 @@ use std::time::Duration;
 
 use riposte_protocol::time::Timestamp;
 
-use super::{Engine, account_duties, capabilities, key_rotation, own_ids, presence_news, retention, seal_watch};
+use super::late_alerts::LateRun;
+use super::{
+    Engine, account_duties, capabilities, key_rotation, own_ids, presence_news, rejected, retention, seal_watch,
+};
+use crate::domain::actor::Actor;
+use crate::domain::audit::{AuditEntry, AuditEvent};
 use crate::store::StoreError;
 use crate::store::configured::{changes, protected};
 use crate::store::database::duties::{Claim, Duty};
+use crate::store::ledger::audit::LedgerTx;
 use crate::store::writer::SweepStep;
 
 /// Interval between checkpoints.
@@ -38,7 +44,7 @@ const KEEP_CHANGES: Duration = Duration::from_hours(1);
 const KEEP_TOKENS: Duration = Duration::from_hours(168);
 
 /// The duties of a round, with their intervals.
-const DUTIES: [(&str, Duration); 15] = [
+const DUTIES: [(&str, Duration); 16] = [
     ("expire", PERIOD),
     ("time_out", PERIOD),
     ("silence", PERIOD),
@@ -47,6 +53,7 @@ const DUTIES: [(&str, Duration); 15] = [
     ("breakers", PERIOD),
     ("logins", PERIOD),
     ("denials", PERIOD),
+    ("late_alerts", PERIOD),
     ("rotation", PERIOD),
     ("presence", PERIOD),
     ("seals", PERIOD),
@@ -109,6 +116,25 @@ pub async fn run(engine: &Arc<Engine>) {
     duty(engine, "keys", account_duties::look_after_keys(engine)).await;
     duty(engine, "logins", account_duties::record_failed_logins(engine, true)).await;
     duty(engine, "denials", account_duties::record_denials(engine, true)).await;
+    duty(engine, "late_alerts", record_late_alerts(engine, true)).await;
+}
+
+/// Records alerts that came too late, once their pipeline has caught up.
+async fn record_late_alerts(engine: &Engine, is_end: bool) -> Result<(), StoreError> {
+    let now = engine.clock.now();
+    let due = engine.late_alerts.take(now, is_end);
+    if due.is_empty() {
+        return Ok(());
+    }
+    let mut ledger = LedgerTx::begin(&engine.db).await?;
+    for (pipeline, LateRun { count, first, last, .. }) in due {
+        let what = if count == 1 { "1 alert".to_owned() } else { format!("{count} alerts") };
+        let detail = format!("{what} from {first} to {last} came too late to be answered, and got no response");
+        tracing::warn!(pipeline, count, "{detail}");
+        let (actor, event) = (Actor::Riposte, AuditEvent::PipelineLate);
+        ledger.record(AuditEntry { at: now, actor, event, noun_id: pipeline, detail });
+    }
+    ledger.commit().await
 }
 
 /// Whether a duty is due at this time; a clock that was set back must not put it off.
@@ -152,6 +178,7 @@ async fn own(engine: &Arc<Engine>, round: u32) {
     }
     duty(engine, "logins", account_duties::record_failed_logins(engine, false)).await;
     duty(engine, "denials", account_duties::record_denials(engine, false)).await;
+    duty(engine, "late_alerts", record_late_alerts(engine, false)).await;
     if round.is_multiple_of(RELOAD_EVERY) {
         duty(engine, "keys", account_duties::look_after_keys(engine)).await;
     }
@@ -225,6 +252,7 @@ async fn clear(engine: &Engine, claim: &Claim) -> Result<(), StoreError> {
     engine.writer.sweep(SweepStep::ForgetTokens(now.minus(KEEP_TOKENS)), BATCH, claim.fence.clone()).await?;
     engine.writer.sweep(SweepStep::ForgetSessions(now.minus(KEEP_TOKENS)), BATCH, claim.fence.clone()).await?;
     engine.writer.sweep(SweepStep::ForgetChanges(now.minus(KEEP_CHANGES)), BATCH, claim.fence.clone()).await?;
+    all(engine, SweepStep::ForgetRejected(rejected::cutoff(now)), claim).await?;
     if let Some(age) = engine.retention.events {
         all(engine, SweepStep::ForgetEvents(now.minus(age)), claim).await?;
     }

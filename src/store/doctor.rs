@@ -16,7 +16,7 @@ use crate::domain::agent::{Agent, reason_words};
 use crate::domain::alert::AlertAgent;
 use crate::domain::duplicates;
 use crate::domain::fleet::SEE_DOCTOR;
-use crate::domain::formats::{self, ObservableMappings};
+use crate::domain::formats::{self, AlertMappings};
 use crate::domain::settlement::ANSWER_TIMEOUT;
 use crate::store::configured::{agents, policies};
 use crate::store::database::{Db, Result, StoreError, binds, statements};
@@ -423,7 +423,7 @@ async fn named_by(db: &Db, alert: Uuid) -> Result<Option<AlertAgent>> {
     Ok(row
         .text()
         .ok()
-        .and_then(|raw| formats::parse(&raw, &ObservableMappings::default()).ok())
+        .and_then(|raw| formats::parse(&raw, &AlertMappings::default(), None).ok())
         .map(|alert| alert.agent))
 }
 

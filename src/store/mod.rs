@@ -57,6 +57,7 @@ pub fn statements() -> impl Iterator<Item = (&'static str, &'static str)> {
         ledger::idempotency::STATEMENTS,
         ledger::outcomes::STATEMENTS,
         ledger::queue::STATEMENTS,
+        ledger::rejected::STATEMENTS,
         ledger::release::STATEMENTS,
         ledger::responses::STATEMENTS,
         ledger::retention::STATEMENTS,

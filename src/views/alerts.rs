@@ -5,8 +5,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
+use crate::config::MappingSpec;
 use crate::domain::alert::{AlertAgent, Observables, Rule};
 use crate::domain::fault::Fault;
+use crate::views::columns::{JsonText, Millis};
 
 /// A rejected alert.
 #[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
@@ -31,6 +33,45 @@ pub struct Intake {
     pub rejected: Vec<Rejected>,
     /// Responses to the new alerts, including spared and observed ones.
     pub responses: Vec<Uuid>,
+}
+
+/// An alert that was not taken in.
+#[derive(Clone, Debug, Serialize, Deserialize, sqlx::FromRow, utoipa::ToSchema)]
+pub struct RejectedAlert {
+    /// UUIDv7; begins with the time when it was first received.
+    pub id: String,
+    /// The sender, as in the audit log.
+    pub sender: String,
+    /// The pipeline of the sender's key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pipeline: Option<String>,
+    /// When it was last received.
+    pub last_at: Millis,
+    /// How often it was received.
+    pub count: i64,
+    /// Its faults.
+    #[schema(value_type = Vec<Fault>)]
+    pub errors: JsonText,
+    /// Bytes, as they came.
+    pub size: i64,
+    /// Whether the bytes are kept, so that it can be sent again.
+    pub is_kept: bool,
+    /// The bytes, as text. Only in the response for a single one.
+    #[sqlx(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub raw: Option<String>,
+}
+
+/// A mapping of foreign alerts.
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct PipelineView {
+    /// Name of the pipeline.
+    pub name: String,
+    /// `ready` if it comes with Riposte, `configuration` if it is the site's.
+    pub source: String,
+    /// What is which field of the alert.
+    #[schema(value_type = Object)]
+    pub mapping: MappingSpec,
 }
 
 /// A stored alert.

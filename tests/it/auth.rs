@@ -150,6 +150,16 @@ impl Stage {
                 let asked = json!({"name": target, "reason": "why", "kind": "target", "value": target});
                 id(&admin.post("/v1/holds", &asked).await.is(201))
             }
+            On::Rejected => {
+                // Its sender may not speak for this host.
+                let name = format!("k-{}", self.target());
+                let scope = json!({"agents": {"labels": {"env": "elsewhere"}}});
+                let made = json!({"name": name, "role": "ingest", "scope": scope});
+                let key = admin.post("/v1/api-keys", &made).await.is(201)["key"].as_str().unwrap().to_owned();
+                let target = self.target();
+                admin.with_key(&key).post("/v1/alerts", &brute_force(&target, &target)).await.is_problem(422);
+                id(&admin.list("/v1/rejected").await[0])
+            }
             On::Secret => {
                 let name = format!("s-{}", self.target());
                 let set = json!({"value": "x", "actions": ["log-only"]});

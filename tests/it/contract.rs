@@ -225,6 +225,13 @@ async fn answers_match_the_schemas_of_the_contract() {
     let times = json!({"name": "times", "reason": "x", "kind": "time", "since": "2026-01-01T00:00:00Z"});
     admin.post("/v1/holds", &times).await.is(201);
     check("get", "/v1/nodes", admin.get("/v1/nodes").await);
+    check("get", "/v1/pipelines", admin.get("/v1/pipelines").await);
+    admin.post("/v1/alerts", &json!({"rule": {}})).await.is(422);
+    let rejected = check("get", "/v1/rejected", admin.get("/v1/rejected").await)["items"][0]["id"].clone();
+    let rejected = rejected.as_str().unwrap();
+    check("get", "/v1/rejected/{id}", admin.get(&format!("/v1/rejected/{rejected}")).await);
+    let path = format!("/v1/rejected/{rejected}/resend");
+    check("post", "/v1/rejected/{id}/resend", admin.post(&path, &json!({})).await);
     check("get", "/v1/holds", admin.get("/v1/holds").await);
     let intake = check("post", "/v1/alerts", admin.post("/v1/alerts", &batch).await);
     agent.answer(Outcome::Succeeded, Some(true)).await;

@@ -188,7 +188,7 @@ on_both_databases! {
 
     async fn field_11_a_recurring_id_is_answered_or_reported(database: Database) {
         let (app, admin) = TestApp::start_with(database, |config| {
-            config.pipelines = [("mine".to_owned(), riposte::config::Pipeline { ids_recur: Some(true) })].into();
+            config.pipelines = [("mine".to_owned(), riposte::config::MappingSpec { ids_recur: Some(true), ..Default::default() })].into();
         })
         .await;
         app.enrol(&admin, "web-01", &json!({})).await;
@@ -253,6 +253,31 @@ on_both_databases! {
             let asked = json!({"name": "k", "role": role, "pipeline": name});
             assert_eq!(admin.post("/v1/api-keys", &asked).await.points_at(), ["/pipeline"], "{name} {role}");
         }
+    }
+
+    async fn alerts_that_come_after_an_outage_are_announced_once(database: Database) {
+        let (app, admin) = TestApp::start_with(database, |config| config.alerts.max_age = "1h".into()).await;
+        let at = |id: &str, time: &str| {
+            let mut alert = brute_force(id, "203.0.113.1");
+            alert["timestamp"] = json!(time);
+            alert
+        };
+        let old = [at("1", "2026-11-16T10:00:00.000+0000"), at("2", "2026-11-16T09:00:00.000+0000")];
+        admin.post("/v1/alerts", &json!(old)).await.is(202);
+        admin.post("/v1/alerts", &json!([old[0], at("3", "2026-11-16T11:00:00.000+0000"), brute_force("4", "203.0.113.1")])).await.is(202);
+        let late = async || {
+            let entries = admin.list("/v1/audit").await.into_iter();
+            entries.filter(|entry| entry["noun"] == "pipeline" && entry["verb"] == "late").collect::<Vec<_>>()
+        };
+        assert!(late().await.is_empty(), "it may go on");
+        app.advance(31);
+        app.in_time("the entry", async || (late().await.len() == 1).then_some(())).await;
+        let entry = late().await.remove(0);
+        let told = "3 alerts from 2026-11-16T09:00:00.000Z to 2026-11-16T11:00:00.000Z came too late to be answered, and got no response";
+        assert_eq!((&entry["noun_id"], &entry["detail"]), (&json!("wazuh"), &json!(told)));
+        app.advance(120);
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        assert_eq!(late().await.len(), 1);
     }
 
     async fn field_18_a_policy_can_say_how_old_an_alert_may_be(database: Database) {

@@ -9,7 +9,7 @@
 //! - Any other kind of block fails the test, so that every example is checked.
 
 use riposte::domain::action::{Action, Catalogue};
-use riposte::domain::formats::ObservableMappings;
+use riposte::domain::formats::AlertMappings;
 use riposte::domain::policy::Policy;
 use riposte::engine::policy_tests::run_tests;
 use serde_json::Value;
@@ -66,7 +66,7 @@ fn merge(into: &mut Value, part: &Value) {
 fn check(line: usize, document: &Value, actions: &Catalogue) -> Policy {
     let policy = Policy::parse(document, actions).unwrap_or_else(|faults| panic!("line {line}: {faults:#?}"));
     assert_eq!(policy.warnings(), [], "line {line}");
-    assert_eq!(run_tests(&policy, &ObservableMappings::default()), [], "line {line}");
+    assert_eq!(run_tests(&policy, &AlertMappings::default()), [], "line {line}");
     policy
 }
 

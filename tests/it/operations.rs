@@ -37,6 +37,8 @@ pub(super) enum On {
     Linked,
     Protected,
     LegalHold,
+    /// An alert that was not taken in.
+    Rejected,
     Secret,
     /// A response that waits for approval.
     Waiting,
@@ -85,6 +87,10 @@ pub(super) const OPERATIONS: &[Operation] = &[
     ("POST", "/v1/responses/{id}/reject", Who::Roles(ANALYSTS), On::Waiting, 200, Some("rejected")),
     ("POST", "/v1/responses/{id}/confirm", Who::Roles(ANALYSTS), On::Unconfirmed, 200, Some("confirmed")),
     ("GET", "/v1/nodes", Who::Roles(VIEWERS), On::Nothing, 200, None),
+    ("GET", "/v1/pipelines", Who::Roles(VIEWERS), On::Nothing, 200, None),
+    ("GET", "/v1/rejected", Who::Roles(VIEWERS), On::Nothing, 200, None),
+    ("GET", "/v1/rejected/{id}", Who::Roles(VIEWERS), On::Rejected, 200, None),
+    ("POST", "/v1/rejected/{id}/resend", Who::Roles(PIPELINES), On::Rejected, 200, Some("created")),
     ("GET", "/v1/holds", Who::Roles(VIEWERS), On::Nothing, 200, None),
     ("POST", "/v1/holds", Who::Roles(ADMINS), On::Nothing, 201, Some("placed")),
     ("GET", "/v1/holds/{id}", Who::Roles(VIEWERS), On::LegalHold, 200, None),

@@ -257,6 +257,7 @@ async fn readyz_shows_the_last_round_of_every_stage_of_the_sweep() {
         "denials",
         "expire",
         "keys",
+        "late_alerts",
         "logins",
         "presence",
         "reload",

@@ -45,6 +45,7 @@ fn expected(scope: &str, method: &str, path: &str) -> Option<u16> {
             // One alert that is rejected, an agent that does not exist, labels that leave the scope.
             ("POST", "/v1/alerts" | "/v1/responses" | "/v1/policies" | "/v1/enrollment-tokens") => Some(422),
             ("POST", "/v1/responses/lift") => Some(409),
+            ("POST", "/v1/rejected/{id}/resend") => Some(404),
             (_, "/v1/enrollment-tokens" | "/v1/enrollment-tokens/{id}") => Some(403),
             (_, path)
                 if path.ends_with("{id}") && !path.starts_with("/v1/protected")
@@ -65,7 +66,8 @@ fn expected(scope: &str, method: &str, path: &str) -> Option<u16> {
             ("POST", "/v1/responses/lift") => Some(409),
             ("GET", "/v1/policies/{name}/counts") => None,
             // A hold on a target is one of the whole installation.
-            ("GET", "/v1/holds/{id}") => Some(404),
+            ("GET", "/v1/holds/{id}" | "/v1/rejected/{id}") => Some(404),
+            ("POST", "/v1/rejected/{id}/resend") => Some(404),
             (_, path) if path.starts_with("/v1/policies/{name}") => Some(404),
             // Those that a policy made are hidden with it; those by hand are not.
             (_, "/v1/responses/{id}/approve" | "/v1/responses/{id}/reject" | "/v1/responses/{id}/confirm") => Some(404),

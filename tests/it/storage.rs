@@ -414,6 +414,7 @@ const LANDED: &[(&str, &str)] = &[
     ("0026_retention.sql", "679577d15d9fec19ebab506943c63d5bd2027681c5ff0b814f6c13a57d77ed47"),
     ("0027_events.sql", "569b17a2b35b31257526398bd8586bbd5d1ec06f296832674ffd7c4caba0dcee"),
     ("0028_several_managers.sql", "6e33928288d13fe1ae658405c606a01a3f5c6d51355930aebe1d6902d8d037a8"),
+    ("0029_rejected_alerts.sql", "7c4819606f4f1a7a0954b503b39e7e288f927e55aa50107f64a0faf77330b255"),
 ];
 
 #[test]

@@ -13,7 +13,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-use super::processes::{Agent, Api, Manager, alert, text};
+use futures_util::StreamExt as _;
+use tokio_tungstenite::tungstenite::Message;
+
+use super::processes::{Agent, Api, FakeAgent, Manager, PATIENCE, alert, text};
 use crate::support::{Client, Database, TestApp};
 
 /// A reverse proxy that refuses WebSocket upgrades, and passes everything else on unchanged.
@@ -260,4 +263,21 @@ async fn a_manager_whose_key_others_can_read_does_not_start_and_says_how_to_fix_
         assert!(said.contains(&format!("run `chmod 600 {}`", path.display())), "{said}");
     }
     manager.start_again().await;
+}
+
+#[tokio::test]
+async fn an_idle_stream_is_pinged_so_that_an_agent_knows_that_it_stands() {
+    let manager = Manager::start().await;
+    let agent = FakeAgent::enroll(&manager, "idle").await;
+    let mut stream = agent.connect(0).await;
+    let ping = async {
+        loop {
+            match stream.socket.next().await {
+                Some(Ok(Message::Ping(_))) => return,
+                Some(Ok(_)) => {}
+                other => panic!("the stream ended: {other:?}"),
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE * 2, ping).await.expect("a ping every 30 s");
 }

@@ -20,7 +20,7 @@ impl MemoryBudget {
     }
 
     /// Takes a permit for `bytes`, if available.
-    pub(super) fn take(&self, bytes: usize) -> ApiResult<OwnedSemaphorePermit> {
+    pub fn take(&self, bytes: usize) -> ApiResult<OwnedSemaphorePermit> {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         let taken = Arc::clone(&self.0).try_acquire_many_owned(bytes);
         taken.map_err(|_| {

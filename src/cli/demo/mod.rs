@@ -344,7 +344,7 @@ fn print_at(at: &str, word: &str, rest: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::formats::{self, ObservableMappings};
+    use crate::domain::formats::{self, AlertMappings};
 
     #[test]
     fn the_demos_policies_and_alerts_are_valid() {
@@ -354,7 +354,7 @@ mod tests {
         }
         for sample in serde_json::from_str::<Vec<SampleAlert>>(ALERTS).unwrap() {
             let sent = SentAlert::new(sample, 1, Timestamp::from_millis(0));
-            formats::parse(&serde_json::to_string(&sent).unwrap(), &ObservableMappings::default()).unwrap();
+            formats::parse(&serde_json::to_string(&sent).unwrap(), &AlertMappings::default(), None).unwrap();
         }
     }
 }

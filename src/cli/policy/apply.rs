@@ -14,7 +14,7 @@ use crate::cli::client::{NO_BODY, Remote};
 use crate::cli::output::{complain, say};
 use crate::cli::reply::Reply;
 use crate::cli::terminal::{Tone, can_ask, is_confirmed, needs_yes, plain, plain_lines, shade};
-use crate::domain::formats::ObservableMappings;
+use crate::domain::formats::AlertMappings;
 use crate::views::actions::ActionView;
 use crate::views::policies::PolicyView;
 use crate::views::protected::CreatedProtected;
@@ -132,7 +132,7 @@ async fn difference(args: Diff) -> anyhow::Result<Option<Plan>> {
 pub(super) async fn checked(
     documents: Documents,
     remote: &Remote,
-    mappings: &ObservableMappings,
+    mappings: &AlertMappings,
 ) -> anyhow::Result<Option<(Held, Stored)>> {
     let stored = Stored::ask(remote).await?;
     match documents.check(&stored.known(), mappings) {

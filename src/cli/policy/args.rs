@@ -7,10 +7,11 @@ use clap::Args;
 use riposte_protocol::time::Timestamp;
 
 use crate::cli::client::Remote;
+use crate::cli::mappings;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::domain::duration::Span;
-use crate::domain::formats::ObservableMappings;
+use crate::domain::formats::AlertMappings;
 use crate::domain::policy::{Mode, is_name};
 
 /// The files to read.
@@ -23,21 +24,16 @@ pub(super) struct Files {
 
 /// Site-specific settings.
 #[derive(Debug, Args)]
-pub(super) struct Site {
-    /// Configuration file of the manager, if policies' tests need its `[observables]`.
+pub(in crate::cli) struct Site {
+    /// Configuration file of the manager, for its `[observables]` and `[pipelines]`.
     #[arg(long, env = "RIPOSTE_CONFIG", value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
 }
 
 impl Site {
-    pub(super) fn mappings(&self) -> anyhow::Result<ObservableMappings> {
-        let Some(path) = &self.config else { return Ok(ObservableMappings::default()) };
-        let config = Config::read(path)?;
-        let fault = |faults: Vec<crate::domain::fault::Fault>| {
-            let told = faults.iter().map(|fault| format!("{} {}", fault.pointer, fault.detail));
-            anyhow::anyhow!("observables: {}", told.collect::<Vec<_>>().join("; "))
-        };
-        ObservableMappings::read(&config.observables).map_err(fault).with_context(|| path.display().to_string())
+    pub(in crate::cli) fn mappings(&self) -> anyhow::Result<AlertMappings> {
+        let Some(path) = &self.config else { return Ok(AlertMappings::default()) };
+        mappings::of(&Config::read(path)?).with_context(|| path.display().to_string())
     }
 }
 
@@ -130,6 +126,16 @@ pub struct RollbackArgs {
     /// Version to restore.
     #[arg(long, value_name = "VERSION")]
     pub(super) to: i64,
+}
+
+/// Flags of `riposte policy mode`.
+#[derive(Debug, Args)]
+pub struct ModeArgs {
+    #[command(flatten)]
+    pub(super) policy: NamedPolicy,
+    /// The mode.
+    #[arg(value_enum)]
+    pub(super) mode: ImportMode,
 }
 
 /// Flags of `riposte policy delete`.
@@ -241,6 +247,14 @@ pub struct ImportArgs {
     /// Print what the files come to as JSON and change nothing.
     #[arg(long)]
     pub(super) json: bool,
+}
+
+impl ImportArgs {
+    /// One file, to policies that only observe.
+    pub(super) fn to_observe(remote: Remote, file: PathBuf, dry_run: bool) -> Self {
+        let (consent, mode) = (Consent { dry_run, yes: true }, Some(ImportMode::Observe));
+        Self { remote, files: vec![file], consent, out: None, mode, wazuh_manager: None, json: false }
+    }
 }
 
 /// Mode of imported policies.

@@ -12,7 +12,7 @@ use serde_json::{Map, Number, Value};
 
 use crate::domain::action::{Action, Catalogue};
 use crate::domain::fault::Fault;
-use crate::domain::formats::ObservableMappings;
+use crate::domain::formats::AlertMappings;
 use crate::domain::policy::{MAX_POLICY_BYTES, Policy};
 use crate::domain::protected_document::{AgentIds, ProtectedDocument};
 use crate::engine::policy_tests::run_tests;
@@ -166,7 +166,7 @@ impl Documents {
     ///
     /// # Errors
     /// All faults.
-    pub(super) fn check(self, known: &KnownNames, mappings: &ObservableMappings) -> Result<Held, Vec<Placed>> {
+    pub(super) fn check(self, known: &KnownNames, mappings: &AlertMappings) -> Result<Held, Vec<Placed>> {
         let (held, mut faults) = self.hold(known);
         for entry in &held.policies {
             let failed = run_tests(&entry.read, mappings).into_iter();
@@ -354,7 +354,7 @@ mod tests {
 
     fn faults(files: &[(&str, &str)]) -> Vec<String> {
         let (dir, documents) = read(files);
-        let faults = documents.check(&KnownNames::default(), &ObservableMappings::default()).unwrap_err();
+        let faults = documents.check(&KnownNames::default(), &AlertMappings::default()).unwrap_err();
         let prefix = format!("{}/", dir.path().display());
         faults.iter().map(|fault| fault.to_string().replace(&prefix, "")).collect()
     }
@@ -374,7 +374,7 @@ mod tests {
             (".git/x.yaml", "{"),
             ("empty.yaml", "# nothing\n"),
         ]);
-        let held = documents.check(&KnownNames::default(), &ObservableMappings::default()).unwrap();
+        let held = documents.check(&KnownNames::default(), &AlertMappings::default()).unwrap();
         let names: Vec<&str> = held.policies.iter().map(|entry| entry.read.name.as_str()).collect();
         assert_eq!((names, held.actions.len()), (vec!["a", "b", "c", "d", "e"], 1));
         assert!(held.policies[2].document.place.ends_with("b.yml:2"));
@@ -414,7 +414,7 @@ mod tests {
     fn a_missing_file_is_a_fault() {
         let documents = Documents::read(&[PathBuf::from("/nowhere/at-all.yaml")]);
         assert!(
-            documents.check(&KnownNames::default(), &ObservableMappings::default()).unwrap_err()[0]
+            documents.check(&KnownNames::default(), &AlertMappings::default()).unwrap_err()[0]
                 .to_string()
                 .ends_with("no such file or folder")
         );

@@ -22,7 +22,7 @@ use crate::cli::client::segment;
 use crate::cli::output::{complain, say};
 use crate::cli::reply::{Reply, Said};
 use crate::cli::terminal::{Tone, can_ask, cell, needs_yes, plain, shade};
-use crate::domain::formats::ObservableMappings;
+use crate::domain::formats::AlertMappings;
 use crate::domain::{action, policy};
 use crate::views::import::{Import, Level, Note};
 
@@ -74,7 +74,7 @@ pub(super) async fn run(args: ImportArgs) -> anyhow::Result<ExitCode> {
         complain("riposte: nothing to import; see the report above");
         return Ok(ExitCode::FAILURE);
     }
-    let Some((held, stored)) = checked(documents, &remote, &ObservableMappings::default()).await? else {
+    let Some((held, stored)) = checked(documents, &remote, &AlertMappings::default()).await? else {
         return Ok(ExitCode::FAILURE);
     };
     let done = carry_over(&remote, &held, &stored, None, consent).await?;

@@ -3,7 +3,7 @@
 //! file that passes is not refused there.
 
 mod apply;
-mod args;
+pub(super) mod args;
 mod backtest;
 pub(crate) mod explain;
 mod files;
@@ -19,8 +19,12 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
+use std::path::PathBuf;
+
+use super::client::Remote;
 use args::{
-    Apply, Backtest, Counts, Delete, Diff, Explain, History, ImportArgs, ListArgs, Reset, RollbackArgs, Show, Test,
+    Apply, Backtest, Counts, Delete, Diff, Explain, History, ImportArgs, ListArgs, ModeArgs, Reset, RollbackArgs, Show,
+    Test,
 };
 
 /// Subcommands of `riposte policy`.
@@ -54,6 +58,8 @@ pub enum PolicyCommand {
     /// Convert the active responses of Wazuh's ossec.conf into policies: shows the difference,
     /// asks, applies; exit code 1 if something cannot be converted.
     Import(ImportArgs),
+    /// Set the mode of a policy: enforce, approve or observe.
+    Mode(ModeArgs),
 }
 
 /// Runs a subcommand.
@@ -75,5 +81,15 @@ pub async fn run(command: PolicyCommand) -> anyhow::Result<ExitCode> {
         PolicyCommand::Test(args) => trial::run(args).await,
         PolicyCommand::Backtest(args) => backtest::run(args).await,
         PolicyCommand::Import(args) => import::run(args).await,
+        PolicyCommand::Mode(args) => stored::mode(args).await,
     }
+}
+
+/// Imports the active responses of a Wazuh manager as policies that only observe, without a question. A configuration without
+/// any is none of the caller's concern.
+///
+/// # Errors
+/// If the file cannot be read, or the manager refuses.
+pub(super) async fn import_to_observe(remote: Remote, file: PathBuf, dry_run: bool) -> anyhow::Result<ExitCode> {
+    import::run(ImportArgs::to_observe(remote, file, dry_run)).await
 }

@@ -3,9 +3,9 @@
 use std::process::ExitCode;
 
 use reqwest::{Method, StatusCode};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use super::args::{Counts, Delete, History, ListArgs, NamedPolicy, Reset, RollbackArgs, Show};
+use super::args::{Counts, Delete, History, ListArgs, ModeArgs, NamedPolicy, Reset, RollbackArgs, Show};
 use super::yaml;
 use crate::cli::client::{NO_BODY, Remote};
 use crate::cli::output::{complain, say};
@@ -134,6 +134,28 @@ pub(super) async fn rollback(args: RollbackArgs) -> anyhow::Result<ExitCode> {
     let answer = remote.send(Method::POST, &path, Some(current), Some(&Rollback { version: to })).await?;
     let view: PolicyView = unless_lost(&name, answer)?.done()?;
     say(&format!("{name} is as it was at version {to}; that is version {} now", view.version));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `riposte policy mode`
+pub(super) async fn mode(args: ModeArgs) -> anyhow::Result<ExitCode> {
+    let ModeArgs { policy: NamedPolicy { remote, name }, mode } = args;
+    let path = format!("/v1/policies/{name}");
+    let current: PolicyView = remote.get(&path).await?;
+    let mut document: Map<String, Value> = current.policy.read()?;
+    let mode = mode.mode().as_str();
+    let before = document.insert("mode".to_owned(), mode.into());
+    // A policy without the word enforces.
+    if before.as_ref().map_or("enforce", |before| before.as_str().unwrap_or_default()) == mode {
+        say(&format!("{name} is in the mode {mode} already"));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let answer = remote.send(Method::PUT, &path, Some(current.version), Some(&document)).await?;
+    let view: PolicyView = unless_lost(&name, answer)?.done()?;
+    for warning in &view.warnings {
+        complain(&plain(&format!("riposte: {} {}", warning.pointer, warning.detail)));
+    }
+    say(&format!("{name} is in the mode {mode} now; that is version {}", view.version));
     Ok(ExitCode::SUCCESS)
 }
 

@@ -8,7 +8,7 @@ use super::files::KnownNames;
 use super::plan::{Stored, many};
 use crate::cli::output::say;
 use crate::cli::terminal::{Tone, plain, shade};
-use crate::domain::formats::ObservableMappings;
+use crate::domain::formats::AlertMappings;
 use crate::domain::policy::{Policy, PolicyTest};
 use crate::engine::policy_tests::run_tests;
 
@@ -62,7 +62,7 @@ fn title(index: usize, test: &PolicyTest) -> String {
 }
 
 /// The faults of one test of a policy.
-fn outcome(policy: &Policy, test: &PolicyTest, index: usize, mappings: &ObservableMappings) -> Vec<String> {
+fn outcome(policy: &Policy, test: &PolicyTest, index: usize, mappings: &AlertMappings) -> Vec<String> {
     let alone = Policy { tests: vec![test.clone()], ..policy.clone() };
     let told = |fault: crate::domain::fault::Fault| {
         let pointer = fault.pointer.replacen("/tests/0", &format!("/tests/{index}"), 1);

@@ -327,7 +327,7 @@ mod tests {
     }
 
     fn said(source: &str, raw: &str) -> Result<bool, Failure> {
-        let alert = formats::parse(raw, &formats::ObservableMappings::default()).unwrap();
+        let alert = formats::parse(raw, &formats::AlertMappings::default(), None).unwrap();
         let received = alert.time.plus(std::time::Duration::from_secs(90));
         let alert = alert.received(received);
         let expression = Expression::parse(source).unwrap_or_else(|why| panic!("{source}: {why}"));

@@ -13,7 +13,7 @@ use super::bindings::{MAX_LIST, NAMES, Numbers};
 use super::{Bindings, EVERYTHING, Expression, FieldRefs};
 use crate::domain::alert::{Alert, Observable};
 use crate::domain::decode::decode;
-use crate::domain::formats::{self, ObservableMappings};
+use crate::domain::formats::{self, AlertMappings};
 
 /// Converts all of `alert` with its text `raw`.
 fn whole(alert: &Alert, raw: &str, numbers: Numbers) -> Context<'static, 'static> {
@@ -153,7 +153,7 @@ fn facts_agree_with_the_reference_on_the_corpus() {
     }
     let (conditions, mut count) = (parsed(CONDITIONS), 0);
     for raw in text.lines() {
-        agree(&conditions, &formats::parse(raw, &ObservableMappings::default()).unwrap(), raw);
+        agree(&conditions, &formats::parse(raw, &AlertMappings::default(), None).unwrap(), raw);
         count += 1;
     }
     assert!(count > 0, "no alert was tried");

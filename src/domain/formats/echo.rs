@@ -44,14 +44,14 @@ fn is_ours(document: &Document) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use crate::domain::formats::{ObservableMappings, parse};
+    use crate::domain::formats::{AlertMappings, parse};
     use serde_json::{Value, json};
 
     fn is_own_echo(change: impl FnOnce(&mut Value)) -> bool {
         let mut alert = json!({"timestamp": "2026-11-20T10:11:12Z", "id": "1", "agent": {"id": "001", "name": "h1"},
             "rule": {"id": "5763", "level": 10, "groups": ["sshd"]}, "data": {"srcip": "203.0.113.1"}});
         change(&mut alert);
-        parse(&alert.to_string(), &ObservableMappings::default()).unwrap().is_own_echo
+        parse(&alert.to_string(), &AlertMappings::default(), None).unwrap().is_own_echo
     }
 
     #[test]

@@ -11,9 +11,9 @@ use crate::domain::fault::Fault;
 /// Maximum length of a stored description, in bytes.
 const MAX_DESCRIPTION_BYTES: usize = 512;
 /// Maximum length of a stored name, group or id, in bytes.
-const MAX_WORD_BYTES: usize = 256;
+pub(super) const MAX_WORD_BYTES: usize = 256;
 /// Maximum number of groups per alert.
-const MAX_GROUPS: usize = 1024;
+pub(super) const MAX_GROUPS: usize = 1024;
 
 /// The fault for invalid JSON, or JSON of another structure.
 pub(super) fn syntax_fault(error: &serde_json::Error) -> Fault {
@@ -41,6 +41,25 @@ impl<'a> Field<'a> {
         let raw = self.0.get();
         let digits = !raw.is_empty() && raw.bytes().all(|b| b.is_ascii_digit());
         if digits { Some(Cow::Borrowed(raw)) } else { self.text() }
+    }
+
+    /// A number, or a text that is one.
+    pub(super) fn number(self) -> Option<f64> {
+        self.word_or_number()?.trim_ascii().parse().ok().filter(|number: &f64| number.is_finite())
+    }
+
+    /// The text of a string, or a number as it is written.
+    pub(super) fn word_or_number(self) -> Option<Cow<'a, str>> {
+        let raw = self.0.get();
+        let is_number = raw.starts_with(|first: char| first == '-' || first.is_ascii_digit());
+        if is_number { Some(Cow::Borrowed(raw)) } else { self.text() }
+    }
+
+    /// Whether it is `value`, as a text, a number or a truth value; without regard to case.
+    pub(super) fn is(self, value: &str) -> bool {
+        let raw = self.0.get();
+        self.text()
+            .map_or_else(|| raw.eq_ignore_ascii_case(value), |text| text.trim_ascii().eq_ignore_ascii_case(value))
     }
 
     /// The non-empty items of a list with their indexes; `None` if it is not a list.
@@ -116,6 +135,15 @@ impl Faults {
         }
     }
 
+    /// A time as pipelines write it: a text, or a number since 1970 whose size says its unit.
+    pub(super) fn any_time(&mut self, pointer: &str, field: Field) -> Timestamp {
+        let found = field.number().and_then(since_1970).or_else(|| parse_time(&field.text()?.replacen(' ', "T", 1)));
+        found.unwrap_or_else(|| {
+            self.add(pointer, "is not a time such as 2026-11-20T10:11:12.345Z, nor seconds or milliseconds since 1970");
+            Timestamp::default()
+        })
+    }
+
     pub(super) fn time(&mut self, pointer: &str, field: Option<Field>) -> Timestamp {
         let Some(field) = field else {
             self.add(pointer, "is missing or empty");
@@ -126,6 +154,19 @@ impl Faults {
             Timestamp::default()
         })
     }
+}
+
+/// Seconds, milliseconds, microseconds or nanoseconds since 1970, between the years 1973 and 5138.
+#[expect(clippy::cast_possible_truncation, reason = "below 2^53")]
+fn since_1970(number: f64) -> Option<Timestamp> {
+    let millis = match number {
+        1e8..1e11 => number * 1e3,
+        1e11..1e14 => number,
+        1e14..1e17 => number / 1e3,
+        1e17..1e20 => number / 1e6,
+        _ => return None,
+    };
+    Some(Timestamp::from_millis(millis as i64))
 }
 
 /// RFC 3339, or Wazuh's variant (offset without a colon). Times beyond the years 0000 to 9999 are

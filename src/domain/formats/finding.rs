@@ -124,7 +124,7 @@ fn level(field: Option<Field>, faults: &mut Faults) -> u8 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{ObservableMappings, parse};
+    use super::super::{AlertMappings, parse};
     use crate::domain::alert::TargetField;
     use serde_json::{Value, json};
 
@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn a_finding_is_normalised() {
-        let alert = parse(&finding().to_string(), &ObservableMappings::default()).unwrap();
+        let alert = parse(&finding().to_string(), &AlertMappings::default(), None).unwrap();
         assert_eq!((alert.pipeline.as_str(), alert.pipeline_id.as_str(), alert.rule.level), ("wazuh", "4f1c", 12));
         assert_eq!(alert.rule.groups, ["attack.credential-access", "linux", "system-activity", "pci_dss_10.2.4"]);
         assert_eq!((alert.rule.mitre.as_slice(), alert.agent.id.as_deref()), (&["T1110".to_owned()][..], Some("007")));
@@ -152,19 +152,19 @@ mod tests {
     fn dotted_keys_mean_the_same() {
         let mut flat = json!({"@timestamp": "2026-11-20T10:11:12.345Z", "wazuh.rule.id": "r", "wazuh.rule.level": "Critical",
             "wazuh.agent.name": "web-01", "event.id": "e1", "source.ip": "203.0.113.7"});
-        let alert = parse(&flat.to_string(), &ObservableMappings::default()).unwrap();
+        let alert = parse(&flat.to_string(), &AlertMappings::default(), None).unwrap();
         assert_eq!((alert.rule.level, alert.pipeline_id.as_str()), (15, "e1"));
         assert_eq!(alert.observables.source_ip.unwrap().value, "203.0.113.7");
         flat["wazuh.rule.level"] = json!("severe");
         assert_eq!(
-            parse(&flat.to_string(), &ObservableMappings::default()).unwrap_err()[0].pointer,
+            parse(&flat.to_string(), &AlertMappings::default(), None).unwrap_err()[0].pointer,
             "/wazuh/rule/level"
         );
     }
 
     #[test]
     fn missing_fields_of_a_finding_are_named() {
-        let pointers: Vec<String> = parse(r#"{"wazuh":{"rule":{}}}"#, &ObservableMappings::default())
+        let pointers: Vec<String> = parse(r#"{"wazuh":{"rule":{}}}"#, &AlertMappings::default(), None)
             .unwrap_err()
             .into_iter()
             .map(|fault| fault.pointer)

@@ -69,7 +69,7 @@ mod tests {
     use crate::domain::fault::Fault;
 
     fn parse(raw: &str) -> Result<Alert, Vec<Fault>> {
-        super::super::parse(raw, &super::super::ObservableMappings::default())
+        super::super::parse(raw, &super::super::AlertMappings::default(), None)
     }
 
     #[test]

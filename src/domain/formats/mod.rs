@@ -8,6 +8,8 @@ mod echo;
 mod field;
 mod finding;
 mod generic;
+mod mapped;
+mod mapping;
 mod observable_mappings;
 mod observe;
 pub mod wazuh;
@@ -19,7 +21,8 @@ use super::decode::{decode, legible};
 use super::fault::Fault;
 pub use dedupe::dedupe;
 use document::Document;
-pub use observable_mappings::ObservableMappings;
+pub use mapping::{AlertMappings, PipelineMapping};
+use observable_mappings::ObservableMappings;
 
 /// Maximum size of an alert, in bytes. Wazuh's own buffers end at 64 KiB; the rest is for other
 /// pipelines.
@@ -30,13 +33,17 @@ pub const MAX_DEPTH: usize = 127;
 
 /// The fault for an alert of unknown format.
 const UNKNOWN: &str = "is not a known format: an alert of Wazuh 4 has `rule` with `id` and `level`, a finding of Wazuh 5 has \
-                       `wazuh.rule`, any other pipeline's has `pipeline`, `id` and `rule`; see docs/alerts.md";
+                       `wazuh.rule`, any other pipeline's has `pipeline`, `id` and `rule`, or a mapping; see docs/pipelines.md";
 
-/// Decodes and parses an alert as received.
+/// Decodes and parses an alert as received. `pipeline` is that of the sender's key.
 ///
 /// # Errors
 /// All faults, each with a pointer to its field.
-pub fn read<'a>(bytes: &'a [u8], mappings: &ObservableMappings) -> Result<(Cow<'a, str>, Alert), Vec<Fault>> {
+pub fn read<'a>(
+    bytes: &'a [u8],
+    mappings: &AlertMappings,
+    pipeline: Option<&str>,
+) -> Result<(Cow<'a, str>, Alert), Vec<Fault>> {
     if bytes.len() > MAX_ALERT_BYTES {
         return Err(vec![Fault::at("", format!("the alert is larger than {MAX_ALERT_BYTES} bytes"))]);
     }
@@ -45,7 +52,7 @@ pub fn read<'a>(bytes: &'a [u8], mappings: &ObservableMappings) -> Result<(Cow<'
     if text.len() != bytes.len() && depth_exceeds(&legible(bytes), MAX_DEPTH) {
         return Err(too_deep());
     }
-    let alert = parse(&text, mappings)?;
+    let alert = parse(&text, mappings, pipeline)?;
     Ok((text, alert))
 }
 
@@ -53,11 +60,12 @@ fn too_deep() -> Vec<Fault> {
     vec![Fault::at("", format!("the alert is nested deeper than {MAX_DEPTH} levels"))]
 }
 
-/// Reads one alert in any known format; `text` is what [`decode`] made of it.
+/// Reads one alert in any known format; `text` is what [`decode`] made of it. `pipeline` is that of the sender's key, or
+/// the one that a stored alert was read as. Its mapping reads the alert, unless it is one of the generic format.
 ///
 /// # Errors
 /// All faults, each with a pointer to its field.
-pub fn parse(text: &str, mappings: &ObservableMappings) -> Result<Alert, Vec<Fault>> {
+pub fn parse(text: &str, mappings: &AlertMappings, pipeline: Option<&str>) -> Result<Alert, Vec<Fault>> {
     if depth_exceeds(text, MAX_DEPTH) {
         return Err(too_deep());
     }
@@ -67,18 +75,57 @@ pub fn parse(text: &str, mappings: &ObservableMappings) -> Result<Alert, Vec<Fau
     let document = Document::read(text).map_err(|fault| vec![fault])?;
     let is_there = |name: &str| document.top(name).is_some_and(|text| text != "null");
     let is_object = |name: &str| document.top(name).is_some_and(|text| text.starts_with('{'));
+    let observables = mappings.observables();
+    if is_there("pipeline") && is_object("rule") {
+        return generic::read(&document, observables);
+    }
+    if let Some((name, mapping)) = pipeline.and_then(|name| Some((name, mappings.named(name)?))) {
+        return mapped::read(&document, name, mapping);
+    }
     if is_there("pipeline") {
-        generic::read(&document, mappings)
-    } else if is_object("rule") || document.has_dotted("rule") {
-        wazuh::read(&document, mappings)
+        return generic::read(&document, observables);
+    }
+    let has_rule = is_object("rule") || document.has_dotted("rule");
+    let is_wazuh = has_rule && document.at("rule.level").is_some();
+    // What Wazuh writes is never looked at as another pipeline's: a log could bring the fields for that.
+    if !is_wazuh
+        && !is_object("wazuh")
+        && let Some((name, mapping)) = mappings.recognised(&document)
+    {
+        return mapped::read(&document, name, mapping);
+    }
+    if has_rule {
+        wazuh::read(&document, observables)
     } else if !is_there("rule") && (is_object("wazuh") || document.has_dotted("wazuh")) {
-        finding::read(&document, mappings)
+        finding::read(&document, observables)
     } else if !is_there("rule") && is_object("agent") && is_there("timestamp") {
         // A Wazuh alert without its main fields: Wazuh's parser names what is missing.
-        wazuh::read(&document, mappings)
+        wazuh::read(&document, observables)
     } else {
         Err(vec![Fault::at("", UNKNOWN)])
     }
+}
+
+/// The alerts of an object in which a pipeline sends several; `None` if `text` is one alert. `pipeline` is that of the
+/// sender's key.
+pub fn split<'a>(text: &'a str, mappings: &AlertMappings, pipeline: Option<&str>) -> Option<Vec<&'a str>> {
+    let document = std::cell::OnceCell::new();
+    let items = |mapping: &PipelineMapping| {
+        let path = mapping.spec().each.as_deref()?;
+        // Nearly all alerts have no such field, which is seen without reading them.
+        let first = path.split('.').next().filter(|key| text.contains(key))?;
+        let document = document.get_or_init(|| Document::read(text).ok()).as_ref()?;
+        document.top(first)?;
+        Some(document.at(path)?.items()?.into_iter().map(|(_, item)| item.0.get()).collect::<Vec<_>>())
+    };
+    if let Some(mapping) = pipeline.and_then(|name| mappings.named(name)) {
+        return items(mapping);
+    }
+    mappings.all().find_map(|(_, mapping)| {
+        let items = items(mapping)?;
+        let first = Document::read(items.first()?).ok()?;
+        mapping.recognises(&first).then_some(items)
+    })
 }
 
 /// Whether brackets are nested deeper than `limit`, outside strings. This parser does not recurse,

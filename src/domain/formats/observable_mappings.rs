@@ -11,7 +11,7 @@ const MAX_FIELDS: usize = 32;
 
 /// Site-specific fields by observable.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ObservableMappings {
+pub(super) struct ObservableMappings {
     fields: Vec<(TargetField, Vec<String>)>,
 }
 
@@ -20,7 +20,7 @@ impl ObservableMappings {
     ///
     /// # Errors
     /// Every unknown observable, and every field that is not a dotted path.
-    pub fn read(table: &BTreeMap<String, Vec<String>>) -> Result<Self, Vec<Fault>> {
+    pub(super) fn read(table: &BTreeMap<String, Vec<String>>) -> Result<Self, Vec<Fault>> {
         let (mut fields, mut faults) = (Vec::new(), Vec::new());
         for (name, paths) in table {
             let known = serde_json::from_value(serde_json::Value::from(name.as_str())).ok();
@@ -42,6 +42,18 @@ impl ObservableMappings {
         if faults.is_empty() { Ok(Self { fields }) } else { Err(faults) }
     }
 
+    /// These fields, and then those of `others`.
+    pub(super) fn before(&self, others: &Self) -> Self {
+        let mut fields = self.fields.clone();
+        for (field, paths) in &others.fields {
+            match fields.iter_mut().find(|(known, _)| known == field) {
+                Some((_, known)) => known.extend(paths.iter().cloned()),
+                None => fields.push((*field, paths.clone())),
+            }
+        }
+        Self { fields }
+    }
+
     /// The site's fields for `field`, in order of preference.
     pub(super) fn paths(&self, field: TargetField) -> &[String] {
         self.fields.iter().find(|(named, _)| *named == field).map_or(&[], |(_, paths)| paths)
@@ -51,6 +63,7 @@ impl ObservableMappings {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::formats::AlertMappings;
 
     fn table(entries: &[(&str, &[&str])]) -> BTreeMap<String, Vec<String>> {
         let owned = |(name, paths): &(&str, &[&str])| {
@@ -65,8 +78,9 @@ mod tests {
             ObservableMappings::read(&table(&[("source.ip", &["data.absent", "data.client.addr"])])).unwrap();
         let raw = r#"{"timestamp":"2026-11-20T10:11:12Z","id":"1","agent":{"id":"5"},"rule":{"id":"1","level":3},
             "data":{"srcip":"203.0.113.1","client":{"addr":"203.0.113.2"}}}"#;
-        let source =
-            |mappings: &ObservableMappings| super::super::parse(raw, mappings).unwrap().observables.source_ip.unwrap();
+        let source = |mappings: &ObservableMappings| {
+            super::super::parse(raw, &AlertMappings::of(mappings.clone()), None).unwrap().observables.source_ip.unwrap()
+        };
         assert_eq!(source(&ObservableMappings::default()).field, "data.srcip");
         assert_eq!(
             (source(&mappings).value.as_str(), source(&mappings).field.as_str()),

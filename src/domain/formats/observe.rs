@@ -36,17 +36,17 @@ pub(super) fn observables(
     document: &Document,
     mappings: &ObservableMappings,
     known: impl Fn(TargetField) -> &'static [&'static str],
-    process_names: &[&'static str],
+    process_names: &[impl AsRef<str>],
 ) -> Observables {
     let mut observables = Observables::default();
     for field in ALL {
         let paths = mappings.paths(field).iter().map(String::as_str).chain(known(field).iter().copied());
         observables.set(field, first(document, field.kind(), paths));
     }
-    observables.process_name = process_names.iter().find_map(|path| {
+    observables.process_name = process_names.iter().map(AsRef::as_ref).find_map(|path| {
         let text = document.at(path).and_then(Field::word)?;
         let text = text.trim_matches([' ', '\t']);
-        (!text.is_empty()).then(|| Observable { value: cut(text, MAX_OBSERVABLE_BYTES), field: (*path).into() })
+        (!text.is_empty()).then(|| Observable { value: cut(text, MAX_OBSERVABLE_BYTES), field: path.into() })
     });
     observables
 }

@@ -205,7 +205,7 @@ mod tests {
             "id": "1795169472.12345", "data": {"srcip": "203.0.113.45", "dstuser": "admin"}, "location": "/var/log/auth.log"
         });
         change(&mut alert);
-        crate::domain::formats::parse(&alert.to_string(), &crate::domain::formats::ObservableMappings::default())
+        crate::domain::formats::parse(&alert.to_string(), &crate::domain::formats::AlertMappings::default(), None)
     }
 
     #[test]
@@ -253,7 +253,7 @@ mod tests {
             let raw = format!(
                 r#"{{"timestamp":"2026-11-20T10:11:12Z","id":"1","agent":{{"id":"5"}},"rule":{{"id":"1","level":{text}}}}}"#
             );
-            crate::domain::formats::parse(&raw, &crate::domain::formats::ObservableMappings::default())
+            crate::domain::formats::parse(&raw, &crate::domain::formats::AlertMappings::default(), None)
                 .map(|alert| alert.rule.level)
         };
         for (text, want) in [("0", 0), ("16", 16), ("12.0", 12), ("1e1", 10), ("-0", 0)] {

@@ -96,8 +96,8 @@ fn judge(engine: &Engine, index: &PolicyIndex, page: Vec<AlertRow>) -> Result<Ve
             continue;
         }
         let raw = row.text()?;
-        // A newer version may refuse a stored alert; it then matches no policy.
-        let Ok(alert) = formats::parse(&raw, &engine.mappings) else { continue };
+        // A newer version may refuse a stored alert, or its mapping may be gone; it then matches no policy.
+        let Ok(alert) = formats::parse(&raw, &engine.mappings, Some(&row.pipeline)) else { continue };
         let alert_id = id(&row.id)?;
         let alert = alert.received(alerts::received(&alert_id));
         let Some(response) = decide(alert_id, &alert, &raw, circumstances).responses.pop() else { continue };

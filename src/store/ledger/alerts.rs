@@ -8,8 +8,9 @@ use uuid::Uuid;
 
 use super::audit::LedgerTx;
 use super::retention::is_needed;
-use crate::domain::alert::Alert;
+use crate::domain::alert::{Alert, Rule};
 use crate::domain::decode::{decode, legible};
+use crate::domain::formats::{self, AlertMappings};
 use crate::domain::pipeline::DedupeKey;
 use crate::store::configured::legal_holds::{first_id, is_held};
 use crate::store::database::codec;
@@ -108,6 +109,20 @@ impl AlertRow {
     /// If the ledger is damaged.
     pub fn text(&self) -> Result<String> {
         Ok(decode(&codec::decode(&self.raw)?).into_owned())
+    }
+
+    /// The alert, read anew from its `text`. One that this version or the present mappings refuse is known by its columns.
+    pub fn alert(&self, text: &str, mappings: &AlertMappings) -> Alert {
+        formats::parse(text, mappings, Some(&self.pipeline)).unwrap_or_else(|_| Alert {
+            pipeline: self.pipeline.clone(),
+            time: self.time.into(),
+            rule: Rule {
+                id: self.rule_id.clone(),
+                level: u8::try_from(self.rule_level).unwrap_or_default(),
+                ..Rule::default()
+            },
+            ..Alert::default()
+        })
     }
 }
 

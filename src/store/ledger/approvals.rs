@@ -224,10 +224,11 @@ async fn write(
 /// is needed for what one person set up, however that person comes in.
 async fn is_author(ledger: &mut LedgerTx, waiting: &Waiting, principal: &Actor) -> Result<bool> {
     let (Some(policy), Some(version)) = (&waiting.policy, waiting.policy_version) else { return Ok(false) };
+    let look = ledger.seals().look(Purpose::Look);
     let author: Option<WithSeal<Author>> = ledger.tx.optional(AUTHOR, binds![policy.as_str(), version]).await?;
     let Some(author) = author else { return Ok(false) };
     // Of a version that another program changed it is not known who wrote it.
-    let (author, is_known) = ledger.seals().looked_at(&POLICY_VERSIONS, author, Purpose::Look);
+    let (author, is_known) = ledger.seals().looked_at(&POLICY_VERSIONS, author, look);
     Ok(!is_known || author.changed_by == principal.to_string())
 }
 
@@ -274,10 +275,11 @@ async fn carry_out(
 /// Ends responses whose approval deadline has passed, at most `limit`, each as its policy says.
 /// Returns their number and the agents with new commands.
 pub(in crate::store) async fn silence(ledger: &mut LedgerTx, now: Timestamp, limit: i64) -> Result<(usize, Vec<Uuid>)> {
+    let look = ledger.seals().look(Purpose::Look);
     let silent: Vec<WithSeal<Waiting>> = ledger.tx.all(SILENT, binds![now, limit]).await?;
     let (count, mut agents) = (silent.len(), Vec::new());
     for waiting in silent {
-        let (waiting, is_sound) = ledger.seals().looked_at(&RESPONSES, waiting, Purpose::Look);
+        let (waiting, is_sound) = ledger.seals().looked_at(&RESPONSES, waiting, look);
         if waiting.on_silence == Some(OnSilence::Enforce) && is_sound {
             agents.extend(carry_out(ledger, waiting, "no decision arrived in time", false, now).await?);
         } else {

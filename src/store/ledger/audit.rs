@@ -18,7 +18,7 @@ use crate::store::configured::caches::Cache;
 use crate::store::configured::changes;
 use crate::store::database::reconnects::Reconnects;
 use crate::store::database::{Bind, Db, Result, Row, StoreError, Tx, binds, nodes, statements};
-use crate::store::seals::known::SharedSeals;
+use crate::store::seals::known::{Purpose, SharedSeals};
 use crate::store::seals::ledger::Reseals;
 use crate::store::seals::sets::{SealedSet, SealedTable};
 use crate::store::seals::value::{SealedRow, WithSeal};
@@ -207,8 +207,9 @@ impl LedgerTx {
     where
         WithSeal<T>: Row,
     {
+        let look = self.seals().look(Purpose::Look);
         let rows: Vec<WithSeal<T>> = self.tx.all(sql, binds).await?;
-        Ok(rows.into_iter().filter_map(|row| self.reseals.checked(table, row)).collect())
+        Ok(rows.into_iter().filter_map(|row| self.reseals.checked(table, row, look)).collect())
     }
 
     /// Whether other managers may write this ledger.

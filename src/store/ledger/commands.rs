@@ -11,6 +11,7 @@ use uuid::Uuid;
 use crate::domain::command::CommandState;
 use crate::store::database::columns::{id, target_kind};
 use crate::store::database::{Db, Result, StoreError, binds, statements};
+use crate::store::seals::known::Purpose;
 use crate::store::seals::sets::COMMANDS;
 use crate::store::seals::value::WithSeal;
 use crate::views::columns::{JsonText, Millis};
@@ -193,8 +194,9 @@ impl TryFrom<OwedRow> for OwedCommand {
 pub async fn owed(db: &Db, agents: Vec<Uuid>, only_reverts: bool) -> Result<HashMap<Uuid, Vec<OwedCommand>>> {
     let rows = agents.into_iter().map(|agent| binds![agent]).collect();
     let mut owed: HashMap<Uuid, Vec<OwedCommand>> = HashMap::new();
+    let look = db.seals().look(Purpose::Look);
     for row in db.each_row::<WithSeal<OwedRow>>(OWED, rows, binds![only_reverts]).await? {
-        let Some(row) = db.seals().checked(&COMMANDS, row) else { continue };
+        let Some(row) = db.seals().checked(&COMMANDS, row, look) else { continue };
         let agent = id(&row.agent_id)?;
         match OwedCommand::try_from(row) {
             Ok(command) => owed.entry(agent).or_default().push(command),

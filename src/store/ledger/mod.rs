@@ -20,6 +20,7 @@ pub mod holds;
 pub mod idempotency;
 pub mod outcomes;
 pub mod queue;
+pub mod rejected;
 pub mod release;
 pub mod responses;
 pub mod resync;

@@ -96,9 +96,10 @@ impl TryFrom<EffectKeyRow> for Effect {
 
 /// Reads the effects whose ids are in `rows`.
 pub(super) async fn load(ledger: &mut LedgerTx, rows: Vec<Vec<Bind>>) -> Result<Vec<Effect>> {
+    let look = ledger.seals().look(Purpose::Look);
     let found: Vec<WithSeal<EffectKeyRow>> = ledger.tx.each_row(EFFECTS_BY_ID, rows, vec![]).await?;
     let effect = |row| {
-        let (row, is_sound) = ledger.seals().looked_at(&EFFECTS, row, Purpose::Look);
+        let (row, is_sound) = ledger.seals().looked_at(&EFFECTS, row, look);
         Ok(Effect { is_sound, ..Effect::try_from(row)? })
     };
     found.into_iter().map(effect).collect()

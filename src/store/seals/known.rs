@@ -1,6 +1,6 @@
 //! The key of the seals, and what was found wrong with sealed rows.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::sets::SealedTable;
@@ -27,7 +27,7 @@ pub(in crate::store) enum Purpose {
 impl Purpose {
     /// Whether what was wrong with a set before is forgotten when it is right again. Of what holds back it is not before it is
     /// in force: what waits would go out although the entry that is back forbids it.
-    pub(super) fn forgets(self, set: &str) -> bool {
+    fn forgets(self, set: &str) -> bool {
         self == Self::Force || !HOLDING_BACK.contains(&set)
     }
 }
@@ -64,9 +64,29 @@ pub struct Seals {
 struct KnownSeals {
     /// The newest version of the state of all sets that was seen.
     version: i64,
-    breaches: BTreeSet<SealBreach>,
+    /// What is wrong, each with the number of the find that said so last.
+    breaches: BTreeMap<SealBreach, u64>,
+    /// Finds so far.
+    finds: u64,
     /// Those that the audit log has.
     recorded: BTreeSet<SealBreach>,
+}
+
+/// A look at rows, made before they are read. It forgets only what was found before: what another look finds in between may be
+/// newer than what this one reads.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::store) struct Look {
+    purpose: Purpose,
+    /// The newest version of the state that was seen: one that is read from now on is not older.
+    version: i64,
+    finds: u64,
+}
+
+impl Look {
+    /// Whether what was wrong with a set before is forgotten when it is right again.
+    pub(super) fn forgets(self, set: &str) -> bool {
+        self.purpose.forgets(set)
+    }
 }
 
 impl Seals {
@@ -81,20 +101,20 @@ impl Seals {
 
     /// What is wrong now.
     pub fn breaches(&self) -> Vec<SealBreach> {
-        self.locked().breaches.iter().cloned().collect()
+        self.locked().breaches.keys().cloned().collect()
     }
 
     /// Why a row is not used, if it is not.
     pub fn refuses(&self, set: &str, row: &str) -> Option<String> {
         let known = self.locked();
-        let mut here = known.breaches.iter().filter(|found| found.set == set && found.row == row);
+        let mut here = known.breaches.keys().filter(|found| found.set == set && found.row == row);
         here.next().map(SealBreach::describe)
     }
 
     /// What is wrong and not in the audit log yet.
     pub fn unrecorded(&self) -> Vec<SealBreach> {
         let known = self.locked();
-        known.breaches.difference(&known.recorded).cloned().collect()
+        known.breaches.keys().filter(|found| !known.recorded.contains(found)).cloned().collect()
     }
 
     /// The audit log has these. Returns whether it had any before that are over.
@@ -103,7 +123,7 @@ impl Seals {
         known.recorded.extend(now);
         let before = known.recorded.len();
         let KnownSeals { breaches, recorded, .. } = &mut *known;
-        recorded.retain(|found| breaches.contains(found));
+        recorded.retain(|found| breaches.contains_key(found));
         recorded.len() < before
     }
 
@@ -115,13 +135,13 @@ impl Seals {
             Breach::Incomplete => found.set != KEEPING,
             Breach::Stateless => true,
         };
-        self.locked().breaches.iter().any(is_unknown)
+        self.locked().breaches.keys().any(is_unknown)
     }
 
     /// Why nothing may be removed by its age: a legal hold may be missing.
     pub fn keeps_all(&self) -> Option<SealBreach> {
         let is_unknown = |found: &&SealBreach| found.set == KEEPING || found.breach == Breach::Stateless;
-        self.locked().breaches.iter().find(is_unknown).cloned()
+        self.locked().breaches.keys().find(is_unknown).cloned()
     }
 
     /// Why only pipelines may call: a key or a person may be back that was revoked.
@@ -131,7 +151,7 @@ impl Seals {
             Breach::Incomplete => CALLERS.contains(&found.set),
             Breach::Stateless => true,
         };
-        self.locked().breaches.iter().find(is_unknown).cloned()
+        self.locked().breaches.keys().find(is_unknown).cloned()
     }
 
     pub(super) fn note(&self, set: &'static str, row: &str, breach: Breach) {
@@ -140,7 +160,9 @@ impl Seals {
         let mut known = self.locked();
         // The rows are not used in any case.
         let has_room = known.breaches.len() < MAX_BREACHES || breach != Breach::Foreign;
-        let is_new = has_room && known.breaches.insert(found);
+        known.finds += 1;
+        let find = known.finds;
+        let is_new = has_room && known.breaches.insert(found, find).is_none();
         drop(known);
         if is_new {
             tracing::error!(set, row, "{text}; it is not used. `riposte doctor` says what to do");
@@ -164,16 +186,19 @@ impl Seals {
         *self.locked() = KnownSeals { version, ..KnownSeals::default() };
     }
 
-    /// Keeps of what is wrong with a set that which `still` says.
-    pub(super) fn keep(&self, still: impl FnMut(&SealBreach) -> bool) {
-        self.locked().breaches.retain(still);
+    /// A look at rows begins.
+    pub(in crate::store) fn look(&self, purpose: Purpose) -> Look {
+        let known = self.locked();
+        Look { purpose, version: known.version, finds: known.finds }
     }
 
-    fn clear(&self, set: &str, row: &str) {
-        let mut known = self.locked();
-        if !known.breaches.is_empty() {
-            known.breaches.retain(|found| found.set != set || found.row != row || found.breach != Breach::Foreign);
-        }
+    /// Keeps of what was wrong before `look` that which `still` says.
+    pub(super) fn keep(&self, look: Look, mut still: impl FnMut(&SealBreach) -> bool) {
+        self.locked().breaches.retain(|found, find| *find > look.finds || still(found));
+    }
+
+    fn clear(&self, set: &str, row: &str, look: Look) {
+        self.keep(look, |found| found.set != set || found.row != row || found.breach != Breach::Foreign);
     }
 
     /// The seal of values that are about to be stored in `table`, in the order of its columns. Empty without
@@ -184,18 +209,13 @@ impl Seals {
         Bind::from(self.key().map_or_else(Vec::new, |key| key.seal(table.table, &values)))
     }
 
-    /// The row, and whether its seal is right; one whose seal is not is noted.
-    pub(in crate::store) fn looked_at<T>(
-        &self,
-        table: &SealedTable,
-        sealed: WithSeal<T>,
-        purpose: Purpose,
-    ) -> (T, bool) {
+    /// The row, which was read since `look` was made, and whether its seal is right; one whose seal is not is noted.
+    pub(in crate::store) fn looked_at<T>(&self, table: &SealedTable, sealed: WithSeal<T>, look: Look) -> (T, bool) {
         let Some(key) = self.key() else { return (sealed.value, true) };
         let is_right = sealed.row.is_right(key, table);
         let name = sealed.row.name(table);
-        if is_right && purpose.forgets(table.table) {
-            self.clear(table.table, &name);
+        if is_right && look.forgets(table.table) {
+            self.clear(table.table, &name, look);
         } else if !is_right {
             self.note(table.table, &name, Breach::Foreign);
         }
@@ -203,24 +223,19 @@ impl Seals {
     }
 
     /// The row, if its seal is right. One whose seal is not is noted, and not returned.
-    pub(in crate::store) fn checked<T>(&self, table: &SealedTable, sealed: WithSeal<T>) -> Option<T> {
-        let (value, is_right) = self.looked_at(table, sealed, Purpose::Look);
+    pub(in crate::store) fn checked<T>(&self, table: &SealedTable, sealed: WithSeal<T>, look: Look) -> Option<T> {
+        let (value, is_right) = self.looked_at(table, sealed, look);
         is_right.then_some(value)
     }
 
-    /// The newest version of the state that was seen: one that is read from now on is not older.
-    pub(super) fn version(&self) -> i64 {
-        self.locked().version
-    }
-
-    /// Decrypts the state of all sets, and notes one that is missing or older than `version`, which was asked for
-    /// before the state was read.
-    pub(super) fn state(&self, key: &SealKey, sealed: Option<&[u8]>, version: i64) -> Option<SealState> {
-        let state = sealed.and_then(|sealed| key.open(sealed).ok()).filter(|state| state.version >= version);
+    /// Decrypts the state of all sets, which was read since `look` was made, and notes one that is missing or older than the newest that
+    /// was seen before.
+    pub(super) fn state(&self, key: &SealKey, sealed: Option<&[u8]>, look: Look) -> Option<SealState> {
+        let state = sealed.and_then(|sealed| key.open(sealed).ok()).filter(|state| state.version >= look.version);
         let mut known = self.locked();
         if let Some(state) = state {
             known.version = known.version.max(state.version);
-            known.breaches.retain(|found| found.breach != Breach::Stateless);
+            known.breaches.retain(|found, find| *find > look.finds || found.breach != Breach::Stateless);
             return Some(state);
         }
         drop(known);
@@ -231,3 +246,28 @@ impl Seals {
 
 /// The seals of a database, shared by all that use it.
 pub type SharedSeals = Arc<Seals>;
+
+#[cfg(test)]
+mod tests {
+    use super::{Look, Purpose, Seals};
+    use crate::domain::seal::Breach;
+
+    fn entry_is_right(seals: &Seals, look: Look) {
+        seals.keep(look, |_| false);
+    }
+
+    #[test]
+    fn a_look_forgets_nothing_that_was_found_after_it_began() {
+        let seals = Seals::default();
+        let before = seals.look(Purpose::Force);
+        seals.note("protected_entries", "", Breach::Incomplete);
+        entry_is_right(&seals, before);
+        assert!(seals.holds_back(), "rows from before the entry was removed say nothing about now");
+        let between = seals.look(Purpose::Force);
+        seals.note("protected_entries", "", Breach::Incomplete);
+        entry_is_right(&seals, between);
+        assert!(seals.holds_back(), "found again since");
+        entry_is_right(&seals, seals.look(Purpose::Force));
+        assert!(!seals.holds_back());
+    }
+}

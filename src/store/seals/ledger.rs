@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::known::SharedSeals;
+use super::known::{Look, Purpose, SharedSeals};
 use super::read::{SET_STATE, STATE, StateRow};
 use super::sets::{SealedSet, SealedTable};
 use super::value::{SealedRow, WithSeal};
@@ -50,9 +50,9 @@ impl Reseals {
     /// Seals the rows as they are now, and what their sets are then. The last audit entry of the transaction is `seq`.
     pub(in crate::store) async fn write(&mut self, tx: &mut Tx, seq: i64) -> Result<()> {
         let Some(key) = self.seals.key().filter(|_| !self.before.is_empty()) else { return Ok(()) };
-        let version = self.seals.version();
+        let look = self.seals.look(Purpose::Look);
         let stored: Option<StateRow> = tx.optional(STATE, vec![]).await?;
-        let state = self.seals.state(key, stored.as_ref().map(|row| row.state.as_slice()), version);
+        let state = self.seals.state(key, stored.as_ref().map(|row| row.state.as_slice()), look);
         let mut state: SealState = state.ok_or_else(|| StoreError::Sealed(Breach::Stateless.describe("", "")))?;
         for ((table, name), (set, before)) in std::mem::take(&mut self.before) {
             let digest = state.sets.entry(table.to_owned()).or_default();
@@ -84,9 +84,9 @@ impl Reseals {
     }
 
     /// The row, if its seal is right, or if this transaction has changed it, since its seal follows.
-    pub(in crate::store) fn checked<T>(&self, table: &SealedTable, row: WithSeal<T>) -> Option<T> {
+    pub(in crate::store) fn checked<T>(&self, table: &SealedTable, row: WithSeal<T>, look: Look) -> Option<T> {
         let place = (table.table, row.row.name(table));
-        if self.before.contains_key(&place) { Some(row.value) } else { self.seals.checked(table, row) }
+        if self.before.contains_key(&place) { Some(row.value) } else { self.seals.checked(table, row, look) }
     }
 
     /// The seals of the database.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::known::{Purpose, Seals};
+use super::known::{Look, Purpose, Seals};
 use super::sets::{SealedSet, SealedTable};
 use super::value::{SealedRow, WithSeal};
 use crate::domain::seal::{Breach, SealKey, SealState, SetDigest};
@@ -30,8 +30,9 @@ impl Db {
     where
         WithSeal<T>: Row,
     {
+        let look = self.seals().look(Purpose::Look);
         let rows: Vec<WithSeal<T>> = self.all(sql, binds).await?;
-        Ok(rows.into_iter().filter_map(|row| self.seals().checked(table, row)).collect())
+        Ok(rows.into_iter().filter_map(|row| self.seals().checked(table, row, look)).collect())
     }
 
     /// All rows of a set, which `sql` returns, as far as their seals are right; and notes whether one is missing. What was
@@ -46,19 +47,19 @@ impl Db {
         WithSeal<T>: Row,
     {
         let Some(key) = self.seals().key() else { return self.all(sql, vec![]).await };
-        let version = self.seals().version();
-        let mut look = self.snapshot().await?;
-        let state: Option<StateRow> = look.optional(STATE, vec![]).await?;
-        let rows: Vec<WithSeal<T>> = look.all(sql, vec![]).await?;
-        drop(look);
-        let state = self.seals().state(key, state.as_ref().map(|row| row.state.as_slice()), version);
+        let look = self.seals().look(purpose);
+        let mut snapshot = self.snapshot().await?;
+        let state: Option<StateRow> = snapshot.optional(STATE, vec![]).await?;
+        let rows: Vec<WithSeal<T>> = snapshot.all(sql, vec![]).await?;
+        drop(snapshot);
+        let state = self.seals().state(key, state.as_ref().map(|row| row.state.as_slice()), look);
         let (mut whole, mut right) = (Tally::default(), Vec::with_capacity(rows.len()));
         for row in rows {
             whole.add(key, &set.rows, &row.row);
-            let (value, is_right) = self.seals().looked_at(&set.rows, row, purpose);
+            let (value, is_right) = self.seals().looked_at(&set.rows, row, look);
             right.extend(is_right.then_some(value));
         }
-        whole.note(self.seals(), &set.rows, state.as_ref(), purpose);
+        whole.note(self.seals(), &set.rows, state.as_ref(), look);
         Ok(right)
     }
 }
@@ -84,12 +85,12 @@ impl Tally {
     }
 
     /// Notes whether the set is complete, and forgets what was wrong with rows that are gone.
-    fn note(&self, seals: &Seals, table: &SealedTable, state: Option<&SealState>, purpose: Purpose) {
+    fn note(&self, seals: &Seals, table: &SealedTable, state: Option<&SealState>, look: Look) {
         let Some(state) = state else { return };
         let should = state.sets.get(table.table).copied().unwrap_or_default();
         let is_complete = self.right == should || self.all == should;
-        seals.keep(|found| {
-            let is_here = found.set == table.table && purpose.forgets(table.table);
+        seals.keep(look, |found| {
+            let is_here = found.set == table.table && look.forgets(table.table);
             !is_here || if found.breach == Breach::Foreign { self.names.contains(&found.row) } else { !is_complete }
         });
         if !is_complete {

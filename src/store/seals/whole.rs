@@ -113,10 +113,10 @@ pub async fn inspect(db: &Db, key: &LedgerKey) -> Result<Vec<SealBreach>> {
 
 /// Notes a record of the seals that is older than the last change that the audit log has.
 async fn fits_log(db: &Db, key: &SealKey) -> Result<()> {
-    let version = db.seals().version();
+    let look = db.seals().look(Purpose::Look);
     let stored: Option<StateRow> = db.optional(STATE, vec![]).await?;
     let sealed = stored.as_ref().map(|row| row.state.as_slice());
-    let Some(state) = db.seals().state(key, sealed, version) else { return Ok(()) };
+    let Some(state) = db.seals().state(key, sealed, look) else { return Ok(()) };
     for event in AuditEvent::ALL.iter().filter(|event| event.changes_sealed_row()) {
         let last: Option<Seq> = db.optional(LAST, binds![event.noun(), event.verb()]).await?;
         if last.is_some_and(|last| last.seq > state.seq) {

@@ -126,6 +126,10 @@ exported_tables! {
         "created_at": Int, "changed_at": Int, "last_apply": Text, "last_reason": Text,
         "in_force_at": Int, "wanted_at": Int, "seal": Bytes
     ];
+    "rejected_alerts" 10 [
+        "id": Text, "digest": Bytes, "sender": Text, "pipeline": Text, "last_at": Int, "count": Int, "errors": Text, "size": Int,
+        "is_kept": Bool, "raw": Bytes
+    ];
     "events" 15 [
         "seq": Int, "at": Int, "type": Text, "subject": Text, "actor": Text, "detail": Text,
         "alert_id": Text, "response_id": Text, "command_id": Text, "effect_id": Text,

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use crate::store::configured::{agents, changes, sessions};
 use crate::store::database::Result;
 use crate::store::ledger::audit::LedgerTx;
-use crate::store::ledger::{approvals, events, guard, idempotency, settle, stages, standing};
+use crate::store::ledger::{approvals, events, guard, idempotency, rejected, settle, stages, standing};
 
 /// A step of the sweep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +27,8 @@ pub enum SweepStep {
     ForgetSightings(Timestamp),
     /// Delete idempotent responses stored before an instant.
     ForgetAnswers(Timestamp),
+    /// Deletes rejected alerts that came last before this time.
+    ForgetRejected(Timestamp),
     /// Delete enrolment tokens that expired before an instant.
     ForgetTokens(Timestamp),
     /// Delete sessions that expired before an instant.
@@ -81,6 +83,7 @@ pub(super) async fn sweep(
         }
         SweepStep::ForgetSightings(cutoff) => rows(guard::forget(ledger, cutoff).await?),
         SweepStep::ForgetAnswers(cutoff) => rows(idempotency::forget(ledger, cutoff).await?),
+        SweepStep::ForgetRejected(cutoff) => rows(rejected::forget(ledger, cutoff, limit).await?),
         SweepStep::ForgetTokens(cutoff) => rows(agents::forget_tokens(ledger, cutoff).await?),
         SweepStep::ForgetSessions(cutoff) => rows(sessions::forget(ledger, cutoff).await?),
         SweepStep::ForgetChanges(cutoff) => rows(changes::forget(&mut ledger.tx, cutoff).await?),

@@ -1,7 +1,7 @@
 //! Tests of the writer alone: the order of jobs, and the replies.
 
 use super::*;
-use crate::domain::formats::{self, ObservableMappings};
+use crate::domain::formats::{self, AlertMappings};
 use crate::domain::id::new_id;
 use crate::domain::pipeline::{self, Recurring};
 use crate::domain::response::{EndReason, ResponseEnd};
@@ -49,7 +49,7 @@ async fn promise_6_alerts_are_not_committed_by_an_older_configuration() {
     let intake = |epoch| {
         let raw = br#"{"timestamp":"2026-11-29T10:00:00.000+0000","id":"1.1","rule":{"id":"5763","level":10},
             "agent":{"id":"001","name":"web-01"},"manager":{"name":"m"}}"#;
-        let (_, alert) = formats::read(raw, &ObservableMappings::default()).unwrap();
+        let (_, alert) = formats::read(raw, &AlertMappings::default(), None).unwrap();
         let now = Clock::system().now();
         let alert = alert.received(now);
         let key = pipeline::key(&alert, None, &Recurring::default());

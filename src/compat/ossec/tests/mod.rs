@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{Imported, Load, import};
 use crate::domain::action::{Action, Catalogue};
-use crate::domain::formats::{self, ObservableMappings};
+use crate::domain::formats::{self, AlertMappings};
 use crate::domain::index::{PolicyIndex, VersionedPolicy};
 use crate::domain::policy::Policy;
 use crate::domain::protected::{Covered, ProtectedEntry, ProtectedSet};
@@ -43,7 +43,7 @@ fn alert(rule: &Value) -> String {
 
 /// The active responses whose imported policies match: indexes into what Wazuh would load.
 fn fires(import: &Imported, index: &PolicyIndex, raw: &str) -> Vec<usize> {
-    let alert = formats::parse(raw, &ObservableMappings::default()).unwrap();
+    let alert = formats::parse(raw, &AlertMappings::default(), None).unwrap();
     let fired = index.matching(&alert, raw, &|| None).fired;
     let place = |name: &String| import.carried.iter().position(|carried| carried.as_ref() == Some(name)).unwrap();
     let mut places: Vec<usize> = fired.iter().map(|versioned| place(&versioned.policy.name)).collect();

@@ -1,0 +1,234 @@
+//! The files that a Wazuh manager writes its alerts to. `alerts.json` is a hard link to the file of the day,
+//! `2026/Nov/ossec-alerts-29.json`; at midnight, and by size or time if so configured, Wazuh begins a new one. Old files are
+//! compressed. Other programs rotate to `alerts.json.1`, `alerts.json.2.gz` beside it. What order the files have is said by the
+//! time of their first alert, since names and times of files differ from one way of rotation to the other.
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io::{self, BufRead as _, BufReader, Read};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
+
+use flate2::read::MultiGzDecoder;
+use riposte_protocol::time::Timestamp;
+
+use super::position::FileMark;
+use crate::domain::formats::{self, AlertMappings, MAX_ALERT_BYTES};
+
+/// Days before the present file whose folders are looked at: a file may hold alerts of the day before its name.
+const SLACK: Duration = Duration::from_hours(48);
+const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+
+/// A file with alerts, or one that had them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct AlertFile {
+    pub(super) path: PathBuf,
+    pub(super) device: u64,
+    pub(super) inode: u64,
+    /// Time of the first alert; that of the file if the first line is none.
+    pub(super) started: Timestamp,
+    /// Size on disk.
+    pub(super) bytes: u64,
+}
+
+impl AlertFile {
+    pub(super) fn is_compressed(&self) -> bool {
+        is_gz(&self.path)
+    }
+
+    /// Its content, from the beginning.
+    pub(super) fn open(&self) -> io::Result<Box<dyn Read + Send>> {
+        open(&self.path)
+    }
+
+    /// Whether it is the file of `mark`: the same one, or one with the same content.
+    pub(super) fn is_of(&self, mark: &FileMark) -> bool {
+        let is_same = (self.device, self.inode) == (mark.device, mark.inode);
+        if !mark.has_head() {
+            return is_same;
+        }
+        self.open().is_ok_and(|reader| mark.begins(reader))
+    }
+}
+
+fn is_gz(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "gz")
+}
+
+fn open(path: &Path) -> io::Result<Box<dyn Read + Send>> {
+    let file = File::open(path)?;
+    Ok(if is_gz(path) { Box::new(MultiGzDecoder::new(BufReader::new(file))) } else { Box::new(file) })
+}
+
+/// `alerts.json`, and what stands around it.
+#[derive(Clone, Debug)]
+pub(super) struct AlertFiles {
+    main: PathBuf,
+}
+
+impl AlertFiles {
+    pub(super) const fn new(main: PathBuf) -> Self {
+        Self { main }
+    }
+
+    /// The path of the file that is written now.
+    pub(super) fn main(&self) -> &Path {
+        &self.main
+    }
+
+    /// The files from `since` on, in the order in which they were written, each once. One without a complete line is left out:
+    /// it has nothing to forward yet.
+    ///
+    /// # Errors
+    /// If a folder cannot be read.
+    pub(super) fn since(&self, since: Option<Timestamp>) -> io::Result<Vec<AlertFile>> {
+        let mut paths = self.dated(since.map(|since| since.minus(SLACK)))?;
+        paths.extend(self.beside()?);
+        // Plain files first: a compressed one may not be complete while the plain one is there.
+        paths.sort_by_key(|path| (is_gz(path), path.clone()));
+        let (mut files, mut seen) = (Vec::new(), HashSet::new());
+        for path in paths {
+            // One that is gone again was moved or compressed; it is found at the next look.
+            let Ok(status) = fs::metadata(&path) else { continue };
+            if !status.is_file() || !seen.insert((status.dev(), status.ino())) {
+                continue;
+            }
+            let Some(started) = started(&path, &status) else { continue };
+            files.push(AlertFile { path, device: status.dev(), inode: status.ino(), started, bytes: status.len() });
+        }
+        files.sort_by_key(|file| (file.started, file.is_compressed()));
+        files.dedup_by(|one, other| one.is_compressed() && one.started == other.started);
+        files.retain(|file| since.is_none_or(|since| file.started >= since));
+        Ok(files)
+    }
+
+    /// The files of days from `since` on, below the folder of `alerts.json`.
+    fn dated(&self, since: Option<Timestamp>) -> io::Result<Vec<PathBuf>> {
+        let first = since.map(year_and_month);
+        let mut paths = Vec::new();
+        for (year_dir, name) in entries(self.folder())? {
+            let Ok(year) = name.parse::<i16>() else { continue };
+            for (month_dir, name) in entries(&year_dir)? {
+                let Some(month) = (1..).zip(MONTHS).find_map(|(number, month)| (month == name).then_some(number))
+                else {
+                    continue;
+                };
+                if first.is_some_and(|first| (year, month) < first) {
+                    continue;
+                }
+                let names = entries(&month_dir)?.into_iter();
+                paths.extend(names.filter(|(_, name)| is_of_a_day(name)).map(|(path, _)| path));
+            }
+        }
+        Ok(paths)
+    }
+
+    /// `alerts.json` itself, and what it was renamed to.
+    fn beside(&self) -> io::Result<Vec<PathBuf>> {
+        let Some(own) = self.main.file_name().and_then(|name| name.to_str()) else {
+            return Ok(vec![self.main.clone()]);
+        };
+        let is_rotated = |name: &str| {
+            name.strip_prefix(own).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '-']))
+                && Path::new(name).extension().is_none_or(|extension| extension != "sum")
+        };
+        let found = entries(self.folder())?.into_iter();
+        Ok(found.filter(|(_, name)| is_rotated(name)).map(|(path, _)| path).collect())
+    }
+
+    fn folder(&self) -> &Path {
+        self.main.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+    }
+}
+
+/// Whether a file is one of Wazuh's with alerts as JSON: `ossec-alerts-29.json`, `ossec-alerts-29-001.json.gz`.
+fn is_of_a_day(name: &str) -> bool {
+    name.starts_with("ossec-alerts-") && (name.strip_suffix(".gz").unwrap_or(name)).strip_suffix(".json").is_some()
+}
+
+fn year_and_month(time: Timestamp) -> (i16, i32) {
+    // RFC 3339 in UTC: `2026-11-…`.
+    let text = time.to_string();
+    let part = |range: std::ops::Range<usize>| -> i16 {
+        text.get(range).and_then(|digits| digits.parse().ok()).unwrap_or_default()
+    };
+    (part(0..4), i32::from(part(5..7)))
+}
+
+/// The entries of a folder with their names; none if there is no such folder, or it is none.
+fn entries(folder: &Path) -> io::Result<Vec<(PathBuf, String)>> {
+    let found = match fs::read_dir(folder) {
+        Ok(found) => found,
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(vec![]);
+        }
+        Err(error) => return Err(io::Error::new(error.kind(), format!("cannot read {}: {error}", folder.display()))),
+    };
+    let named = found.map(|entry| entry.map(|entry| (entry.path(), entry.file_name().to_string_lossy().into_owned())));
+    named.collect()
+}
+
+/// Time of the first alert of a file. `None` without a complete line.
+fn started(path: &Path, status: &fs::Metadata) -> Option<Timestamp> {
+    let mut line = Vec::new();
+    let limit = MAX_ALERT_BYTES as u64 + 1;
+    BufReader::new(open(path).ok()?.take(limit)).read_until(b'\n', &mut line).ok()?;
+    if !line.ends_with(b"\n") && (line.len() as u64) < limit {
+        return None;
+    }
+    Some(time_of(&line).unwrap_or_else(|| {
+        let age = status.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
+        Timestamp::default().plus(age)
+    }))
+}
+
+/// The time of an alert, if `line` is one.
+pub(super) fn time_of(line: &[u8]) -> Option<Timestamp> {
+    let (_, alert) = formats::read(line.trim_ascii(), &AlertMappings::default(), None).ok()?;
+    alert.is_timed.then_some(alert.time)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+
+    use super::*;
+
+    fn line(second: u8) -> String {
+        format!(
+            r#"{{"timestamp":"2026-11-29T10:00:{second:02}.000+0000","id":"1.{second}","rule":{{"id":"1","level":3}},"agent":{{"id":"1"}}}}"#
+        ) + "\n"
+    }
+
+    #[test]
+    fn files_are_in_the_order_of_their_first_alerts_each_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        fs::create_dir_all(at("2026/Nov")).unwrap();
+        fs::create_dir_all(at("2026/Oct")).unwrap();
+        fs::write(at("2026/Nov/ossec-alerts-29-001.json"), line(3)).unwrap();
+        fs::write(at("2026/Nov/ossec-alerts-29.json"), line(2)).unwrap();
+        fs::write(at("2026/Nov/ossec-alerts-29.log"), line(9)).unwrap();
+        fs::write(at("2026/Nov/ossec-alerts-30.json"), "").unwrap();
+        fs::hard_link(at("2026/Nov/ossec-alerts-29-001.json"), at("alerts.json")).unwrap();
+        let mut gz = GzEncoder::new(Vec::new(), Compression::fast());
+        gz.write_all(line(1).as_bytes()).unwrap();
+        fs::write(at("2026/Nov/ossec-alerts-28.json.gz"), gz.finish().unwrap()).unwrap();
+        // Cut off while it is made; the plain one is still there.
+        fs::write(at("2026/Nov/ossec-alerts-29.json.gz"), b"\x1f\x8b").unwrap();
+        let files = AlertFiles::new(at("alerts.json"));
+        let names = |since| {
+            let found = files.since(since).unwrap().into_iter();
+            found.map(|file| file.path.file_name().unwrap().to_string_lossy().into_owned()).collect::<Vec<_>>()
+        };
+        let of_now = ["ossec-alerts-28.json.gz", "ossec-alerts-29.json", "ossec-alerts-29-001.json"];
+        assert_eq!(names(None), of_now);
+        let third = files.since(None).unwrap()[2].started;
+        assert_eq!(names(Some(third)), ["ossec-alerts-29-001.json"]);
+        assert!(AlertFiles::new(at("absent/alerts.json")).since(None).unwrap().is_empty());
+    }
+}
