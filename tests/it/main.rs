@@ -63,6 +63,7 @@ mod processes;
 mod docs;
 mod policy_cli;
 mod policy_import_cli;
+mod policy_library;
 
 mod compatibility;
 mod crash;

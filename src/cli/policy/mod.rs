@@ -8,6 +8,8 @@ mod backtest;
 pub(crate) mod explain;
 mod files;
 mod import;
+mod library;
+mod new_files;
 mod plan;
 mod protected;
 mod stored;
@@ -54,6 +56,9 @@ pub enum PolicyCommand {
     /// Convert the active responses of Wazuh's ossec.conf into policies: shows the difference,
     /// asks, applies; exit code 1 if something cannot be converted.
     Import(ImportArgs),
+    /// Ready-made policies for frequent rules of Wazuh, in mode observe.
+    #[command(subcommand)]
+    Library(library::LibraryCommand),
 }
 
 /// Runs a subcommand.
@@ -75,5 +80,6 @@ pub async fn run(command: PolicyCommand) -> anyhow::Result<ExitCode> {
         PolicyCommand::Test(args) => trial::run(args).await,
         PolicyCommand::Backtest(args) => backtest::run(args).await,
         PolicyCommand::Import(args) => import::run(args).await,
+        PolicyCommand::Library(command) => library::run(command).await,
     }
 }
