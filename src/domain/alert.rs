@@ -105,6 +105,11 @@ impl TargetField {
     pub const NAMES: [&str; 7] =
         ["source.ip", "destination.ip", "source.user", "destination.user", "file.path", "process.id", "host"];
 
+    /// Its name in policies.
+    pub const fn as_str(self) -> &'static str {
+        Self::NAMES[self as usize]
+    }
+
     /// The kind of target that this observable yields.
     pub const fn kind(self) -> TargetKind {
         match self {

@@ -5,16 +5,20 @@
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use reqwest::Method;
+use riposte::domain::formats::{self, ObservableMappings};
+use riposte::domain::index::{Seen, holds};
 use riposte::store::Db;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::policy_library::{at_address, library, rules};
 use crate::support::{Answer, Client, Database, TestApp};
 
 const JSON: &str = "application/json";
@@ -241,6 +245,61 @@ async fn policies_match_the_corpus_exactly_as_the_oracle_says() {
         policies.sort();
         assert_eq!(fired, &policies, "{line}");
     }
+}
+
+/// The source of an alert, from the fields that the rules of the library use: its text and its address.
+fn source(alert: &Value) -> Option<(String, IpAddr)> {
+    let fields = ["/data/srcip", "/data/src_ip", "/data/win/eventdata/ipAddress"];
+    let mut texts = fields.iter().filter_map(|field| alert.pointer(field)?.as_str());
+    texts.find_map(|text| Some((text.to_owned(), text.parse::<IpAddr>().ok()?.to_canonical())))
+}
+
+fn is_public(address: IpAddr) -> bool {
+    let private = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7"];
+    !private.map(|network| network.parse::<ipnet::IpNet>().unwrap()).iter().any(|network| network.contains(&address))
+}
+
+/// Each policy of the library judges each alert, as it is and from a public source: it fires exactly at the rules that
+/// it names. The sample has no alert of the rules whose policies have more conditions.
+#[test]
+fn the_library_answers_exactly_the_rules_of_the_corpus_that_it_names() {
+    let Some(path) = corpus("alerts-sample.ndjson") else { return };
+    let mut alerts: Vec<Value> = lines(&path).iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let conditional = ["86601", "87702", "87105", "550", "554"];
+    assert!(!alerts.iter().any(|alert| conditional.contains(&alert["rule"]["id"].as_str().unwrap())));
+    let moved = |alert: &Value| Some(at_address(alert, &source(alert)?.0, "203.0.113.9"));
+    let public: Vec<Value> = alerts.iter().filter_map(moved).collect();
+    assert!(public.len() > 300, "only {} alerts have a source", public.len());
+    alerts.extend(public);
+    let library = library();
+    let mut fired: BTreeMap<String, usize> = BTreeMap::new();
+    for alert in &alerts {
+        let (raw, rule) = (alert.to_string(), alert["rule"]["id"].as_str().unwrap());
+        let parsed = formats::parse(&raw, &ObservableMappings::default()).unwrap();
+        let seen = Seen::new(&parsed, &raw, &|| None);
+        let is_from_outside = source(alert).is_some_and(|(_, address)| is_public(address));
+        for (name, policy) in &library {
+            let fires = policy.selectors.iter().any(|selector| holds(selector, &seen));
+            assert_eq!(fires, rules(policy).contains(&rule) && is_from_outside, "{name}: {raw}");
+            if fires {
+                *fired.entry(name.clone()).or_default() += 1;
+            }
+        }
+    }
+    let expected = [
+        ("ftp-bruteforce", 3),
+        ("mail-bruteforce", 7),
+        ("malicious-address", 12),
+        ("missed-passwords", 1),
+        ("ssh-bruteforce", 17),
+        ("ssh-scan", 2),
+        ("web-attacks", 1),
+        ("web-error-scan", 4),
+        ("web-exploit-probes", 19),
+        ("web-login-bruteforce", 2),
+        ("windows-malicious-address", 4),
+    ];
+    assert_eq!(fired, expected.map(|(name, count)| (name.to_owned(), count)).into());
 }
 
 // -------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@
 //! - `yaml fragment` blocks are parts of a policy. Each is merged into `BASE`: objects field by
 //!   field; lists and everything else replace the value there. The result is checked as above.
 //! - `sh` blocks: each line that begins with `riposte` names commands and flags that the program
-//!   has. The same holds for `docs/wazuh-import.md` and `docs/hardening.md`.
+//!   has. The same holds for `docs/policy-library.md`, `docs/wazuh-import.md` and `docs/hardening.md`.
 //! - Any other kind of block fails the test, so that every example is checked.
 
 use riposte::domain::action::{Action, Catalogue};
@@ -13,6 +13,8 @@ use riposte::domain::formats::AlertMappings;
 use riposte::domain::policy::Policy;
 use riposte::engine::policy_tests::run_tests;
 use serde_json::Value;
+
+use crate::policy_cli::alone;
 
 /// The policy that fragments are merged into.
 const BASE: &str = "
@@ -123,7 +125,9 @@ fn words(line: &str) -> Vec<String> {
 #[test]
 fn every_command_on_the_pages_exists() {
     let mut tried = 0;
-    let blocks = ["policies.md", "wazuh-import.md", "hardening.md"].into_iter().flat_map(|name| blocks(&page(name)));
+    let blocks = ["policies.md", "policy-library.md", "wazuh-import.md", "hardening.md"]
+        .into_iter()
+        .flat_map(|name| blocks(&page(name)));
     // A block in a list is indented.
     for Block { line, text, .. } in blocks.filter(|block| block.kind == "sh") {
         for command in text.lines().map(str::trim).filter(|command| command.starts_with("riposte")) {
@@ -133,6 +137,35 @@ fn every_command_on_the_pages_exists() {
         }
     }
     assert!(tried > 15, "{tried} commands: the page was not read");
+}
+
+/// The tables of `docs/policy-library.md` are what the program lists.
+#[test]
+fn the_page_of_the_library_lists_what_the_program_lists() {
+    let here = tempfile::tempdir().unwrap();
+    let listed = |words: &str| -> Vec<Value> {
+        let out = alone(here.path(), &format!("policy library list --json{words}")).gives(0);
+        out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let text = |row: &Value, field: &str| row[field].as_str().unwrap().to_owned();
+    let rules = |row: &Value| {
+        let rules: Vec<&str> = row["rules"].as_array().unwrap().iter().map(|rule| rule.as_str().unwrap()).collect();
+        rules.join(" ")
+    };
+    let policies = listed("").into_iter().map(|row| {
+        let [name, action, target, duration, summary] =
+            ["name", "action", "target", "for", "summary"].map(|field| text(&row, field));
+        format!("| `{name}` | {} | `{action}` | `{target}` | {duration} | {summary} |", rules(&row))
+    });
+    let without = listed(" --without")
+        .into_iter()
+        .map(|row| format!("| {} | {} | {} |", rules(&row), text(&row, "what"), text(&row, "why")));
+    let expected: Vec<String> = policies.chain(without).collect();
+    let page = page("policy-library.md");
+    let rows: Vec<&str> = page.lines().filter(|line| line.starts_with("| ")).collect();
+    let rows: Vec<&str> =
+        rows.into_iter().filter(|line| !line.starts_with("| name") && !line.starts_with("| rules")).collect();
+    assert_eq!(rows, expected);
 }
 
 #[test]

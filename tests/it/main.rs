@@ -66,6 +66,7 @@ mod processes;
 mod docs;
 mod policy_cli;
 mod policy_import_cli;
+mod policy_library;
 
 mod compatibility;
 mod crash;

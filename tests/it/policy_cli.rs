@@ -43,7 +43,7 @@ impl Ran {
 }
 
 /// Runs `riposte` with words that are split at blanks, without a manager.
-fn alone(folder: &Path, words: &str) -> Ran {
+pub(crate) fn alone(folder: &Path, words: &str) -> Ran {
     let mut command = tied(Path::new(env!("CARGO_BIN_EXE_riposte")));
     Ran::of(&command.args(words.split_whitespace()).current_dir(folder).output().unwrap())
 }

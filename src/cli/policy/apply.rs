@@ -48,11 +48,22 @@ pub(super) async fn carry_over(
 ) -> anyhow::Result<ExitCode> {
     let plan = Plan::between(held, stored, prune.unwrap_or_default())?;
     plan.show(prune.is_some())?;
+    carry_out_all(remote, held, stored, &plan, consent).await
+}
+
+/// Asks, and applies a plan that was shown.
+pub(super) async fn carry_out_all(
+    remote: &Remote,
+    held: &Held,
+    stored: &Stored,
+    plan: &Plan,
+    consent: Consent,
+) -> anyhow::Result<ExitCode> {
     for warning in stored.warnings(held) {
         complain(&plain(&warning));
     }
     if !plan.steps.is_empty() {
-        lifts(remote, &plan).await?;
+        lifts(remote, plan).await?;
     }
     say(&plan.summary());
     if plan.steps.is_empty() || consent.dry_run {

@@ -135,7 +135,7 @@ pub struct ModeArgs {
     pub(super) policy: NamedPolicy,
     /// The mode.
     #[arg(value_enum)]
-    pub(super) mode: ImportMode,
+    pub(super) mode: ModeFlag,
 }
 
 /// Flags of `riposte policy delete`.
@@ -240,7 +240,7 @@ pub struct ImportArgs {
     pub(super) out: Option<PathBuf>,
     /// Mode of every imported policy: observe only records, approve waits for approval.
     #[arg(long, value_enum)]
-    pub(super) mode: Option<ImportMode>,
+    pub(super) mode: Option<ModeFlag>,
     /// The Wazuh manager that the files are of, as agents' label `wazuh_manager` says it; needed where there are several.
     #[arg(long, value_name = "NAME")]
     pub(super) wazuh_manager: Option<String>,
@@ -252,14 +252,14 @@ pub struct ImportArgs {
 impl ImportArgs {
     /// One file, to policies that only observe.
     pub(super) fn to_observe(remote: Remote, file: PathBuf, dry_run: bool) -> Self {
-        let (consent, mode) = (Consent { dry_run, yes: true }, Some(ImportMode::Observe));
+        let (consent, mode) = (Consent { dry_run, yes: true }, Some(ModeFlag::Observe));
         Self { remote, files: vec![file], consent, out: None, mode, wazuh_manager: None, json: false }
     }
 }
 
-/// Mode of imported policies.
+/// Mode of policies that a command makes.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
-pub(super) enum ImportMode {
+pub(super) enum ModeFlag {
     /// Respond.
     Enforce,
     /// Wait for approval.
@@ -268,7 +268,7 @@ pub(super) enum ImportMode {
     Observe,
 }
 
-impl ImportMode {
+impl ModeFlag {
     pub(super) const fn mode(self) -> Mode {
         match self {
             Self::Enforce => Mode::Enforce,
@@ -276,6 +276,51 @@ impl ImportMode {
             Self::Observe => Mode::Observe,
         }
     }
+}
+
+/// Flags of `riposte policy library list`.
+#[derive(Debug, Args)]
+pub struct LibraryList {
+    /// List the frequent rules without a safe response instead, each with the reason.
+    #[arg(long)]
+    pub(super) without: bool,
+    /// Print JSON, one entry per line.
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// Flags of `riposte policy library show`.
+#[derive(Debug, Args)]
+pub struct LibraryShow {
+    /// Name of the policy in the library.
+    pub(super) name: String,
+    /// Print JSON.
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// Flags of `riposte policy library add`.
+#[derive(Debug, Args)]
+pub struct LibraryAdd {
+    #[command(flatten)]
+    pub(super) remote: Remote,
+    /// Names of policies in the library.
+    #[arg(value_name = "NAME", required_unless_present = "all")]
+    pub(super) names: Vec<String>,
+    /// Every policy of the library.
+    #[arg(long, conflicts_with = "names")]
+    pub(super) all: bool,
+    #[command(flatten)]
+    pub(super) consent: Consent,
+    /// Mode of the policies; by default a new one observes, and one that is there keeps its mode.
+    #[arg(long, value_enum)]
+    pub(super) mode: Option<ModeFlag>,
+    /// Also replace policies that are on the manager and differ from the library by more than the mode.
+    #[arg(long)]
+    pub(super) overwrite: bool,
+    /// Write YAML files to this folder and change nothing.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["overwrite", "dry_run", "yes"])]
+    pub(super) to: Option<PathBuf>,
 }
 
 /// Parses the name of a policy.

@@ -3,11 +3,10 @@
 //! is shown as a difference, written to files, or applied as by `apply`. A second import thus
 //! changes nothing, and shows later changes first.
 
-use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use reqwest::Method;
 use reqwest::header::CONTENT_TYPE;
 use serde::{Deserialize, Serialize};
@@ -17,7 +16,7 @@ use super::apply::{WRONG, carry_over, checked};
 use super::args::{Consent, ImportArgs};
 use super::files::Documents;
 use super::plan::many;
-use super::yaml;
+use super::{new_files, yaml};
 use crate::cli::client::segment;
 use crate::cli::output::{complain, say};
 use crate::cli::reply::{Reply, Said};
@@ -270,28 +269,7 @@ fn write(folder: &Path, imported: &Imports) -> anyhow::Result<(usize, usize)> {
         let text = yaml::write(&serde_json::to_value(&imported.protected)?)?;
         files.push((folder.join("protected.yaml"), text));
     }
-    let all = files.len();
-    let mut missing = Vec::with_capacity(all);
-    for (path, text) in files {
-        match std::fs::read(&path) {
-            Ok(held) if held == text.as_bytes() => {}
-            Err(error) if error.kind() == ErrorKind::NotFound => missing.push((path, text)),
-            Ok(_) => bail!(
-                "{} is there already and differs; nothing was written: move it away, or give another folder",
-                path.display()
-            ),
-            Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
-        }
-    }
-    let files = missing;
-    for (path, text) in &files {
-        let parent = path.parent().context("a file stands in a folder")?;
-        std::fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
-        let file = std::fs::OpenOptions::new().create_new(true).write(true).open(path);
-        let written = file.and_then(|mut file| file.write_all(text.as_bytes()));
-        written.with_context(|| format!("cannot write {}", path.display()))?;
-    }
-    Ok((files.len(), all - files.len()))
+    new_files::write(files)
 }
 
 #[cfg(test)]

@@ -8,6 +8,8 @@ mod backtest;
 pub(crate) mod explain;
 mod files;
 mod import;
+mod library;
+mod new_files;
 mod plan;
 mod protected;
 mod stored;
@@ -60,6 +62,9 @@ pub enum PolicyCommand {
     Import(ImportArgs),
     /// Set the mode of a policy: enforce, approve or observe.
     Mode(ModeArgs),
+    /// Ready-made policies for frequent rules of Wazuh, in mode observe.
+    #[command(subcommand)]
+    Library(library::LibraryCommand),
 }
 
 /// Runs a subcommand.
@@ -82,6 +87,7 @@ pub async fn run(command: PolicyCommand) -> anyhow::Result<ExitCode> {
         PolicyCommand::Backtest(args) => backtest::run(args).await,
         PolicyCommand::Import(args) => import::run(args).await,
         PolicyCommand::Mode(args) => stored::mode(args).await,
+        PolicyCommand::Library(command) => library::run(command).await,
     }
 }
 

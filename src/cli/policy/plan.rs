@@ -66,6 +66,11 @@ impl Stored {
         KnownNames { actions, agents: Some(ids.collect()) }
     }
 
+    /// A policy of the manager, normalised.
+    pub(super) fn policy(&self, name: &str) -> Option<&Value> {
+        self.policies.get(name).map(|(_, document)| document)
+    }
+
     /// Warnings about the policies of `held` with the manager's agents, one per line.
     pub(super) fn warnings(&self, held: &Held) -> Vec<String> {
         let own = held.actions.iter().map(|entry| entry.read.clone());
@@ -256,6 +261,12 @@ impl Plan {
             });
         }
         Ok(plan)
+    }
+
+    /// The same without a word about what is on the manager only: the documents are a choice, not a
+    /// site's whole configuration.
+    pub(super) fn of_a_choice(self) -> Self {
+        Self { left: 0, left_protected: 0, ..self }
     }
 
     fn protected(&mut self, held: &Held, stored: &Stored, prune: bool) -> anyhow::Result<()> {
