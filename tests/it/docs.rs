@@ -5,7 +5,8 @@
 //! - `yaml fragment` blocks are parts of a policy. Each is merged into `BASE`: objects field by
 //!   field; lists and everything else replace the value there. The result is checked as above.
 //! - `sh` blocks: each line that begins with `riposte` names commands and flags that the program
-//!   has. The same holds for `docs/wazuh-import.md` and `docs/hardening.md`.
+//!   has. The same holds for `docs/wazuh-import.md`, `hardening.md`, `install.md` and
+//!   `upgrade.md`.
 //! - Any other kind of block fails the test, so that every example is checked.
 
 use riposte::domain::action::{Action, Catalogue};
@@ -123,10 +124,11 @@ fn words(line: &str) -> Vec<String> {
 #[test]
 fn every_command_on_the_pages_exists() {
     let mut tried = 0;
-    let blocks = ["policies.md", "wazuh-import.md", "hardening.md"].into_iter().flat_map(|name| blocks(&page(name)));
+    let pages = ["policies.md", "wazuh-import.md", "hardening.md", "install.md", "upgrade.md"];
+    let blocks = pages.into_iter().flat_map(|name| blocks(&page(name)));
     // A block in a list is indented.
     for Block { line, text, .. } in blocks.filter(|block| block.kind == "sh") {
-        for command in text.lines().map(str::trim).filter(|command| command.starts_with("riposte")) {
+        for command in text.lines().map(str::trim).filter(|command| command.starts_with("riposte ")) {
             let read = riposte::cli::command().try_get_matches_from(words(command));
             assert!(read.is_ok(), "line {line}: {command}\n{}", read.unwrap_err());
             tried += 1;

@@ -61,6 +61,7 @@ mod words;
 mod processes;
 
 mod docs;
+mod kubernetes;
 mod policy_cli;
 mod policy_import_cli;
 
@@ -92,3 +93,4 @@ mod transfer;
 mod transports;
 mod unreachable;
 mod unsuitable;
+mod upgrades;
