@@ -67,6 +67,8 @@ boot() {
     cd "$0"
     pivot_root . mnt
     umount -l /mnt
+    # As a container manager leaves it: systemd mounts credentials in a namespace of its own, and they must arrive.
+    mount --make-rshared /
     ip link set lo up
     container=riposte exec /lib/systemd/systemd --system --log-target=console
     '

@@ -54,7 +54,9 @@ if [ -n "${RELEASE_KEY:-}" ]; then
     ssh-keygen -q -Y sign -n "$namespace" -f "$RELEASE_KEY" "$out/SHA256SUMS"
     # As a person who downloads it does.
     signers=$(mktemp)
-    printf 'riposte namespaces="%s" %s\n' "$namespace" "$(ssh-keygen -y -f "$RELEASE_KEY" 2>/dev/null || cat "$RELEASE_KEY")" >"$signers"
+    public=${RELEASE_KEY%.pub}.pub
+    if [ -e "$public" ]; then public=$(cat "$public"); else public=$(ssh-keygen -y -f "$RELEASE_KEY"); fi
+    printf 'riposte namespaces="%s" %s\n' "$namespace" "$public" >"$signers"
     (cd "$out" && sha256sum --quiet --check SHA256SUMS &&
         ssh-keygen -Y verify -f "$signers" -I riposte -n "$namespace" -s SHA256SUMS.sig <SHA256SUMS)
     rm "$signers"

@@ -40,7 +40,7 @@ lets_through() {
 is_started_again() {
     [ "$(inside systemctl show --property=NRestarts --value riposte-agent)" = 1 ] && inside systemctl is-active riposte-agent
 }
-agent=$(inside riposte agent list | cut -d' ' -f1)
+agent=$(inside riposte agent list --json | sed -n 's/.*"id":"\([^"]*\)".*/\1/p')
 response=$(respond '' '{"action":"firewall-drop","target":"203.0.113.7","agents":["'"$agent"'"],"reason":"a trial"}')
 until_true drops
 inside systemctl kill --signal=KILL riposte-agent

@@ -174,7 +174,7 @@ step "Upgrade to $version"
 install_all new
 runs "$version"
 api POST /v1/protected '{"kind":"ip","value":"198.51.100.128/25","reason":"of after the upgrade"}' >/dev/null
-if [ -n "$(inside riposte agent list --outdated)" ] && [ -z "${FROM:-}" ]; then fail 'an agent of the same program is outdated'; fi
+if [ -n "$(inside riposte agent list --outdated --json)" ] && [ -z "${FROM:-}" ]; then fail 'an agent of the same program is outdated'; fi
 backup=$(inside sh -c 'ls -d /var/lib/riposte/backups/before-* 2>/dev/null | tail -1')
 echo "The backup of before: ${backup:-none, the schema is the same}"
 
