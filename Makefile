@@ -1,4 +1,4 @@
-.PHONY: run test conformance compatibility check bench simulate cluster fuzz chaos soak hostile units package reproducible
+.PHONY: run test conformance compatibility check bench simulate cluster fuzz chaos soak hostile units upgrade deploy-check package release reproducible
 
 # A manager and an agent on this machine; the agent only observes unless ENFORCE=1.
 run:
@@ -84,12 +84,23 @@ units:
 	cargo build --workspace --bins --locked
 	scripts/try-units.sh
 
-# Both binaries with their systemd units, as one archive: target/riposte.tar.gz. The same commit makes the same archive.
+# The packages for real: install, upgrade, roll back and purge, under a systemd of its own (as root, with debootstrap and rpm).
+# FROM=commit installs its programs first; PROFILE=debug is quicker.
+upgrade:
+	scripts/try-upgrade.sh
+
+# The Ansible role and the Kubernetes manifests, by the checkers that deploy/ansible/requirements.txt names (from PyPI).
+deploy-check:
+	scripts/check-deploy.sh
+
+# The packages of the manager, the agent and the forwarder (.deb, .rpm) and an archive of both programs, in target/packages.
 package:
-	scripts/release.sh riposte riposte-agent
-	tar --sort=name --owner=0 --group=0 --numeric-owner --mtime=@$$(git log -1 --format=%ct) -c \
-	    README.md LICENSE config.default.toml deploy/*.service deploy/proxy -C target/release riposte riposte-agent \
-	    | gzip -n >target/riposte.tar.gz
+	scripts/package.sh
+
+# What a release publishes, with checksums and their signature, in target/release-VERSION: RELEASE_KEY=FILE is the SSH key
+# that signs; UNSIGNED=1 makes none. docs/install.md says how to verify it.
+release:
+	@scripts/release.sh
 
 # Two release builds of each of PROGRAMS in different folders have to be one file.
 PROGRAMS ?= riposte riposte-agent

@@ -24,8 +24,8 @@ build() {
     rm -rf "$folder-temporary"
 }
 
-build "$first" env TZ=UTC LC_ALL=C scripts/release.sh "$@"
-build "$second" env TZ=Asia/Kathmandu LC_ALL=C.UTF-8 scripts/release.sh "$@"
+build "$first" env TZ=UTC LC_ALL=C scripts/programs.sh "$@"
+build "$second" env TZ=Asia/Kathmandu LC_ALL=C.UTF-8 scripts/programs.sh "$@"
 
 failed=0
 for program in "$@"; do

@@ -14,6 +14,7 @@ use super::terminal::plain;
 use crate::domain::duration::Span;
 use crate::domain::presence::Presence;
 use crate::views::agents::{AgentView, ChangeAgent, CreateToken, CreatedToken};
+use crate::views::nodes::Node;
 
 /// Agents.
 #[derive(Debug, Subcommand)]
@@ -53,7 +54,14 @@ pub enum AgentCommand {
         agent: String,
     },
     /// List the agents.
-    List(Listing),
+    List {
+        /// Which manager, and how to print it.
+        #[command(flatten)]
+        listing: Listing,
+        /// Only those of another version than the manager, without revoked ones.
+        #[arg(long)]
+        outdated: bool,
+    },
 }
 
 /// Runs one of them.
@@ -65,11 +73,24 @@ pub async fn run(command: AgentCommand) -> anyhow::Result<ExitCode> {
         AgentCommand::Token { remote, uses, expires_in, labels } => token(remote, uses, expires_in, labels).await,
         AgentCommand::Label { remote, agent, labels } => label(remote, agent, labels).await,
         AgentCommand::RotateKey { remote, agent } => rotate_key(remote, agent).await,
-        AgentCommand::List(listing) => {
-            listing.print("/v1/agents", &AGENT_COLUMNS, agent_row).await?;
+        AgentCommand::List { listing, outdated } => {
+            let version = if outdated { Some(manager_version(&listing.remote).await?) } else { None };
+            let is_listed = |view: &AgentView| version.as_ref().is_none_or(|version| is_outdated(view, version));
+            listing.print_where("/v1/agents", &AGENT_COLUMNS, agent_row, is_listed).await?;
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+/// The version of the manager that is asked, which may not be this program's.
+async fn manager_version(remote: &Remote) -> anyhow::Result<String> {
+    let nodes: Vec<Node> = remote.items("/v1/nodes").await?;
+    let asked = nodes.into_iter().find(|node| node.asked);
+    Ok(asked.context("the manager does not say its version; ask one of this version")?.version)
+}
+
+fn is_outdated(view: &AgentView, version: &str) -> bool {
+    view.agent.revoked_at.is_none() && view.agent.version != version
 }
 
 /// `riposte agent token`

@@ -3,11 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
+use riposte_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -24,7 +26,7 @@ use crate::store::seals::whole;
 use crate::store::{Db, doctor};
 
 /// Name of the ledger's file in a data directory and in a backup.
-const LEDGER: &str = "riposte.db";
+pub(super) const LEDGER: &str = "riposte.db";
 /// Name of the list of a backup's files with their checksums.
 const MANIFEST: &str = "backup.json";
 
@@ -85,11 +87,32 @@ pub(super) async fn backup(store: StoreArgs, keys: BackupKeyArgs, to: PathBuf) -
     let server = &config.server;
     // Before the ledger: a rotation that ends in between leaves the new key in both.
     let keys = keys.copy(passphrase.as_ref(), &server.data_dir, &server.tls_key, &to)?;
-    doctor::copy(Path::new(ledger), &to.join(LEDGER)).await.context("the ledger cannot be copied")?;
-    keyfiles::keep_private(&format!("sqlite:{}", to.join(LEDGER).display()))?;
+    copy_ledger(Path::new(ledger), &to).await?;
     if let Some(why) = key_difference(&to.join(LEDGER), &server.data_dir).await? {
         complain(&format!("riposte: a manager cannot start on this backup: {why}"));
     }
+    let count = write_manifest(&to, &keys, Clock::system().now())?;
+    report(&keys, count, &to);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Copies the ledger at `ledger` into the backup `to`.
+///
+/// # Errors
+/// If it cannot be read or written.
+pub(super) async fn copy_ledger(ledger: &Path, to: &Path) -> anyhow::Result<()> {
+    doctor::copy(ledger, &to.join(LEDGER)).await.context("the ledger cannot be copied")?;
+    keyfiles::keep_private(&format!("sqlite:{}", to.join(LEDGER).display()))?;
+    // SQLite does not sync a copy.
+    fs::File::open(to.join(LEDGER))?.sync_all()?;
+    Ok(())
+}
+
+/// Writes the list of the files in the backup `to`; returns how many files it has.
+///
+/// # Errors
+/// If a file cannot be read or written.
+pub(super) fn write_manifest(to: &Path, keys: &BackupKeys, now: Timestamp) -> anyhow::Result<usize> {
     let mut files = BTreeMap::new();
     for name in [LEDGER, keyfiles::SIGNING_KEY, keyfiles::ADMIN_KEY, SEALED_KEYS] {
         if to.join(name).is_file() {
@@ -98,13 +121,12 @@ pub(super) async fn backup(store: StoreArgs, keys: BackupKeyArgs, to: PathBuf) -
     }
     let manifest = Manifest {
         version: env!("CARGO_PKG_VERSION").into(),
-        created_at: serde_json::to_value(Clock::system().now())?.as_str().unwrap_or_default().to_owned(),
+        created_at: serde_json::to_value(now)?.as_str().unwrap_or_default().to_owned(),
         files,
-        missing: if let BackupKeys::Missing(paths) = &keys { paths.clone() } else { Vec::new() },
+        missing: if let BackupKeys::Missing(paths) = keys { paths.clone() } else { Vec::new() },
     };
-    keyfiles::write_secret(&to, MANIFEST, &serde_json::to_string_pretty(&manifest)?)?;
-    report(&keys, manifest.files.len() + 1, &to);
-    Ok(ExitCode::SUCCESS)
+    keyfiles::write_secret(to, MANIFEST, &serde_json::to_string_pretty(&manifest)?)?;
+    Ok(manifest.files.len() + 1)
 }
 
 /// Says what became of the keys.
@@ -144,7 +166,8 @@ async fn key_difference(ledger: &Path, dir: &Path) -> anyhow::Result<Option<Stri
     signing::difference(known.as_ref(), dir)
 }
 
-fn sum(path: &Path) -> anyhow::Result<String> {
+/// The SHA-256 of a file.
+pub(super) fn sum(path: &Path) -> anyhow::Result<String> {
     let mut hash = Sha256::new();
     let mut file = fs::File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
     std::io::copy(&mut file, &mut HashWriter(&mut hash))?;
@@ -217,6 +240,7 @@ pub(super) async fn restore(
     fs::copy(from.join(LEDGER), &temporary).context("the ledger cannot be copied")?;
     fs::File::open(&temporary)?.sync_all()?;
     fs::rename(&temporary, data_dir.join(LEDGER))?;
+    give_to_owner(&data_dir)?;
     fs::File::open(&data_dir)?.sync_all()?;
     drop(lock);
     say(&format!(
@@ -227,14 +251,34 @@ pub(super) async fn restore(
         let path = data_dir.join(TLS_KEY);
         say(&format!("the certificate's private key is in {}: name it in tls_key", path.display()));
     }
-    if !manifest.missing.is_empty() {
+    let is_elsewhere = |path: &&String| !(Path::new(path).starts_with(&data_dir) && Path::new(path).is_file());
+    let missing: Vec<&String> = manifest.missing.iter().filter(is_elsewhere).collect();
+    if !missing.is_empty() {
         let dir = data_dir.display();
         say(&format!("this backup has no keys. Put copies of these in place before the manager starts on {dir}:"));
-        for path in &manifest.missing {
+        for path in missing {
             say(&format!("  {path}"));
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Gives what root restored into the directory of a service's account to that account.
+fn give_to_owner(data_dir: &Path) -> anyhow::Result<()> {
+    let dir = fs::metadata(data_dir)?;
+    if !rustix::process::geteuid().is_root() || dir.uid() == 0 {
+        return Ok(());
+    }
+    for name in [LEDGER, keyfiles::LOCK, keyfiles::SIGNING_KEY, keyfiles::ADMIN_KEY, TLS_KEY] {
+        let path = data_dir.join(name);
+        let Ok(file) = fs::symlink_metadata(&path) else { continue };
+        // A file with another name elsewhere is not one that was made here.
+        if file.is_file() && file.uid() == 0 && file.nlink() == 1 {
+            let given = std::os::unix::fs::lchown(&path, Some(dir.uid()), Some(dir.gid()));
+            given.with_context(|| format!("cannot give {} to the owner of its folder", path.display()))?;
+        }
+    }
+    Ok(())
 }
 
 /// The keys that a backup in this folder has left out; none if it is no backup.

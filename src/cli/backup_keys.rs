@@ -73,6 +73,11 @@ impl Sources {
 }
 
 impl BackupKeyArgs {
+    /// Leaves the keys out.
+    pub(super) const fn without_keys() -> Self {
+        Self { passphrase_file: None, without_keys: true, tls_key: None }
+    }
+
     /// The passphrase, read before anything is written.
     ///
     /// # Errors

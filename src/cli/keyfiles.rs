@@ -4,14 +4,17 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 /// File name of the first API key.
 pub const ADMIN_KEY: &str = "admin.key";
 /// File name of the signing keys (`signing_file.rs`), one per line in base64url; the first one signs.
 pub const SIGNING_KEY: &str = "signing.key";
-const LOCK: &str = "lock";
+/// File that locks a data directory.
+pub(super) const LOCK: &str = "lock";
+/// Variable with the folder of the credentials that systemd passes to a service.
+const CREDENTIALS_DIRECTORY: &str = "CREDENTIALS_DIRECTORY";
 
 /// Creates the directory if needed, accessible only to its owner.
 ///
@@ -129,10 +132,18 @@ pub fn read_secret(path: &Path) -> anyhow::Result<String> {
 
 /// Why other users can read a secret file, and the remedy; `None` if they cannot.
 pub fn exposed(path: &Path, file: &std::fs::Metadata) -> Option<String> {
+    // systemd gives a service its credentials by an access list, which the mode shows as the
+    // group's: only others are looked at there.
+    let of_others = if credentials().is_some_and(|folder| path.starts_with(folder)) { 0o007 } else { 0o077 };
     let (path, mode) = (path.display(), file.mode() & 0o7777);
-    (mode & 0o077 != 0).then(|| {
+    (mode & of_others != 0).then(|| {
         format!("{path} has the mode {mode:04o}, so that other accounts have access to it: run `chmod 600 {path}`")
     })
+}
+
+/// Folder of the credentials that systemd passes to this service, if it has some.
+pub(super) fn credentials() -> Option<PathBuf> {
+    std::env::var_os(CREDENTIALS_DIRECTORY).filter(|folder| !folder.is_empty()).map(PathBuf::from)
 }
 
 /// Refuses a file of another account; root's are as safe as root.

@@ -30,7 +30,22 @@ impl Listing {
         columns: &[&str],
         row: impl Fn(&T) -> Vec<String>,
     ) -> anyhow::Result<()> {
-        let items: Vec<Said<T>> = self.remote.items(path).await?;
+        self.print_where(path, columns, row, |_| true).await
+    }
+
+    /// As [`Listing::print`], without the items that `is_listed` does not accept.
+    ///
+    /// # Errors
+    /// As [`Listing::print`].
+    pub async fn print_where<T: DeserializeOwned>(
+        self,
+        path: &str,
+        columns: &[&str],
+        row: impl Fn(&T) -> Vec<String>,
+        is_listed: impl Fn(&T) -> bool,
+    ) -> anyhow::Result<()> {
+        let mut items: Vec<Said<T>> = self.remote.items(path).await?;
+        items.retain(|item| is_listed(&item.view));
         if self.json {
             for item in &items {
                 say(&item.json.to_string());

@@ -42,6 +42,7 @@ pub mod terminal;
 mod tls;
 pub mod transfer;
 pub mod unreachable;
+mod upgrade_backup;
 pub mod user;
 
 use std::path::PathBuf;

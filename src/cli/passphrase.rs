@@ -3,8 +3,7 @@
 
 use std::fs::File;
 use std::io::Read as _;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context as _, bail, ensure};
 
@@ -12,8 +11,6 @@ use super::keyfiles;
 
 /// Name of the credential (`LoadCredential=`) that is used without `key_passphrase_file`.
 pub(super) const CREDENTIAL: &str = "riposte-key-passphrase";
-/// Variable with the folder of the credentials that systemd passes to a service.
-const CREDENTIALS_DIRECTORY: &str = "CREDENTIALS_DIRECTORY";
 /// Fewest characters: argon2id slows guessing down, and cannot make a short word a long one.
 const MIN_CHARS: usize = 12;
 /// Largest file, in bytes.
@@ -70,7 +67,7 @@ impl Passphrase {
         if !key_passphrase_file.as_os_str().is_empty() {
             return Self::read(key_passphrase_file).map(Some);
         }
-        match credentials().map(|folder| folder.join(CREDENTIAL)) {
+        match keyfiles::credentials().map(|folder| folder.join(CREDENTIAL)) {
             Some(path) if path.exists() => Self::read(&path).map(Some),
             _ => Ok(None),
         }
@@ -82,19 +79,12 @@ impl Passphrase {
     }
 }
 
-fn credentials() -> Option<PathBuf> {
-    std::env::var_os(CREDENTIALS_DIRECTORY).filter(|folder| !folder.is_empty()).map(PathBuf::from)
-}
-
 fn check_private(path: &Path, file: &std::fs::Metadata) -> anyhow::Result<()> {
-    // systemd gives a service its credentials by an access list, which the mode shows as the
-    // group's: only others are looked at there.
-    let is_open_to_others = file.mode() & 0o007 != 0;
-    if credentials().is_some_and(|folder| path.starts_with(folder)) && !is_open_to_others {
-        return Ok(());
-    }
     if let Some(exposed) = keyfiles::exposed(path, file) {
         bail!("{exposed}; it opens the keys, so choose another passphrase if it may have been read");
+    }
+    if keyfiles::credentials().is_some_and(|folder| path.starts_with(folder)) {
+        return Ok(());
     }
     keyfiles::check_owner(path, file)
 }

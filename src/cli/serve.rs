@@ -12,11 +12,12 @@ use std::time::Duration;
 use anyhow::Context as _;
 use axum::Router;
 use clap::Args;
+use riposte_protocol::time::Timestamp;
 use tokio::net::TcpListener;
 
 use super::output::say;
 use super::passphrase::Passphrase;
-use super::{keyfiles, mappings, sign_on, signing};
+use super::{keyfiles, mappings, sign_on, signing, upgrade_backup};
 use crate::api;
 use crate::api::front::address::TrustedProxies;
 use crate::api::front::listen;
@@ -184,7 +185,7 @@ async fn start(
     let lock = keyfiles::lock(&config.server.data_dir)?;
     keyfiles::keep_private(&config.database())?;
     let locks = (lock, keyfiles::lock_ledger(&config.database())?);
-    let db = open(&config.database()).await?;
+    let db = open(&config, clock.now()).await?;
     let lease =
         Lease::take(&db, &node_name(listener.local_addr()?)).await.context("cannot take a lease on the ledger")?;
     // Once more: an import may have begun between the two.
@@ -297,9 +298,13 @@ fn rules(config: &Config) -> anyhow::Result<Rules> {
 /// second, or seconds on a slow disk.
 const LOOKED_THROUGH_BYTES: u64 = 512 * 1024 * 1024;
 
-async fn open(url: &str) -> anyhow::Result<Db> {
+async fn open(config: &Config, now: Timestamp) -> anyhow::Result<Db> {
+    let url = &config.database();
     let opened = match look_through(url).await {
-        Ok(()) => Db::open(url).await,
+        Ok(()) => {
+            upgrade_backup::make(config, now).await?;
+            Db::open(url).await
+        }
         Err(error) => Err(error),
     };
     let why = match opened {

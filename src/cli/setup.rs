@@ -141,14 +141,16 @@ async fn forwarder(args: &WazuhSetup, manager: &str, ca: Option<&Path>, alerts: 
         write_new(&key, 0o600, &format!("{}\n", made.key.context("the manager returned no key")?))?;
         say(&plain(&format!("2. key of the forwarder: written to {}", key.display())));
     }
-    let mut lines = format!("RIPOSTE_MANAGER={manager}\nRIPOSTE_ALERTS={}\n", alerts.display());
+    let mut values = vec![("RIPOSTE_MANAGER", manager.to_owned()), ("RIPOSTE_ALERTS", alerts.display().to_string())];
     if let Some(ca) = ca {
-        lines.extend(["RIPOSTE_CA=", &fs::canonicalize(ca)?.display().to_string(), "\n"]);
+        values.push(("RIPOSTE_CA", fs::canonicalize(ca)?.display().to_string()));
     }
-    if settings.exists() {
-        say(&plain(&format!("3. settings of the forwarder: {} is there already", settings.display())));
+    let before = fs::read_to_string(&settings).unwrap_or_default();
+    let after = with_settings(&before, &values);
+    if before == after {
+        say(&plain(&format!("3. settings of the forwarder: {} is right already", settings.display())));
     } else {
-        write_new(&settings, 0o644, &lines)?;
+        write_new(&settings, 0o644, &after)?;
         say(&plain(&format!("3. settings of the forwarder: written to {}", settings.display())));
     }
     if started() {
@@ -161,6 +163,19 @@ async fn forwarder(args: &WazuhSetup, manager: &str, ca: Option<&Path>, alerts: 
         )));
     }
     Ok(())
+}
+
+/// Settings as `NAME=value` lines with these values; other lines stay.
+fn with_settings(before: &str, values: &[(&str, String)]) -> String {
+    let mut lines: Vec<String> = before.lines().map(str::to_owned).collect();
+    for (name, value) in values {
+        let line = format!("{name}={value}");
+        match lines.iter_mut().find(|line| line.split_once('=').is_some_and(|(key, _)| key.trim() == *name)) {
+            Some(known) => *known = line,
+            None => lines.push(line),
+        }
+    }
+    lines.join("\n") + "\n"
 }
 
 /// Starts the unit of the forwarder, if it is installed.
@@ -201,4 +216,19 @@ fn host_name() -> String {
     let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let name = name.trim();
     if name.is_empty() { "the Wazuh manager".to_owned() } else { name.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_are_replaced_where_they_stand_and_others_stay() {
+        let before = "# A comment with = in it\nRIPOSTE_MANAGER=http://127.0.0.1:8480\nRIPOSTE_LOG=debug\n";
+        let values = [("RIPOSTE_MANAGER", "https://m:8480".to_owned()), ("RIPOSTE_CA", "/ca.pem".to_owned())];
+        let after = with_settings(before, &values);
+        let told = "# A comment with = in it\nRIPOSTE_MANAGER=https://m:8480\nRIPOSTE_LOG=debug\nRIPOSTE_CA=/ca.pem\n";
+        assert_eq!(after, told);
+        assert_eq!(with_settings(&after, &values), after);
+    }
 }

@@ -77,6 +77,8 @@ sections! {
         /// prefer the variable or the file.
         #[flag(hide_env_values = true)]
         database_url "RIPOSTE_DATABASE_URL": String = String::new();
+        /// Whether a SQLite ledger is backed up to backups/ in the data directory before its schema is upgraded.
+        backup_before_upgrade "RIPOSTE_BACKUP_BEFORE_UPGRADE": bool = true;
         /// Whether managers on one PostgreSQL database wake each other by LISTEN and NOTIFY. Without, each
         /// looks at the ledger every one or two seconds: for poolers and relatives of PostgreSQL.
         peer_hints "RIPOSTE_PEER_HINTS": bool = true;

@@ -5,7 +5,7 @@
 //! - `yaml fragment` blocks are parts of a policy. Each is merged into `BASE`: objects field by
 //!   field; lists and everything else replace the value there. The result is checked as above.
 //! - `sh` blocks: each line that begins with `riposte` names commands and flags that the program
-//!   has. The same holds for `docs/policy-library.md`, `docs/wazuh-import.md` and `docs/hardening.md`.
+//!   has. The same holds for the pages of `COMMANDS`.
 //! - Any other kind of block fails the test, so that every example is checked.
 
 use riposte::domain::action::{Action, Catalogue};
@@ -122,15 +122,26 @@ fn words(line: &str) -> Vec<String> {
     words
 }
 
+/// The pages whose commands are read.
+const COMMANDS: [&str; 9] = [
+    "policies.md",
+    "policy-library.md",
+    "wazuh-import.md",
+    "hardening.md",
+    "install.md",
+    "upgrade.md",
+    "forward.md",
+    "pipelines.md",
+    "migrate-from-wazuh.md",
+];
+
 #[test]
 fn every_command_on_the_pages_exists() {
     let mut tried = 0;
-    let blocks = ["policies.md", "policy-library.md", "wazuh-import.md", "hardening.md"]
-        .into_iter()
-        .flat_map(|name| blocks(&page(name)));
+    let blocks = COMMANDS.into_iter().flat_map(|name| blocks(&page(name)));
     // A block in a list is indented.
     for Block { line, text, .. } in blocks.filter(|block| block.kind == "sh") {
-        for command in text.lines().map(str::trim).filter(|command| command.starts_with("riposte")) {
+        for command in text.lines().map(str::trim).filter(|command| command.starts_with("riposte ")) {
             let read = riposte::cli::command().try_get_matches_from(words(command));
             assert!(read.is_ok(), "line {line}: {command}\n{}", read.unwrap_err());
             tried += 1;

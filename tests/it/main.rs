@@ -64,6 +64,7 @@ mod words;
 mod processes;
 
 mod docs;
+mod kubernetes;
 mod policy_cli;
 mod policy_import_cli;
 mod policy_library;
@@ -98,3 +99,4 @@ mod transfer;
 mod transports;
 mod unreachable;
 mod unsuitable;
+mod upgrades;

@@ -6,6 +6,8 @@
 //! `attacker` at the other end of a veth pair is reachable. The attacker has two addresses of each
 //! family; the host's address that a connection goes to decides which one it comes from.
 
+mod published;
+
 use std::fmt::Write as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::process::{Command, Output};

@@ -10,7 +10,7 @@ mod show;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use self::arguments::{
     EnrollArguments, PolicyFile, ReleaseArguments, RotateKeyArguments, RunArguments, StateDir, WazuhArguments,
@@ -57,6 +57,11 @@ enum Order {
         #[arg(long)]
         json: bool,
     },
+}
+
+/// The clap definition of the command line, for man pages and completions.
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// Runs the command of the command line.

@@ -1,4 +1,4 @@
-//! The systemd units of both programs: every hardening line, and how systemd itself reads them,
+//! The systemd units of the programs: every hardening line, and how systemd itself reads them,
 //! which works without a running systemd. `scripts/try-units.sh` tests what the programs can do
 //! under them, and how exposed systemd rates them.
 
@@ -88,18 +88,62 @@ SystemCallFilter=@system-service
 SystemCallFilter=~@privileged
 SystemCallErrorNumber=EPERM";
 
-/// Both units in `folder`, started with a program that every system has: the test is about all
+/// The lines of the forwarder's unit.
+const FORWARD: &str = "\
+Type=exec
+ExecStart=/usr/lib/riposte-forward/riposte forward --alerts /var/ossec/logs/alerts/alerts.json --manager ${RIPOSTE_MANAGER} --key-file ${CREDENTIALS_DIRECTORY}/key --state-dir /var/lib/riposte-forward --metrics-listen 127.0.0.1:9481
+DynamicUser=yes
+SupplementaryGroups=wazuh
+LoadCredential=key:/etc/riposte/forward.key
+StateDirectory=riposte-forward
+StateDirectoryMode=0700
+EnvironmentFile=/etc/riposte/forward.env
+UMask=0077
+TimeoutStopSec=30
+Restart=on-failure
+RestartSec=5
+CapabilityBoundingSet=
+AmbientCapabilities=
+NoNewPrivileges=yes
+ProtectSystem=strict
+ProtectHome=yes
+PrivateTmp=yes
+PrivateDevices=yes
+PrivateUsers=yes
+ProtectClock=yes
+ProtectControlGroups=yes
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+ProtectProc=invisible
+ProcSubset=pid
+RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+LockPersonality=yes
+MemoryDenyWriteExecute=yes
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+SystemCallFilter=~@privileged
+SystemCallErrorNumber=EPERM";
+
+/// All units in `folder`, started with a program that every system has: the test is about all
 /// other lines.
 fn units(folder: &Path, change: impl Fn(&str) -> String) -> Vec<PathBuf> {
     let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy");
     let copy = |name: &str| {
         let unit = std::fs::read_to_string(deploy.join(name)).unwrap();
-        assert_eq!(unit.matches("ExecStart=/usr/bin/riposte").count(), 1, "{name}");
-        let unit = unit.replace("/usr/bin/riposte-agent", "/bin/true").replace("/usr/bin/riposte", "/bin/true");
+        assert_eq!(unit.matches("ExecStart=/").count(), 1, "{name}");
+        let programs = ["/usr/bin/riposte-agent", "/usr/bin/riposte", "/usr/lib/riposte-forward/riposte"];
+        let unit = programs.iter().fold(unit, |unit, program| unit.replace(&format!("={program} "), "=/bin/true "));
         std::fs::write(folder.join(name), change(&unit)).unwrap();
         folder.join(name)
     };
-    ["riposte.service", "riposte-agent.service"].map(copy).into()
+    ["riposte.service", "riposte-agent.service", "riposte-forward.service", "riposte-forward-group.service"]
+        .map(copy)
+        .into()
 }
 
 /// Systemd's complaints about these units. It also reads those of the host, which are not ours.
@@ -113,7 +157,9 @@ fn complaints(units: &[PathBuf]) -> Vec<String> {
 #[test]
 fn no_line_of_the_units_is_lost() {
     let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy");
-    for (name, expected) in [("riposte-agent.service", AGENT), ("riposte.service", MANAGER)] {
+    for (name, expected) in
+        [("riposte-agent.service", AGENT), ("riposte.service", MANAGER), ("riposte-forward.service", FORWARD)]
+    {
         let unit = std::fs::read_to_string(deploy.join(name)).unwrap();
         let lines =
             unit.lines().skip_while(|line| *line != "[Service]").skip(1).take_while(|line| *line != "[Install]");
@@ -129,5 +175,5 @@ fn systemd_understands_every_line_of_the_units() {
     // Systemd reports only what it does not understand, so the test checks that it reports at all.
     let damaged = units(folder.path(), |unit| unit.replace("ProtectClock=", "ProtectClok="));
     let said = complaints(&damaged);
-    assert_eq!(said.iter().filter(|line| line.contains("Unknown key")).count(), 2, "{said:#?}");
+    assert_eq!(said.iter().filter(|line| line.contains("Unknown key")).count(), 4, "{said:#?}");
 }

@@ -96,6 +96,23 @@ impl Db {
         Ok(db)
     }
 
+    /// The schema of the ledger at `url`, and the one of this program, if [`Db::open`] would migrate it. None for a
+    /// database without a ledger, and for one of a later version, which is refused when it is opened.
+    ///
+    /// # Errors
+    /// As [`Db::open_to_look`].
+    pub async fn pending_upgrade(url: &str) -> Result<Option<(i64, i64)>> {
+        let db = Self::open_to_look(url).await?;
+        let versions = match suitable::has_schema(&db).await {
+            Ok(true) => db.schema_versions().await,
+            Ok(false) => Ok((0, 0)),
+            Err(error) => Err(error),
+        };
+        db.close().await;
+        let (found, known) = versions?;
+        Ok((0 < found && found < known).then_some((found, known)))
+    }
+
     /// The version of the schema that this program knows: the number of its last migration.
     pub fn known_schema() -> i64 {
         MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default()

@@ -96,6 +96,11 @@ async fn tables(db: &Db) -> Result<Vec<String>> {
     Ok(db.all::<Name>(sql, vec![]).await?.into_iter().map(|row| row.name).collect())
 }
 
+/// Whether there is a ledger in the database, of whatever version.
+pub(super) async fn has_schema(db: &Db) -> Result<bool> {
+    Ok(tables(db).await?.iter().any(|name| name == SCHEMA))
+}
+
 fn foreign(tables: &[String]) -> String {
     let mut names = tables[..tables.len().min(3)].join(", ");
     if tables.len() > 3 {
@@ -133,7 +138,7 @@ pub(super) async fn check_owner(db: &Db, migrations: &Migrator) -> Result<()> {
 /// [`StoreError::Unsuitable`].
 pub(super) async fn check_schema(db: &Db, migrations: &Migrator) -> Result<()> {
     const BEFORE: &str = "restore a backup of before that";
-    if !tables(db).await?.iter().any(|name| name == SCHEMA) {
+    if !has_schema(db).await? {
         return Ok(());
     }
     let known = Db::known_schema();
