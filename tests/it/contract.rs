@@ -64,12 +64,15 @@ fn the_contract_is_openapi_3_1_and_every_operation_is_described() {
             let is_open = operation["security"] == json!([{}]);
             let mut needed = vec!["500", "503"];
             needed.extend(["401", "403", "429"].into_iter().filter(|_| !is_open));
-            needed.extend(
-                ["400", "408", "413", "415", "422"].into_iter().filter(|_| operation["requestBody"].is_object()),
-            );
+            let (of_body, schema) = if path.starts_with("/wazuh/") {
+                (&["400", "406", "408", "413"][..], "#/components/schemas/WazuhProblem")
+            } else {
+                (&["400", "408", "413", "415", "422"][..], "#/components/schemas/Problem")
+            };
+            needed.extend(of_body.iter().filter(|_| operation["requestBody"].is_object()));
             needed.extend(["404"].into_iter().filter(|_| path.contains('{')));
             for status in needed {
-                assert_eq!(takes(status), Some(json!("#/components/schemas/Problem")), "{place}: {status}");
+                assert_eq!(takes(status), Some(json!(schema)), "{place}: {status}");
             }
             let parameters = operation["parameters"].as_array().cloned().unwrap_or_default();
             let in_path = parameters.iter().filter(|parameter| parameter["in"] == "path").count();
@@ -107,7 +110,7 @@ async fn every_operation_of_the_contract_is_there_and_the_server_shows_the_same_
         {
             let address = path.replace("{id}", &Uuid::nil().to_string()).replace("{name}", "gone");
             let answer = Answer::to(admin.request(method.to_ascii_uppercase().parse().unwrap(), &address)).await;
-            answer.is_problem(405);
+            answer.is_error_of(path, 405);
         }
     }
 }

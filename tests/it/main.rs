@@ -56,6 +56,7 @@ mod seals;
 mod sign_on;
 mod staging;
 mod storage;
+mod wazuh_api;
 mod words;
 
 mod processes;

@@ -14,7 +14,7 @@ pub mod wazuh;
 
 use std::borrow::Cow;
 
-use super::alert::Alert;
+use super::alert::{Alert, Observables};
 use super::decode::{decode, legible};
 use super::fault::Fault;
 pub use dedupe::dedupe;
@@ -79,6 +79,18 @@ pub fn parse(text: &str, mappings: &ObservableMappings) -> Result<Alert, Vec<Fau
     } else {
         Err(vec![Fault::at("", UNKNOWN)])
     }
+}
+
+/// Reads the observables of a part of a Wazuh alert, as people and playbooks write one: `data` is enough.
+///
+/// # Errors
+/// If it is no object, or nested too deep.
+pub fn wazuh_observables(text: &str, mappings: &ObservableMappings) -> Result<Observables, Vec<Fault>> {
+    if depth_exceeds(text, MAX_DEPTH) {
+        return Err(too_deep());
+    }
+    let document = Document::read(text).map_err(|fault| vec![fault])?;
+    Ok(wazuh::observables_of(&document, mappings))
 }
 
 /// Whether brackets are nested deeper than `limit`, outside strings. This parser does not recurse,
