@@ -181,6 +181,23 @@ fn undocumented(contract: &Value, schema: &Value, value: &Value) -> Vec<String> 
     names.filter(|name| !open && !known.contains_key(*name)).cloned().collect()
 }
 
+/// Wazuh's API: what a login and its client get.
+async fn check_wazuh(anonymous: &Client, admin: &Client, check: &mut impl FnMut(&str, &str, Answer) -> Value) {
+    const LOGIN: &str = "/wazuh/security/user/authenticate";
+    for (method, name) in [(Method::POST, "post"), (Method::GET, "get")] {
+        let request = anonymous.request(method, LOGIN).basic_auth("any", Some(admin.key()));
+        check(name, LOGIN, Answer::to(request).await);
+    }
+    let order = json!({"command": "log-only60"});
+    let run = admin.put("/wazuh/active-response?agents_list=005,006", &order, None).await;
+    check("put", "/wazuh/active-response", run);
+    check("get", "/wazuh/agents", admin.get("/wazuh/agents?agents_list=005,006").await);
+    for path in ["/wazuh/agents/summary/status", "/wazuh/manager/info", "/wazuh/"] {
+        check("get", path, admin.get(path).await);
+    }
+    check("delete", LOGIN, admin.delete(LOGIN, None).await);
+}
+
 #[tokio::test]
 #[expect(clippy::too_many_lines, reason = "one operation after the other")]
 async fn answers_match_the_schemas_of_the_contract() {
@@ -222,6 +239,7 @@ async fn answers_match_the_schemas_of_the_contract() {
     });
     admin.put("/v1/secrets/chat", &json!({"value": "x", "actions": ["log-only"]}), None).await.is(204);
     check("get", "/v1/secrets", admin.get("/v1/secrets").await);
+    check_wazuh(&Client::anonymous(&app.base), &admin, &mut check).await;
     let hold = json!({"name": "case", "reason": "x", "kind": "policy", "value": "drop"});
     let hold = check("post", "/v1/holds", admin.post("/v1/holds", &hold).await);
     check("get", "/v1/holds/{id}", admin.get(&format!("/v1/holds/{}", hold["id"].as_str().unwrap())).await);
