@@ -39,7 +39,6 @@ const NO_MESSAGE: u32 = 1012;
 #[into_params(parameter_in = Query)]
 pub(super) struct RunQuery {
     /// Wazuh ids of agents, separated by commas; all agents with an id if absent.
-    #[param(pattern = "^[0-9]{1,10}(,[0-9]{1,10})*$")]
     agents_list: Option<String>,
     /// Lay the answer out for people.
     #[serde(default, deserialize_with = "flag", rename = "pretty")]

@@ -51,19 +51,14 @@ pub(super) struct ListQuery {
     #[param(minimum = 1, maximum = 100_000)]
     limit: Option<usize>,
     /// Wazuh ids, separated by commas.
-    #[param(pattern = "^[0-9]{1,10}(,[0-9]{1,10})*$")]
     agents_list: Option<String>,
     /// Statuses, separated by commas: `active`, `disconnected`, `never_connected`, `pending`.
-    #[param(
-        pattern = "^(active|disconnected|never_connected|pending|all)(,(active|disconnected|never_connected|pending|all))*$"
-    )]
     status: Option<String>,
     /// Name.
     name: Option<String>,
     /// A part of the name or the id.
     search: Option<String>,
     /// `synced`, which all agents are, or `not synced`.
-    #[param(pattern = "^(synced|not synced)$")]
     group_config_status: Option<String>,
     /// Lay the answer out for people.
     #[serde(default, deserialize_with = "flag", rename = "pretty")]

@@ -157,7 +157,7 @@ on_both_databases! {
         viewer.get("/wazuh/agents").await.is(200);
         let pipeline = service(&app, &admin, "ingest").await;
         assert_eq!(pipeline.get("/wazuh/agents").await.is_wazuh_problem(403)["error"], 4000);
-        // A hidden agent is as one that is not there, also where nobody is named.
+        // A hidden agent is as one that is not there, also where no agent is named.
         let dev = scoped(&app, &admin, "analyst", &json!({"agents": {"labels": {"env": "dev"}}})).await;
         let answer = run(&dev, "?agents_list=005,006", &order).await;
         assert_eq!(answer.is(200), report(&["006"], &json!([no_agent(&["005"])]), SOME, 2));

@@ -1,4 +1,4 @@
-//! The form of every error below `/wazuh`, for bodies as nobody should send them.
+//! The form of every error below `/wazuh`, for hostile bodies.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -69,7 +69,7 @@ on_both_databases! {
         for (command, word) in [
             ("firewal-drop600", "did you mean firewall-drop"),
             ("firewall-drop", "firewall-drop600"),
-            ("!rm", "!rm".trim_start_matches('!')),
+            ("!rm", "rm is no action"),
             ("!firewall-drop600", "firewall-drop600"),
         ] {
             let answer = run(&soar, "", &block(command, "203.0.113.7")).await.is(200);

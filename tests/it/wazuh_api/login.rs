@@ -28,7 +28,7 @@ on_both_databases! {
         let answer = alice.delete(LOGIN, None).await.is(200);
         assert_eq!(answer, json!({"message": "User alice was successfully logged out", "error": 0}));
         alice.get("/wazuh/agents").await.is_wazuh_problem(401);
-        // A session that nobody ends is over after its one token.
+        // A session without a logout is over after its one token.
         let second = logged_in(&app, "alice", PASSWORD).await;
         app.advance(899);
         second.get("/wazuh/agents").await.is(200);

@@ -5,6 +5,7 @@ mod active_response;
 mod errors;
 mod lists;
 mod login;
+mod page;
 mod recorded;
 
 use reqwest::Method;

@@ -10,6 +10,9 @@ use tokio::net::TcpStream;
 use super::fleet;
 use crate::support::{Database, TestApp};
 
+/// What `pyzuh` sends for an active response.
+const BODY: &str = r#"{"command": "!firewall-drop", "arguments": [], "alert": {"data": {"srcip": "203.0.113.7"}}}"#;
+
 /// Sends a request and returns the status and the body.
 async fn send(app: &TestApp, request: &str) -> (u16, Value) {
     let address = app.base.strip_prefix("http://").unwrap();
@@ -56,7 +59,6 @@ on_both_databases! {
         let (status, answer) = send(&app, &login(key.key())).await;
         assert_eq!((status, &answer["error"]), (200, &Value::from(0)), "{answer}");
         let token = answer["data"]["token"].as_str().unwrap();
-        const BODY: &str = r#"{"command": "!firewall-drop", "arguments": [], "alert": {"data": {"srcip": "203.0.113.7"}}}"#;
         for (query, count) in [("&agents_list=005", 1), ("", 2)] {
             let path = format!("/active-response?pretty=false&wait_for_complete=false{query}");
             let (status, answer) = send(&app, &put(token, &path, BODY)).await;
