@@ -38,7 +38,8 @@ const LOOPBACK: &str = "^http://(127\\.0\\.0\\.1|\\[::1\\]):([1-9][0-9]{0,3}|[1-
     655[0-2][0-9]|6553[0-5])/[A-Za-z0-9._~/-]*$";
 
 /// Statuses of agents in Wazuh's API, separated by commas.
-const WAZUH_STATUSES: &str = "^(active|disconnected|never_connected|pending|all)(,(active|disconnected|never_connected|pending|all))*$";
+const WAZUH_STATUSES: &str =
+    "^(active|disconnected|never_connected|pending|all)(,(active|disconnected|never_connected|pending|all))*$";
 
 /// Sets the bounds; returns the table rows that match no field.
 pub(super) fn set(contract: &mut Value) -> Vec<String> {

@@ -5,6 +5,7 @@ use axum::extract::{FromRequest, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use utoipa::IntoParams;
 use uuid::Uuid;
 
@@ -13,7 +14,7 @@ use super::login::flag;
 use super::refused::Refused;
 use crate::api::front::auth::Respond;
 use crate::api::front::error::{ApiError, ApiResult};
-use crate::api::front::extract::{Json, Query, traceparent};
+use crate::api::front::extract::{Json, Query, read_json, traceparent};
 use crate::api::state::AppState;
 use crate::compat::wazuh_api::agents::{ChosenAgents, choose, read_ids};
 use crate::compat::wazuh_api::command::{self, CalledCommand, CommandFault};
@@ -58,7 +59,13 @@ impl FromRequest<AppState> for Called {
         if !request.headers().contains_key(header::CONTENT_TYPE) {
             return Err(ApiError::unsupported("Content-Type must be application/json"));
         }
-        Ok(Self(Json::from_request(request, state).await?.value))
+        let body: Json<Box<RawValue>> = Json::from_request(request, state).await?;
+        let text = body.value.get();
+        // A list would be read as the fields in their order.
+        if !text.starts_with('{') {
+            return Err(ApiError::malformed("the body must be a JSON object"));
+        }
+        Ok(Self(read_json(text.as_bytes())?))
     }
 }
 

@@ -16,7 +16,8 @@ on_both_databases! {
         for (body, error, word) in [
             (json!({}), Some(1650), "not specified"),
             (json!({"command": ""}), Some(1650), "not specified"),
-            (json!([]), None, ""),
+            (json!([]), None, "object"),
+            (json!(["firewall-drop600", [], {"data": {"srcip": "203.0.113.7"}}]), None, "object"),
             (json!(7), None, ""),
             (json!("firewall-drop600"), None, ""),
             (json!(null), None, ""),
@@ -36,7 +37,7 @@ on_both_databases! {
             (json!({"command": "firewall-drop600", "alert": {"data": {"srcip": "1"}}}), Some(1012), "/alert"),
             (json!({"command": "firewall-drop600", "alert": {"data": {"srcip": ";reboot"}}}), Some(1012), "/alert"),
             (json!({"command": "firewall-drop600", "alert": {"data": {"srcip": ["203.0.113.7"]}}}), Some(1012), "data.srcip"),
-            (json!({"command": "disable-account60", "alert": {"data": {"dstuser": "a\u{0}b"}}}), Some(1012), "/alert"),
+            (json!({"command": "disable-account60", "alert": {"data": {"dstuser": "a\u{0}b"}}}), Some(1012), ""),
             (json!({"command": "firewall-drop600", "arguments": ["x"], "alert": alert}), Some(1012), "/arguments"),
             (json!({"command": "log-only60", "arguments": many}), Some(1012), "/arguments"),
             (json!({"command": "kill-process0", "alert": {"data": {"audit": {"pid": "4711"}}}}), Some(1012), "/arguments"),

@@ -121,6 +121,7 @@ on_both_databases! {
             anonymous.post("/v1/auth/token", &json!({"username": "alice", "password": "x"})).await.is_problem(401);
         }
         assert_eq!(log_in(&app, "alice", PASSWORD).await.is_wazuh_problem(403)["error"], 6000);
+        app.advance(61);
         let failed = app.in_time("failed logins are in the audit log", || async {
             let history = admin.history("user", "alice").await;
             history.iter().any(|(_, verb)| verb == "failed to log in").then_some(())
