@@ -44,6 +44,7 @@ pub mod signing_key;
 pub mod state;
 pub mod stream;
 pub mod users;
+pub mod wazuh;
 pub mod whoami;
 
 pub use contract::{contract, contract_yaml};

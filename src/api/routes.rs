@@ -16,9 +16,10 @@ use super::state::AppState;
 use super::{
     actions, agent_key, agents, alerts, audit, auth, backtest, bundle, commands, counts, docs, effects, events,
     explain, freeze, health, holds, import, ingest, keys, lift, nodes, oidc, policies, poll, protected, rejected,
-    responses, secrets, signing_key, stream, users, whoami,
+    responses, secrets, signing_key, stream, users, wazuh, whoami,
 };
 use crate::views::problem::Problem;
+use crate::views::wazuh::WazuhProblem;
 
 /// Time limit of a request, including the body, for which [`super::front::extract::BODY_TIMEOUT`] is the limit.
 /// Streams and polls have their own limits.
@@ -67,7 +68,9 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
     let long = merged(vec![audit::long_routes(), backtest::routes(), bundle::long_routes(), lift::routes()]);
     let long = long.layer(from_fn(|request, next| within(LONG_TIMEOUT, request, next)));
     let polls = poll::routes().layer(from_fn(|request, next| within(POLL_TIMEOUT, request, next)));
-    merged(vec![quick, long, polls, stream::routes()])
+    // Its form is put around the answers, so these are not compressed.
+    let wazuh = wazuh::routes().layer(from_fn(|request, next| within(REQUEST_TIMEOUT, request, next)));
+    merged(vec![quick, long, polls, wazuh, stream::routes()])
 }
 
 fn merged(resources: Vec<OpenApiRouter<AppState>>) -> OpenApiRouter<AppState> {
@@ -91,6 +94,7 @@ pub(super) fn generated() -> OpenApi {
     let mut components = api.components.take().unwrap_or_default();
     let schema = <Problem as utoipa::PartialSchema>::schema();
     components.schemas.insert("Problem".into(), schema);
+    components.schemas.insert("WazuhProblem".into(), <WazuhProblem as utoipa::PartialSchema>::schema());
     components.schemas.insert("Fault".into(), <crate::domain::fault::Fault as utoipa::PartialSchema>::schema());
     for (name, format) in [("api_key", "rip_ID_SECRET"), ("access_token", "JWT"), ("agent_token", "JWT")] {
         let mut scheme = Http::new(HttpAuthScheme::Bearer);

@@ -19,6 +19,7 @@ use super::front::limits::AllowanceCell;
 use super::front::request_id::{self, REQUEST_ID, RandomId};
 use super::routes::routes;
 use super::state::AppState;
+use super::wazuh::shape;
 use crate::telemetry::ByRoute;
 
 /// Seconds after which a client tries again while the manager has no lease.
@@ -34,6 +35,7 @@ pub fn router(state: AppState) -> Router {
         .layer(DefaultBodyLimit::disable())
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn_with_state(state.clone(), observe))
+        .layer(from_fn(shape::speak))
         // What comes from here on is outermost last: an id is checked or made, and then returned.
         .layer(from_fn(request_id::remember))
         .layer(PropagateRequestIdLayer::new(REQUEST_ID))
@@ -65,7 +67,8 @@ async fn observe(State(state): State<AppState>, mut request: Request, next: Next
     request.extensions_mut().insert(caller.clone());
     warn_of_proxy(&state, &request);
     let begun = std::time::Instant::now();
-    let mut response = if route.starts_with("/v1/") && !state.engine.lease.is_held() {
+    let needs_lease = route.starts_with("/v1/") || shape::is_wazuh(request.uri().path());
+    let mut response = if needs_lease && !state.engine.lease.is_held() {
         // Not even whether a key is valid: it may have been revoked by another manager.
         let why = state.engine.lease.trouble().map_or_else(String::new, |why| format!(": {why}"));
         let said = format!("this manager has no lease on the ledger at the moment{why}");

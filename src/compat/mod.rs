@@ -2,6 +2,7 @@
 //! lower layer needs them: no I/O, no clock, and nothing is applied here.
 //!
 //! [`ossec`] parses the configuration of a Wazuh manager; the API and the CLI show or store the
-//! result.
+//! result. [`wazuh_api`] says what a call of Wazuh's API means in Riposte's words.
 
 pub mod ossec;
+pub mod wazuh_api;

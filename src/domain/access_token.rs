@@ -1,18 +1,22 @@
-//! Access tokens of people's sessions: JWS with EdDSA (`protocol/src/jws.rs`), of a `typ` of their
-//! own, so that no agent's token or command can pass for one. Their keys follow from the manager's
-//! signing key and the number of the period, so nothing is stored and every manager of a ledger has
-//! the same ones (`docs/decisions/0024-access-token-keys-are-derived.md`).
+//! Access tokens of people's sessions, and tokens that stand for an API key: JWS with EdDSA
+//! (`protocol/src/jws.rs`), each of a `typ` of its own, so that no agent's token or command can pass
+//! for one. Their keys follow from the manager's signing key and the number of the period, so nothing
+//! is stored and every manager of a ledger has the same ones
+//! (`docs/decisions/0024-access-token-keys-are-derived.md`).
 
 use std::time::Duration;
 
 use riposte_protocol::jws::{self, JwsError, Unverified};
 use riposte_protocol::key::{KeyError, SigningKey, VerifyingKey};
 use riposte_protocol::time::Timestamp;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 /// `typ` of an access token (RFC 9068).
 pub const TYP: &str = "at+jwt";
+/// `typ` of a token that stands for an API key (`docs/decisions/0037-wazuhs-api-drop-in.md`).
+pub const KEY_TYP: &str = "riposte-key+jwt";
 /// `iss` and `aud` of every access token.
 pub const ISSUER: &str = "riposte";
 /// Lifetime of an access token: so long a stolen one is worth something.
@@ -45,6 +49,53 @@ pub struct AccessClaims {
     /// Rights at the time of issue, for programs that read the token. The manager goes by the role
     /// of now.
     pub scope: String,
+}
+
+/// The claims of a token that stands for an API key. The key itself is looked up at each request, so
+/// the token is worth nothing once the key is revoked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyClaims {
+    /// Always [`ISSUER`].
+    pub iss: String,
+    /// Always [`ISSUER`].
+    pub aud: String,
+    /// The public id of the key.
+    pub sub: String,
+    /// A fresh id for each token.
+    pub jti: Uuid,
+    /// The key's generation of tokens; each logout begins the next one.
+    pub generation: i64,
+    /// Issued at, in seconds since the epoch.
+    pub iat: i64,
+    /// Expires at, in seconds since the epoch.
+    pub exp: i64,
+}
+
+/// Claims that every kind of token has.
+trait Dated {
+    fn issuer_and_audience(&self) -> [&str; 2];
+    fn iat_and_exp(&self) -> [i64; 2];
+}
+
+impl Dated for AccessClaims {
+    fn issuer_and_audience(&self) -> [&str; 2] {
+        [&self.iss, &self.aud]
+    }
+
+    fn iat_and_exp(&self) -> [i64; 2] {
+        [self.iat, self.exp]
+    }
+}
+
+impl Dated for KeyClaims {
+    fn issuer_and_audience(&self) -> [&str; 2] {
+        [&self.iss, &self.aud]
+    }
+
+    fn iat_and_exp(&self) -> [i64; 2] {
+        [self.iat, self.exp]
+    }
 }
 
 /// Why an access token is not accepted.
@@ -119,8 +170,20 @@ impl AccessKeys {
     /// # Errors
     /// As [`jws::sign`].
     pub fn sign(&self, claims: &AccessClaims) -> Result<String, JwsError> {
+        self.sign_as(TYP, claims)
+    }
+
+    /// Signs the claims of a token that stands for an API key.
+    ///
+    /// # Errors
+    /// As [`jws::sign`].
+    pub fn sign_for_key(&self, claims: &KeyClaims) -> Result<String, JwsError> {
+        self.sign_as(KEY_TYP, claims)
+    }
+
+    fn sign_as(&self, typ: &str, claims: &impl Serialize) -> Result<String, JwsError> {
         let [_, current, _] = &self.keys;
-        jws::sign(&current.key, TYP, &current.kid, claims)
+        jws::sign(&current.key, typ, &current.kid, claims)
     }
 
     /// Verifies a token at `now` and returns its claims. The session and the user are for the caller
@@ -129,20 +192,38 @@ impl AccessKeys {
     /// # Errors
     /// The first reason not to accept it.
     pub fn verify(&self, token: &str, now: Timestamp) -> Result<AccessClaims, AccessTokenError> {
+        self.verify_as(TYP, token, now)
+    }
+
+    /// Verifies a token that stands for an API key. The key is for the caller to check.
+    ///
+    /// # Errors
+    /// The first reason not to accept it.
+    pub fn verify_for_key(&self, token: &str, now: Timestamp) -> Result<KeyClaims, AccessTokenError> {
+        self.verify_as(KEY_TYP, token, now)
+    }
+
+    fn verify_as<C: Dated + DeserializeOwned>(
+        &self,
+        typ: &str,
+        token: &str,
+        now: Timestamp,
+    ) -> Result<C, AccessTokenError> {
         if token.len() > MAX_TOKEN {
             return Err(JwsError::Malformed.into());
         }
-        let unverified = Unverified::parse(token, TYP, false)?;
+        let unverified = Unverified::parse(token, typ, false)?;
         let [previous, current, _] = &self.keys;
         let kid = unverified.header.kid.as_deref();
         let key = [current, previous].into_iter().find(|key| kid == Some(key.kid.as_str()));
-        let claims: AccessClaims = unverified.verify(&key.ok_or(JwsError::UnknownKey)?.public())?;
+        let claims: C = unverified.verify(&key.ok_or(JwsError::UnknownKey)?.public())?;
         let lifetime = i64::try_from(LIFETIME.as_secs()).unwrap_or(i64::MAX);
-        let is_dated = claims.iat <= now.as_secs() + LEEWAY_SECS && claims.exp.saturating_sub(claims.iat) <= lifetime;
-        if claims.iss != ISSUER || claims.aud != ISSUER || !is_dated {
+        let [iat, exp] = claims.iat_and_exp();
+        let is_dated = iat <= now.as_secs() + LEEWAY_SECS && exp.saturating_sub(iat) <= lifetime;
+        if claims.issuer_and_audience() != [ISSUER; 2] || !is_dated {
             return Err(AccessTokenError::Claims);
         }
-        if claims.exp <= now.as_secs() {
+        if exp <= now.as_secs() {
             return Err(AccessTokenError::Expired);
         }
         Ok(claims)
@@ -201,7 +282,7 @@ mod tests {
         }
         let [_, current, next] = keys.all();
         let of_typ = |typ: &str| jws::sign(&current.key, typ, &current.kid, &claims()).unwrap();
-        for typ in ["JWT", "riposte-command+jwt"] {
+        for typ in ["JWT", "riposte-command+jwt", KEY_TYP] {
             assert_eq!(keys.verify(&of_typ(typ), NOW), Err(JwsError::Kind.into()));
         }
         let next = jws::sign(&next.key, TYP, &next.kid, &claims()).unwrap();
@@ -210,5 +291,26 @@ mod tests {
         assert_eq!(keys.verify(&forged, NOW), Err(JwsError::Signature.into()));
         let large = AccessClaims { scope: "x".repeat(MAX_TOKEN), ..claims() };
         assert_eq!(keys.verify(&keys.sign(&large).unwrap(), NOW), Err(JwsError::Malformed.into()));
+    }
+
+    #[test]
+    fn a_token_of_a_key_and_one_of_a_session_do_not_pass_for_each_other() {
+        let keys = AccessKeys::derive(&root(), NOW).unwrap();
+        let claims = KeyClaims {
+            iss: ISSUER.into(),
+            aud: ISSUER.into(),
+            sub: "0123456789abcdef".into(),
+            jti: Uuid::from_u128(1),
+            generation: 3,
+            iat: NOW.as_secs(),
+            exp: NOW.plus(LIFETIME).as_secs(),
+        };
+        let token = keys.sign_for_key(&claims).unwrap();
+        assert_eq!(keys.verify_for_key(&token, NOW), Ok(claims.clone()));
+        assert_eq!(keys.verify_for_key(&token, NOW.plus(LIFETIME)), Err(AccessTokenError::Expired));
+        assert_eq!(keys.verify(&token, NOW), Err(JwsError::Kind.into()));
+        assert_eq!(keys.verify_for_key(&keys.sign(&self::claims()).unwrap(), NOW), Err(JwsError::Kind.into()));
+        let long = KeyClaims { exp: claims.exp + 1, ..claims };
+        assert_eq!(keys.verify_for_key(&keys.sign_for_key(&long).unwrap(), NOW), Err(AccessTokenError::Claims));
     }
 }

@@ -191,6 +191,8 @@ events! {
         KeyCreated = "created",
         /// It was revoked.
         KeyRevoked = "revoked",
+        /// The tokens that stand for it have ended.
+        KeyLoggedOut = "logged out",
     }
     "user" {
         /// It was created.

@@ -209,6 +209,7 @@ impl EventType {
             | AuditEvent::TokenDeleted
             | AuditEvent::KeyCreated
             | AuditEvent::KeyRevoked
+            | AuditEvent::KeyLoggedOut
             | AuditEvent::UserCreated
             | AuditEvent::UserChanged
             | AuditEvent::UserDisabled

@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use super::refusal::{Refusal, UseCase};
-use crate::domain::access_token::{AccessClaims, AccessKeys, AccessTokenError, ISSUER, LIFETIME};
+use crate::domain::access_token::{AccessClaims, AccessKeys, AccessTokenError, ISSUER, KeyClaims, LIFETIME};
 use crate::domain::id::new_id;
 
 /// Maximum number of remembered tokens. Beyond it, the expired ones are forgotten, and if that is
@@ -125,6 +125,42 @@ impl AccessTokens {
         };
         let token = self.keys(now).sign(&claims).map_err(|error| Refusal::System(error.to_string()))?;
         Ok((token, u64::try_from(exp - now.as_secs()).unwrap_or_default()))
+    }
+
+    /// Issues a token that stands for the API key `id`, in its present generation, until `until` at the latest.
+    ///
+    /// # Errors
+    /// If the library cannot sign.
+    pub(super) fn issue_for_key(
+        &self,
+        id: &str,
+        generation: i64,
+        until: Option<Timestamp>,
+        now: Timestamp,
+    ) -> UseCase<String> {
+        let exp = now.plus(LIFETIME);
+        let claims = KeyClaims {
+            iss: ISSUER.into(),
+            aud: ISSUER.into(),
+            sub: id.into(),
+            jti: new_id(now),
+            generation,
+            iat: now.as_secs(),
+            exp: until.map_or(exp, |until| exp.min(until)).as_secs(),
+        };
+        self.keys(now).sign_for_key(&claims).map_err(|error| Refusal::System(error.to_string()))
+    }
+
+    /// Verifies a token that stands for an API key.
+    ///
+    /// # Errors
+    /// The first reason not to accept it.
+    pub(super) fn verify_for_key(&self, token: &str, now: Timestamp) -> Result<KeyClaims, AccessTokenError> {
+        self.keys(now).verify_for_key(token, now).or_else(|error| {
+            let families = self.families.load();
+            let mut verified = families.others.iter().filter_map(|family| family.keys.verify_for_key(token, now).ok());
+            verified.next().ok_or(error)
+        })
     }
 
     /// Verifies a token and returns its claims.

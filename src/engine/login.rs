@@ -4,6 +4,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
@@ -14,7 +15,7 @@ use super::refusal::{Refusal, UseCase};
 use super::secrets::{hash_secret, new_secret};
 use crate::domain::id::new_id;
 use crate::domain::principal::rights;
-use crate::domain::refresh_token::{IDLE, format_refresh, parse_refresh};
+use crate::domain::refresh_token::{IDLE, LONGEST_SESSION, format_refresh, parse_refresh};
 use crate::domain::scope::Scopes;
 use crate::domain::totp::matching_step;
 use crate::domain::user::{is_user_name, password_fault};
@@ -75,6 +76,19 @@ impl Engine {
     /// [`Refusal::Credentials`], [`Refusal::TotpRequired`] or [`Refusal::PasswordChangeRequired`];
     /// [`Refusal::TooMany`] if the address has failed too often.
     pub async fn log_in(self: &Arc<Self>, login: Login, origin: LoginOrigin) -> UseCase<Tokens> {
+        self.log_in_for(login, origin, LONGEST_SESSION).await
+    }
+
+    /// Begins a session that ends after `lifetime`, however often it is refreshed.
+    ///
+    /// # Errors
+    /// As [`Engine::log_in`].
+    pub async fn log_in_for(
+        self: &Arc<Self>,
+        login: Login,
+        origin: LoginOrigin,
+        lifetime: Duration,
+    ) -> UseCase<Tokens> {
         let name = login.username.clone();
         let Proof { attempt, stored, step } = self.prove(login, origin).await?;
         if stored.must_change_password {
@@ -88,7 +102,9 @@ impl Engine {
         if !is_first_use || !users::log_in(&mut ledger, &name, &stored.password, (&address, &networks), now).await? {
             return Err(self.failed(&attempt, origin));
         }
-        let until = sessions::begin(&mut ledger, session, (&name, None), &hash_secret(&secret), &address, now).await?;
+        let times = (now, now.plus(lifetime));
+        let hash = hash_secret(&secret);
+        let until = sessions::begin(&mut ledger, session, (&name, None), &hash, &address, times).await?;
         self.commit_and_refresh(ledger).await?;
         self.lockouts.succeed(&attempt);
         self.tokens(&name, session, &secret, until, now)

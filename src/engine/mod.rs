@@ -42,6 +42,7 @@ pub mod intake;
 mod key_numbers;
 pub mod key_recovery;
 pub mod key_rotation;
+pub mod key_tokens;
 pub mod key_uses;
 pub mod keys;
 pub mod last_look;

@@ -27,6 +27,7 @@ use crate::domain::oidc::loopback::{challenge, is_challenge, is_loopback, is_ver
 use crate::domain::oidc::people::ClaimFault;
 use crate::domain::password::DUMMY;
 use crate::domain::principal::Role;
+use crate::domain::refresh_token::LONGEST_SESSION;
 use crate::domain::scope::Scope;
 use crate::store::configured::{identities, sessions, users};
 use crate::store::ledger::audit::LedgerTx;
@@ -177,7 +178,8 @@ impl Engine {
         }
         let hash = hash_secret(&secret);
         let who = (user.as_str(), Some(issuer.as_str()));
-        let until = sessions::begin(&mut ledger, session, who, &hash, &address, now).await?;
+        let until =
+            sessions::begin(&mut ledger, session, who, &hash, &address, (now, now.plus(LONGEST_SESSION))).await?;
         self.commit_and_refresh(ledger).await?;
         self.tokens(&user, session, &secret, until, now)
     }

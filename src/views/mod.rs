@@ -34,4 +34,5 @@ pub mod responses;
 pub mod secrets;
 pub mod signing_key;
 pub mod users;
+pub mod wazuh;
 pub mod words;

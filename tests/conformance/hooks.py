@@ -40,6 +40,7 @@ ALERT = {"pipeline": "p", "id": "a", "time": "2026-11-24T10:00:00Z", "rule": {"i
 FORMATS = {
     "alert-lines": [json.dumps(ALERT), json.dumps(ALERT) + "\n" + json.dumps(ALERT) + "\n"],
     "action-name": ["log-only", "firewall-drop"],
+    "wazuh-command": ["log-only0", "log-only600", "!log-only"],
     "agent-word": ["web-01"],
     "cel": CEL,
     "duration-text": ["1ms", "30s", "10m", "1h30m", "3650d"],
@@ -228,6 +229,8 @@ def before_call(context, case, kwargs):
         body.update(name=uuid.uuid4().hex, reason="r", kind="target", value=random.choice(TARGETS["ip"]))
     elif path == "/v1/responses":
         manual(body)
+    elif path == "/wazuh/active-response":
+        body.pop("arguments", None)
     elif path.startswith("/v1/actions"):
         custom(body)
     elif path == "/v1/agents/enroll":

@@ -208,6 +208,9 @@ impl Stage {
             ("POST", "/v1/actions") => custom_action(&format!("a-{}", target.replace('.', "-"))),
             ("PUT", "/v1/actions/{name}") => custom_action(thing),
             ("POST", "/v1/responses") => self.response(),
+            ("PUT", "/wazuh/active-response") => {
+                json!({"command": "firewall-drop600", "arguments": [], "alert": {"data": {"srcip": target}}})
+            }
             (
                 "POST",
                 "/v1/responses/{id}/lift"
@@ -347,7 +350,7 @@ async fn every_role_can_do_what_it_may_and_nothing_else_and_it_is_audited() {
                     None => assert_eq!(since, [], "{method} {path} changed something"),
                 }
             } else {
-                let problem = answer.is_problem(403);
+                let problem = answer.is_error_of(path, 403);
                 assert!(problem["detail"].as_str().unwrap().contains(role), "{problem}");
                 assert_eq!(since, [], "{method} {path} as {role} changed something");
             }
@@ -368,7 +371,7 @@ async fn a_forbidden_caller_is_refused_before_the_request_is_read() {
         let address =
             path.replace("{id}", &Uuid::nil().to_string()).replace("{name}", "gone").replace("{provider}", "corp");
         let request = ingest.request(method.parse().unwrap(), &address).header("content-type", "text/xml");
-        Answer::to(request.body("<no/>")).await.is_problem(403);
+        Answer::to(request.body("<no/>")).await.is_error_of(path, 403);
     }
     stage.alert().await;
 }

@@ -6,12 +6,15 @@
 //! The requests are always the same, so that only a change makes a test fail. With
 //! `CONFORMANCE_SECONDS` other requests are made, for that long. `scripts/test-deps.sh` installs
 //! the Python packages from `PyPI` into `target/python`.
+//!
+//! Published clients of Wazuh's API are run too (`tests/conformance/wazuh_clients.py`).
 
 use std::io::Write as _;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::processes::{FakeAgent, Manager, tied};
@@ -87,6 +90,38 @@ const CALLERS: [(&str, u64, &str, &[&str]); 5] = [
 ];
 
 on_both_databases! {
+    async fn published_clients_of_wazuhs_api_log_in_and_run_an_active_response(database: Database) {
+        let url = database.url();
+        let flags = if url.is_empty() { Vec::new() } else { vec!["--database-url", &*url] };
+        let manager = Manager::start_with(&flags).await;
+        let (api, agent) = (manager.api(), FakeAgent::enroll(&manager, "web-01").await);
+        let labels = json!({"labels": {"wazuh_id": "005"}});
+        let labelled = api.request(Method::PATCH, &format!("/v1/agents/{}", agent.id)).json(&labels).send().await;
+        assert!(labelled.unwrap().status().is_success());
+        let made = api.post("/v1/api-keys", &json!({"name": "soar", "role": "analyst"})).await;
+        let password = "correct horse battery";
+        api.post("/v1/users", &json!({"name": "alice", "role": "analyst", "password": password})).await;
+        let mut clients = tied(&python("python"));
+        clients.arg(root().join("tests/conformance/wazuh_clients.py")).env("PYTHONDONTWRITEBYTECODE", "1");
+        clients.env("NO_PROXY", "*").env("WAZUH_URL", format!("{}/wazuh", api.base));
+        clients.env("RIPOSTE_KEY", made["key"].as_str().unwrap());
+        clients.env("WAZUH_USERNAME", "alice").env("WAZUH_PASSWORD", password);
+        let output = clients.stdin(Stdio::null()).output().unwrap();
+        assert!(output.status.success(), "{}\nthe manager's log:\n{}", say(&output), manager.log());
+        let said: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let read = &said["wazuh-api-client"];
+        assert_eq!(read["agents"]["data"]["affected_items"][0]["id"], "005", "{said}");
+        assert_eq!(read["summary"]["data"]["connection"]["total"], 1, "{said}");
+        for ran in [&read["ran"], &said["pyzuh"]["ran"]] {
+            assert_eq!((&ran["error"], &ran["data"]["affected_items"]), (&json!(0), &json!(["005"])), "{said}");
+        }
+        assert!(said["pyzuh"]["refused"].as_str().unwrap().contains("not specified"), "{said}");
+        let owed = agent.poll(json!({"cursor": 0, "max": 10, "wait_seconds": 0})).await;
+        let targets: Vec<&str> = owed.iter().map(|command| command.target.value()).collect();
+        // Both clients asked for one effect, which one command brings about.
+        assert_eq!(targets, ["203.0.113.7"]);
+    }
+
     async fn the_server_does_what_its_contract_says(database: Database) {
         let said = std::env::var("CONFORMANCE_SECONDS").ok();
         let seconds: Option<u64> = said.map(|seconds| seconds.parse().unwrap());

@@ -64,12 +64,15 @@ fn the_contract_is_openapi_3_1_and_every_operation_is_described() {
             let is_open = operation["security"] == json!([{}]);
             let mut needed = vec!["500", "503"];
             needed.extend(["401", "403", "429"].into_iter().filter(|_| !is_open));
-            needed.extend(
-                ["400", "408", "413", "415", "422"].into_iter().filter(|_| operation["requestBody"].is_object()),
-            );
+            let (of_body, schema) = if path.starts_with("/wazuh/") {
+                (&["400", "406", "408", "413"][..], "#/components/schemas/WazuhProblem")
+            } else {
+                (&["400", "408", "413", "415", "422"][..], "#/components/schemas/Problem")
+            };
+            needed.extend(of_body.iter().filter(|_| operation["requestBody"].is_object()));
             needed.extend(["404"].into_iter().filter(|_| path.contains('{')));
             for status in needed {
-                assert_eq!(takes(status), Some(json!("#/components/schemas/Problem")), "{place}: {status}");
+                assert_eq!(takes(status), Some(json!(schema)), "{place}: {status}");
             }
             let parameters = operation["parameters"].as_array().cloned().unwrap_or_default();
             let in_path = parameters.iter().filter(|parameter| parameter["in"] == "path").count();
@@ -107,7 +110,7 @@ async fn every_operation_of_the_contract_is_there_and_the_server_shows_the_same_
         {
             let address = path.replace("{id}", &Uuid::nil().to_string()).replace("{name}", "gone");
             let answer = Answer::to(admin.request(method.to_ascii_uppercase().parse().unwrap(), &address)).await;
-            answer.is_problem(405);
+            answer.is_error_of(path, 405);
         }
     }
 }
@@ -178,6 +181,23 @@ fn undocumented(contract: &Value, schema: &Value, value: &Value) -> Vec<String> 
     names.filter(|name| !open && !known.contains_key(*name)).cloned().collect()
 }
 
+/// Wazuh's API: what a login and its client get.
+async fn check_wazuh(anonymous: &Client, admin: &Client, check: &mut impl FnMut(&str, &str, Answer) -> Value) {
+    const LOGIN: &str = "/wazuh/security/user/authenticate";
+    for (method, name) in [(Method::POST, "post"), (Method::GET, "get")] {
+        let request = anonymous.request(method, LOGIN).basic_auth("any", Some(admin.key()));
+        check(name, LOGIN, Answer::to(request).await);
+    }
+    let order = json!({"command": "log-only60"});
+    let run = admin.put("/wazuh/active-response?agents_list=005,006", &order, None).await;
+    check("put", "/wazuh/active-response", run);
+    check("get", "/wazuh/agents", admin.get("/wazuh/agents?agents_list=005,006").await);
+    for path in ["/wazuh/agents/summary/status", "/wazuh/manager/info", "/wazuh/"] {
+        check("get", path, admin.get(path).await);
+    }
+    check("delete", LOGIN, admin.delete(LOGIN, None).await);
+}
+
 #[tokio::test]
 #[expect(clippy::too_many_lines, reason = "one operation after the other")]
 async fn answers_match_the_schemas_of_the_contract() {
@@ -219,6 +239,7 @@ async fn answers_match_the_schemas_of_the_contract() {
     });
     admin.put("/v1/secrets/chat", &json!({"value": "x", "actions": ["log-only"]}), None).await.is(204);
     check("get", "/v1/secrets", admin.get("/v1/secrets").await);
+    check_wazuh(&Client::anonymous(&app.base), &admin, &mut check).await;
     let hold = json!({"name": "case", "reason": "x", "kind": "policy", "value": "drop"});
     let hold = check("post", "/v1/holds", admin.post("/v1/holds", &hold).await);
     check("get", "/v1/holds/{id}", admin.get(&format!("/v1/holds/{}", hold["id"].as_str().unwrap())).await);

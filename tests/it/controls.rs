@@ -57,7 +57,7 @@ on_both_databases! {
                 let what = format!("{method} {template}");
                 let refused = |answer: Answer, name: &str| {
                     assert!((400..500).contains(&answer.status), "{what}, {name}: {} {}", answer.status, answer.text);
-                    answer.is_problem(answer.status);
+                    answer.is_error_of(template, answer.status);
                     assert!(answer.text.contains(name), "{what}, {name}: {}", answer.text);
                 };
                 for (name, _) in of("path") {

@@ -59,6 +59,7 @@ mod setup_wazuh;
 mod sign_on;
 mod staging;
 mod storage;
+mod wazuh_api;
 mod words;
 
 mod processes;

@@ -113,7 +113,7 @@ async fn a_caller_without_the_right_is_refused_and_changes_nothing() {
         let before = picture(&stage.admin).await;
         for (name, client) in callers.iter().filter(|(name, _)| denied(who, name).is_some()) {
             let answer = call(client, *operation, &thing, body.as_ref()).await;
-            answer.is_problem(denied(who, name).unwrap());
+            answer.is_error_of(path, denied(who, name).unwrap());
             let is_asked = answer.header("www-authenticate").is_some_and(|how| how.starts_with("Bearer"));
             assert_eq!(is_asked, answer.status == 401, "{method} {path} as {name}");
         }

@@ -138,6 +138,15 @@ pub(super) const OPERATIONS: &[Operation] = &[
     ("GET", "/v1/auth/oidc", Who::Anybody, On::Nothing, 200, None),
     ("GET", "/v1/auth/oidc/{provider}/start", Who::Anybody, On::Nothing, 400, None),
     ("GET", "/v1/auth/oidc/{provider}/callback", Who::Anybody, On::Nothing, 403, None),
+    // The matrix has no password; `wazuh_api.rs` logs in.
+    ("POST", "/wazuh/security/user/authenticate", Who::Anybody, On::Nothing, 401, None),
+    ("GET", "/wazuh/security/user/authenticate", Who::Anybody, On::Nothing, 401, None),
+    ("DELETE", "/wazuh/security/user/authenticate", Who::Roles(ROLES), On::Nothing, 200, Some("logged out")),
+    ("PUT", "/wazuh/active-response", Who::Roles(ANALYSTS), On::Nothing, 200, Some("created")),
+    ("GET", "/wazuh/agents", Who::Roles(VIEWERS), On::Nothing, 200, None),
+    ("GET", "/wazuh/agents/summary/status", Who::Roles(VIEWERS), On::Nothing, 200, None),
+    ("GET", "/wazuh/manager/info", Who::Roles(VIEWERS), On::Nothing, 200, None),
+    ("GET", "/wazuh/", Who::Roles(VIEWERS), On::Nothing, 200, None),
     ("POST", "/v1/auth/token", Who::Anybody, On::Nothing, 200, None),
     ("POST", "/v1/auth/password", Who::Anybody, On::Nothing, 204, None),
     // A service key has no session and no one-time codes; what a person gets is in `people.rs`.

@@ -164,7 +164,7 @@ on_both_databases! {
 }
 
 /// The code of now, by Python's standard library: another implementation of RFC 6238.
-fn totp(secret: &str, app: &TestApp) -> String {
+pub(crate) fn totp(secret: &str, app: &TestApp) -> String {
     let program = "import base64, hmac, struct, sys
 secret, secs = sys.argv[1], int(sys.argv[2])
 digest = hmac.digest(base64.b32decode(secret + '=' * (-len(secret) % 8)), struct.pack('>q', secs // 30), 'sha1')

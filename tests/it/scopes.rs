@@ -38,7 +38,14 @@ fn scope_of(name: &str) -> Value {
 fn expected(scope: &str, method: &str, path: &str) -> Option<u16> {
     let is_write = method != "GET";
     match scope {
-        READS if path == "/v1/policies/backtest" || path == "/v1/whoami" || path.starts_with("/v1/auth/") => None,
+        READS
+            if path == "/v1/policies/backtest"
+                || path == "/v1/whoami"
+                || path.starts_with("/v1/auth/")
+                || path.starts_with("/wazuh/security/") =>
+        {
+            None
+        }
         READS if is_write || path == "/v1/enrollment-tokens" => Some(403),
         READS => None,
         ELSEWHERE => match (method, path) {
@@ -56,7 +63,8 @@ fn expected(scope: &str, method: &str, path: &str) -> Option<u16> {
             {
                 Some(404)
             }
-            (_, path) if path.starts_with("/v1/auth/") => None,
+            // A hidden agent is one that does not exist.
+            (_, path) if path.starts_with("/v1/auth/") || path.starts_with("/wazuh/") => None,
             (method, _) if method != "GET" => Some(403),
             _ => None,
         },

@@ -37,6 +37,10 @@ const VERSION: &str = "^\"[0-9]{1,18}\"$";
 const LOOPBACK: &str = "^http://(127\\.0\\.0\\.1|\\[::1\\]):([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|\
     655[0-2][0-9]|6553[0-5])/[A-Za-z0-9._~/-]*$";
 
+/// Statuses of agents in Wazuh's API, separated by commas.
+const WAZUH_STATUSES: &str =
+    "^(active|disconnected|never_connected|pending|all)(,(active|disconnected|never_connected|pending|all))*$";
+
 /// Sets the bounds; returns the table rows that match no field.
 pub(super) fn set(contract: &mut Value) -> Vec<String> {
     expand_forms(contract);
@@ -104,7 +108,11 @@ fn expand_forms(contract: &mut Value) {
 
 fn of_parameter(operation: &str, name: &str) -> Option<Value> {
     Some(match (operation, name) {
+        ("wazuh_list", "limit") => json!({"minimum": 1, "maximum": 100_000, "default": 500}),
         (_, "limit") => json!({"minimum": 1, "maximum": 500, "default": 50}),
+        ("wazuh_run" | "wazuh_list", "agents_list") => json!({"pattern": "^[0-9]{1,10}(,[0-9]{1,10})*$"}),
+        ("wazuh_list", "status") => json!({"pattern": WAZUH_STATUSES}),
+        ("wazuh_list", "group_config_status") => json!({"enum": ["synced", "not synced"]}),
         ("policies_versions" | "audit_list" | "events_list", "cursor") | ("events_list", "Last-Event-ID") => {
             json!({"pattern": "^[0-9]{1,18}$"})
         }

@@ -27,11 +27,28 @@ const ERRORS: [(u16, &str, &str); 14] = [
     (503, "Unavailable", "The manager is overloaded or unavailable; Retry-After says when to retry"),
 ];
 
+/// Errors below `/wazuh`, which have Wazuh's form and its statuses.
+const WAZUH_ERRORS: [(u16, &str); 9] = [
+    (400, "The request has faults, or no agent could take the command"),
+    (401, "The credentials are missing or invalid"),
+    (403, "The caller lacks the right, or the address has failed to log in too often"),
+    (406, "The media type or the content encoding is not supported"),
+    (408, "The body did not arrive in time; nothing was done"),
+    (413, "The body exceeds the operation's limit"),
+    (429, "The caller or its address has exceeded a rate limit"),
+    (500, "An internal error; the manager's log has the cause"),
+    (503, "The manager is overloaded or unavailable; Retry-After says when to retry"),
+];
+
 /// Adds the errors to every operation, and describes them once.
 pub(super) fn list(contract: &mut Value) {
     for operation in operations(contract) {
         describe_key(operation);
         let statuses = of(operation);
+        if operation.get("tags") == Some(&json!(["wazuh"])) {
+            list_wazuh(operation, &statuses);
+            continue;
+        }
         let Some(responses) = operation.get_mut("responses").and_then(Value::as_object_mut) else { continue };
         for (_, response) in responses.iter_mut().filter(|(status, _)| status.starts_with('2')) {
             headers_of_success(response);
@@ -60,6 +77,23 @@ pub(super) fn list(contract: &mut Value) {
             _ => {}
         }
         contract["components"]["responses"][name] = response;
+    }
+}
+
+/// Adds the errors of an operation below `/wazuh`, which would otherwise have these statuses.
+fn list_wazuh(operation: &mut Map<String, Value>, statuses: &[u16]) {
+    let Some(responses) = operation.get_mut("responses").and_then(Value::as_object_mut) else { return };
+    for (status, meaning) in WAZUH_ERRORS {
+        let is_there = match status {
+            400 => statuses.iter().any(|other| [400, 422].contains(other)),
+            406 => statuses.contains(&415),
+            status => statuses.contains(&status),
+        };
+        if is_there {
+            let schema = json!({"$ref": "#/components/schemas/WazuhProblem"});
+            let content = json!({"application/problem+json": {"schema": schema}});
+            responses.insert(status.to_string(), json!({"description": meaning, "content": content}));
+        }
     }
 }
 

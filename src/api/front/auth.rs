@@ -27,7 +27,7 @@ use super::error::{ApiError, ApiResult};
 use super::listen::{Newcomer, Transport};
 use super::route::route;
 use crate::api::state::AppState;
-use crate::domain::access_token::AccessTokenError;
+use crate::domain::access_token::{AccessTokenError, KeyClaims};
 use crate::domain::actor::Actor;
 use crate::domain::agent::Agent;
 use crate::domain::api_key;
@@ -136,7 +136,7 @@ impl<R: Needed> FromRequestParts<AppState> for Caller<R> {
             Ok(principal) => principal,
             // A pipeline may send its key as a password.
             Err(why) => match basic(parts) {
-                Some(key) => return Self::of_pipeline(parts, state, &key),
+                Some((_, key)) => return Self::of_pipeline(parts, state, &key),
                 None => return Err(state.auth_failures.refuse(engine, parts, &why)),
             },
         };
@@ -334,12 +334,12 @@ pub fn certified(state: &AppState, parts: &Parts) -> ApiResult<()> {
     Err(state.auth_failures.refuse(&state.engine, parts, why))
 }
 
-/// The password of Basic authentication (RFC 7617).
-fn basic(parts: &Parts) -> Option<String> {
+/// The name and the password of Basic authentication (RFC 7617).
+pub fn basic(parts: &Parts) -> Option<(String, String)> {
     let value = parts.headers.get(AUTHORIZATION)?.to_str().ok()?;
     let (scheme, text) = value.split_once(' ')?;
     let decoded = scheme.eq_ignore_ascii_case("basic").then(|| STANDARD.decode(text.trim()).ok())??;
-    String::from_utf8(decoded).ok()?.split_once(':').map(|(_, password)| password.to_owned())
+    String::from_utf8(decoded).ok()?.split_once(':').map(|(name, password)| (name.to_owned(), password.to_owned()))
 }
 
 fn bearer(parts: &Parts) -> Option<&str> {
@@ -406,8 +406,21 @@ fn role_of(engine: &Engine, user: &str) -> Option<(Role, Scope)> {
     Some((user.user.role, user.user.scope.clone()))
 }
 
+/// The principal of a token that stands for an API key, or why the token is not valid; `None` if the request has
+/// other credentials. Only Wazuh's API takes such tokens.
+pub fn of_key_token(engine: &Engine, parts: &Parts) -> Option<Result<Principal, String>> {
+    let of_claims = |claims: KeyClaims| {
+        let keys = engine.keys.load();
+        let principal = keys.get(&claims.sub).and_then(|stored| principal_of(engine, &claims.sub, stored));
+        let principal = principal.ok_or_else(|| "the user of the API key is disabled".to_owned())?;
+        let ends = Timestamp::from_millis(claims.exp.saturating_mul(1000));
+        Ok(Principal { expires_at: Some(ends), ..principal })
+    };
+    Some(engine.key_of_token(bearer(parts)?)?.and_then(of_claims))
+}
+
 /// The principal of an API key, if the key is valid now. A key of a sender that signs is no bearer token.
-fn of_key(engine: &Engine, key: &str) -> Option<Principal> {
+pub fn of_key(engine: &Engine, key: &str) -> Option<Principal> {
     let (id, secret) = key.strip_prefix(api_key::PREFIX)?.split_once('_')?;
     let keys = engine.keys.load();
     let stored = keys.get(id)?;

@@ -21,6 +21,7 @@ use crate::views::import::Import;
 
 pub use allowlist::Allowlist;
 pub use loaded::{ActiveResponse, Command, Load, Loaded, Location, Message};
+pub use programs::meaning;
 pub use report::Place;
 pub use wazuh_error::WazuhError;
 

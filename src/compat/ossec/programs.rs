@@ -60,8 +60,8 @@ fn own(executable: &str) -> Option<&'static Action> {
     known.find(meaning(executable)?).map(AsRef::as_ref)
 }
 
-/// The name of the equivalent action, which may not exist yet.
-fn meaning(executable: &str) -> Option<&'static str> {
+/// The name of the action equivalent to a program of Wazuh's own, which may not exist yet.
+pub fn meaning(executable: &str) -> Option<&'static str> {
     let plain = ENDINGS.iter().find_map(|ending| executable.strip_suffix(ending)).unwrap_or(executable);
     PROGRAMS.iter().find(|(program, _)| *program == plain).map(|(_, name)| *name)
 }

@@ -16,7 +16,7 @@ pub mod wazuh;
 
 use std::borrow::Cow;
 
-use super::alert::Alert;
+use super::alert::{Alert, Observables};
 use super::decode::{decode, legible};
 use super::fault::Fault;
 pub use dedupe::dedupe;
@@ -126,6 +126,18 @@ pub fn split<'a>(text: &'a str, mappings: &AlertMappings, pipeline: Option<&str>
         let first = Document::read(items.first()?).ok()?;
         mapping.recognises(&first).then_some(items)
     })
+}
+
+/// Reads the observables of a part of a Wazuh alert, as people and playbooks write one: `data` is enough.
+///
+/// # Errors
+/// If it is no object, or nested too deep.
+pub fn wazuh_observables(text: &str, mappings: &AlertMappings) -> Result<Observables, Vec<Fault>> {
+    if depth_exceeds(text, MAX_DEPTH) {
+        return Err(too_deep());
+    }
+    let document = Document::read(text).map_err(|fault| vec![fault])?;
+    Ok(wazuh::observables_of(&document, mappings.observables()))
 }
 
 /// Whether brackets are nested deeper than `limit`, outside strings. This parser does not recurse,

@@ -10,7 +10,7 @@ use super::document::Document;
 use super::field::{Faults, Field};
 use super::observe::observables;
 use super::{ObservableMappings, dedupe, echo};
-use crate::domain::alert::{Alert, AlertAgent, Rule, TargetField};
+use crate::domain::alert::{Alert, AlertAgent, Observables, Rule, TargetField};
 use crate::domain::fault::Fault;
 
 /// Name of the pipeline.
@@ -94,7 +94,7 @@ pub(super) fn read(document: &Document, mappings: &ObservableMappings) -> Result
             faults.add(&format!("/{name}"), "must be an object");
         }
     }
-    let observables = observables(document, mappings, known, PROCESS_NAMES);
+    let observables = observables_of(document, mappings);
     // An id is unique only per node: it is a second and an offset in that node's log.
     let dedupe = dedupe(&[PIPELINE, manager.as_deref().unwrap_or_default(), &node, &pipeline_id]);
     (agent.manager, agent.cluster) = (manager, cluster);
@@ -112,6 +112,11 @@ pub(super) fn read(document: &Document, mappings: &ObservableMappings) -> Result
         agent,
         observables,
     })
+}
+
+/// The observables of a document that has fields of a Wazuh alert, whatever else it lacks.
+pub(super) fn observables_of(document: &Document, mappings: &ObservableMappings) -> Observables {
+    observables(document, mappings, known, PROCESS_NAMES)
 }
 
 /// Parses a rule, and validates the fields that decisions need: id and level.

@@ -16,7 +16,7 @@ use crate::views::keys::KeyRow;
 
 statements! {
     ALL = "SELECT id, name, hash, role, user_name, pipeline, created_at, created_by, expires_at, revoked_at, last_used_at,
-            last_used_from, scope, is_webhook, seal
+            last_used_from, scope, is_webhook, token_generation, seal
         FROM api_keys ORDER BY id";
     PAGE = "SELECT id, name, role, user_name, pipeline, created_at, created_by, expires_at, revoked_at, last_used_at,
             last_used_from, scope, is_webhook
@@ -25,6 +25,7 @@ statements! {
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
     REVOKE = "UPDATE api_keys SET revoked_at = $2
         WHERE id = $1 AND revoked_at IS NULL AND ($3 IS NULL OR user_name = $3)";
+    END_TOKENS = "UPDATE api_keys SET token_generation = token_generation + 1 WHERE id = $1";
     LIVE_OF_NAME = "SELECT COUNT(*) AS count FROM api_keys
         WHERE user_name = $1 AND name = $2 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $3)";
     LIVE = "SELECT COUNT(*) AS count FROM api_keys
@@ -41,6 +42,9 @@ pub struct StoredKey {
     pub key: KeyRow,
     /// SHA-256 of the secret.
     pub hash: Vec<u8>,
+    /// Generation of the tokens that stand for it. It is not sealed: with an older one, tokens that were ended are
+    /// valid again for their 15 minutes, and none can be made.
+    pub token_generation: i64,
 }
 
 impl StoredKey {
@@ -138,6 +142,21 @@ pub async fn create(ledger: &mut LedgerTx, key: &NewKey, by: &Actor, now: Timest
     let bound = pipeline.map_or_else(String::new, |pipeline| format!(", pipeline {pipeline}"));
     let detail = format!("{name}, role {}{bound}{kind}{limited}", role.as_str());
     let (event, noun_id) = (AuditEvent::KeyCreated, id.clone());
+    ledger.record(AuditEntry { at: now, actor: by.clone(), event, noun_id, detail });
+    Ok(())
+}
+
+/// Ends all tokens that stand for a key.
+///
+/// # Errors
+/// [`StoreError::NotFound`] if there is no such key.
+pub async fn end_tokens(ledger: &mut LedgerTx, id: &str, by: &Actor, now: Timestamp) -> Result<()> {
+    ledger.makes_stale(Cache::Keys);
+    if ledger.tx.execute(END_TOKENS, binds![id]).await? == 0 {
+        return Err(StoreError::NotFound);
+    }
+    let (event, noun_id) = (AuditEvent::KeyLoggedOut, id.to_owned());
+    let detail = "all tokens that stand for the key have ended".to_owned();
     ledger.record(AuditEntry { at: now, actor: by.clone(), event, noun_id, detail });
     Ok(())
 }

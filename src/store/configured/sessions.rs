@@ -8,7 +8,7 @@ use super::caches::Cache;
 use super::users;
 use crate::domain::actor::Actor;
 use crate::domain::audit::AuditEvent;
-use crate::domain::refresh_token::{IDLE, LONGEST_SESSION, PARALLEL};
+use crate::domain::refresh_token::{IDLE, PARALLEL};
 use crate::store::database::columns::id;
 use crate::store::database::{Bind, Db, Result, binds, statements};
 use crate::store::ledger::audit::LedgerTx;
@@ -94,18 +94,17 @@ pub async fn find_live(db: &Db, session: Uuid) -> Result<Option<LiveSession>> {
     Ok(row.map(LiveRow::session).transpose()?.map(|(_, session)| session))
 }
 
-/// Begins a session of `user`; `issuer` is the OpenID provider that proved the login. Returns when it
-/// ends at the latest.
+/// Begins a session of `user` that ends at `expires_at` at the latest, and returns that; `issuer` is the
+/// OpenID provider that proved the login.
 pub async fn begin(
     ledger: &mut LedgerTx,
     session: Uuid,
     (user, issuer): (&str, Option<&str>),
     hash: &[u8],
     address: &str,
-    now: Timestamp,
+    (now, expires_at): (Timestamp, Timestamp),
 ) -> Result<Timestamp> {
     ledger.makes_stale(Cache::Session(session));
-    let expires_at = now.plus(LONGEST_SESSION);
     ledger.reseals(&SESSIONS, &session.to_string()).await?;
     ledger.tx.execute(INSERT, binds![session, user, hash.to_vec(), now, expires_at, address, issuer]).await?;
     let by = issuer.map(|issuer| format!(", by {issuer}")).unwrap_or_default();

@@ -160,6 +160,23 @@ impl Answer {
         problem
     }
 
+    /// Returns the error in the form of Wazuh's API, if the status is `status`.
+    #[track_caller]
+    pub(crate) fn is_wazuh_problem(&self, status: u16) -> Value {
+        let problem = self.is(status);
+        assert_eq!(self.header("content-type"), Some("application/problem+json; charset=utf-8"));
+        let known = ["title", "detail", "remediation", "error"];
+        assert!(problem.as_object().unwrap().keys().all(|key| known.contains(&key.as_str())), "{problem}");
+        assert!(!problem["title"].as_str().unwrap().is_empty() && !problem["detail"].as_str().unwrap().is_empty());
+        problem
+    }
+
+    /// Returns the error of an operation in the form that errors of its path have.
+    #[track_caller]
+    pub(crate) fn is_error_of(&self, path: &str, status: u16) -> Value {
+        if path.starts_with("/wazuh/") { self.is_wazuh_problem(status) } else { self.is_problem(status) }
+    }
+
     /// Returns the pointers of a 422, in its order.
     #[track_caller]
     pub(crate) fn points_at(&self) -> Vec<String> {
