@@ -60,6 +60,7 @@ mod words;
 
 mod processes;
 
+mod config_cli;
 mod docs;
 mod policy_cli;
 mod policy_import_cli;
