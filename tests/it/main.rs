@@ -64,6 +64,7 @@ mod words;
 
 mod processes;
 
+mod config_cli;
 mod docs;
 mod kubernetes;
 mod policy_cli;
