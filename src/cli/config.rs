@@ -17,7 +17,7 @@ use crate::clock::Clock;
 use crate::config::{Config, ConfigFile, ConfigFlags};
 use crate::domain::duration::Span;
 use crate::domain::egress::allow_list::AllowList;
-use crate::domain::formats::ObservableMappings;
+use crate::domain::formats::AlertMappings;
 use crate::domain::policy::MaxAge;
 use crate::engine::agent_keys;
 use crate::engine::egress::rules::Egress;
@@ -97,10 +97,11 @@ fn problems(config: &Config) -> Vec<Problem> {
         config.faults().into_iter().map(|(key, error)| Problem { key, why: error.to_string() }).collect();
     let refused: BTreeSet<String> = found.iter().map(|problem| problem.key.clone()).collect();
     let mut problem = |key: &str, why: String| found.push(Problem { key: key.to_owned(), why });
-    if let Err(faults) = ObservableMappings::read(&config.observables) {
+    if let Err(faults) = AlertMappings::read(&config.observables, &config.pipelines) {
         for fault in faults {
-            let name = fault.pointer.trim_start_matches('/');
-            problem(&format!("observables.{name}"), format!("observables: {name} {}", fault.detail));
+            let key = fault.pointer.trim_start_matches('/').replace('/', ".");
+            let (section, name) = key.split_once('.').unwrap_or((&key, ""));
+            problem(&key, format!("{section}: {name} {}", fault.detail));
         }
     }
     if let Err(error) = config.alerts.max_age.parse::<MaxAge>() {
