@@ -35,6 +35,7 @@ mod events_process;
 mod guardrails;
 mod import;
 mod in_force;
+mod integrations;
 mod integrator;
 mod key_rotation;
 mod limits;
