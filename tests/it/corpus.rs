@@ -12,7 +12,7 @@ use std::process::Command;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use reqwest::Method;
-use riposte::domain::formats::{self, ObservableMappings};
+use riposte::domain::formats::{self, AlertMappings};
 use riposte::domain::index::{Seen, holds};
 use riposte::store::Db;
 use serde::Deserialize;
@@ -275,7 +275,7 @@ fn the_library_answers_exactly_the_rules_of_the_corpus_that_it_names() {
     let mut fired: BTreeMap<String, usize> = BTreeMap::new();
     for alert in &alerts {
         let (raw, rule) = (alert.to_string(), alert["rule"]["id"].as_str().unwrap());
-        let parsed = formats::parse(&raw, &ObservableMappings::default()).unwrap();
+        let parsed = formats::parse(&raw, &AlertMappings::default(), None).unwrap();
         let seen = Seen::new(&parsed, &raw, &|| None);
         let is_from_outside = source(alert).is_some_and(|(_, address)| is_public(address));
         for (name, policy) in &library {

@@ -8,7 +8,7 @@ use std::path::Path;
 use axum::http::{Method, StatusCode};
 use riposte::domain::action::Catalogue;
 use riposte::domain::alert::TargetField;
-use riposte::domain::formats::ObservableMappings;
+use riposte::domain::formats::AlertMappings;
 use riposte::domain::policy::{Mode, Policy};
 use riposte::engine::policy_tests::run_tests;
 use serde_json::{Value, json};
@@ -41,7 +41,7 @@ fn every_policy_of_the_library_keeps_the_promises_of_its_page() {
     for (name, policy) in library() {
         assert_eq!(policy.mode, Mode::Observe, "{name}");
         assert_eq!(policy.warnings(), [], "{name}");
-        assert_eq!(run_tests(&policy, &ObservableMappings::default()), [], "{name}");
+        assert_eq!(run_tests(&policy, &AlertMappings::default()), [], "{name}");
         let fires = policy.tests.iter().filter(|test| test.fires).count();
         assert!(fires > 0 && fires < policy.tests.len(), "{name} needs an alert that fires and one that does not");
         for test in &policy.tests {
@@ -95,7 +95,7 @@ fn no_policy_of_the_library_blocks_a_private_address() {
                 spared.alert = at_address(&test.alert, target, private);
                 (spared.fires, spared.target) = (false, None);
                 let policy = Policy { tests: vec![spared], ..policy.clone() };
-                assert_eq!(run_tests(&policy, &ObservableMappings::default()), [], "{name} at {private}");
+                assert_eq!(run_tests(&policy, &AlertMappings::default()), [], "{name} at {private}");
                 tried += 1;
             }
         }

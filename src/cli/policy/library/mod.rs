@@ -19,7 +19,7 @@ use super::{new_files, yaml};
 use crate::cli::output::{complain, say};
 use crate::cli::terminal::{can_ask, needs_yes, plain, shade, table};
 use crate::domain::alert::TargetField;
-use crate::domain::formats::ObservableMappings;
+use crate::domain::formats::AlertMappings;
 use crate::domain::policy::{Mode, Policy};
 use catalogue::{LibraryPolicy, WITHOUT};
 
@@ -167,7 +167,7 @@ async fn add(args: LibraryAdd) -> anyhow::Result<ExitCode> {
     if documents.is_empty() {
         return Ok(as_kept);
     }
-    let held = match Documents::of(documents.into_iter()).check(&stored.known(), &ObservableMappings::default()) {
+    let held = match Documents::of(documents.into_iter()).check(&stored.known(), &AlertMappings::default()) {
         Ok(held) => held,
         Err(faults) => {
             tell(&faults);
