@@ -236,6 +236,7 @@ impl Stage {
             }
             ("POST", "/v1/holds") => json!({"name": target, "reason": "why", "kind": "target", "value": target}),
             ("PUT", "/v1/secrets/{name}") => json!({"value": "x", "actions": ["log-only"]}),
+            ("PUT", "/v1/wazuh-agents") => json!({"manager": "wazuh-1", "agents": [{"id": "5", "name": "web-01"}]}),
             ("PUT", "/v1/freeze") => json!({"frozen": true, "reason": "night"}),
             ("POST", "/v1/protected") => json!({"kind": "ip", "value": target, "reason": "why"}),
             ("POST", "/v1/users") => json!({"name": format!("u-{target}"), "role": "viewer"}),

@@ -246,6 +246,8 @@ async fn answers_match_the_schemas_of_the_contract() {
     let times = json!({"name": "times", "reason": "x", "kind": "time", "since": "2026-01-01T00:00:00Z"});
     admin.post("/v1/holds", &times).await.is(201);
     check("get", "/v1/nodes", admin.get("/v1/nodes").await);
+    let list = json!({"manager": "wazuh-1", "agents": [{"id": "5", "name": "web-01"}]});
+    check("put", "/v1/wazuh-agents", admin.put("/v1/wazuh-agents", &list, None).await);
     check("get", "/v1/pipelines", admin.get("/v1/pipelines").await);
     admin.post("/v1/alerts", &json!({"rule": {}})).await.is(422);
     let rejected = check("get", "/v1/rejected", admin.get("/v1/rejected").await)["items"][0]["id"].clone();

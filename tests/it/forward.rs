@@ -186,7 +186,8 @@ impl Setting {
         eventually("the end of the file", patience, || async {
             let stored: Value = serde_json::from_slice(&fs::read(&cursor).ok()?).ok()?;
             let main = fs::metadata(self.writer.main()).ok()?;
-            let is_there = stored["position"]["file"]["inode"] == main.ino() && stored["position"]["offset"] == main.len();
+            let is_there =
+                stored["position"]["file"]["inode"] == main.ino() && stored["position"]["offset"] == main.len();
             is_there.then_some(())
         })
         .await;

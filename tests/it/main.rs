@@ -61,6 +61,7 @@ mod sign_on;
 mod staging;
 mod storage;
 mod wazuh_api;
+mod wazuh_claims;
 mod words;
 
 mod processes;
