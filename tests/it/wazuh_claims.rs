@@ -1,18 +1,19 @@
 //! New agents say which agent of Wazuh their host is, and are believed where the list of a Wazuh manager agrees.
 
-use riposte_protocol::key::SigningKey;
 use riposte_protocol::message::{EnrollRequest, WazuhIdentity};
 use serde_json::{Value, json};
 
+use crate::support::agent::{enrollment, new_key};
 use crate::support::{Client, Database, TestApp};
 
 /// Enrols an agent that says it is `id`, called `wazuh`, in Wazuh. Returns its id.
 async fn enrol(app: &TestApp, admin: &Client, name: &str, (id, wazuh): (&str, &str)) -> String {
     let token = admin.post("/v1/enrollment-tokens", &json!({})).await.is(201)["token"].as_str().unwrap().to_owned();
-    let key = SigningKey::generate().unwrap();
+    let key = new_key();
     let claim = WazuhIdentity { id: id.into(), name: wazuh.into() };
-    let asked = EnrollRequest { wazuh: Some(claim), ..crate::support::agent::enrollment(&token, name, &key) };
-    let answer = app.client(None).post("/v1/agents/enroll", &serde_json::to_value(asked).unwrap()).await.is(201);
+    let asked = EnrollRequest { wazuh: Some(claim), ..enrollment(&token, name, &key) };
+    let answer =
+        Client::anonymous(&app.base).post("/v1/agents/enroll", &serde_json::to_value(asked).unwrap()).await.is(201);
     answer["agent_id"].as_str().unwrap().to_owned()
 }
 
