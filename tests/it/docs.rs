@@ -102,7 +102,7 @@ fn every_policy_on_the_page_does_what_it_says() {
     assert!(whole > 5 && parts > 5, "{whole} policies and {parts} parts: the page was not read");
 }
 
-/// Splits a line into words as a shell would; text after `#` is a comment.
+/// Splits a line into words as a shell would, up to a comment, a redirection or a pipe.
 fn words(line: &str) -> Vec<String> {
     let (mut words, mut word, mut quote): (Vec<String>, Option<String>, Option<char>) = (Vec::new(), None, None);
     for character in line.chars() {
@@ -112,7 +112,7 @@ fn words(line: &str) -> Vec<String> {
                 quote = Some(character);
                 word.get_or_insert_default();
             }
-            (None, '#') if word.is_none() => break,
+            (None, '#' | '>' | '|') if word.is_none() => break,
             (None, ' ') => words.extend(word.take()),
             _ => word.get_or_insert_default().push(character),
         }
