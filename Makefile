@@ -1,4 +1,4 @@
-.PHONY: run test conformance compatibility check bench simulate cluster fuzz chaos soak hostile units upgrade deploy-check package release reproducible
+.PHONY: run test conformance forward compatibility check bench simulate cluster fuzz chaos soak hostile units upgrade deploy-check package release reproducible
 
 # A manager and an agent on this machine; the agent only observes unless ENFORCE=1.
 run:
@@ -24,6 +24,12 @@ test:
 conformance:
 	scripts/test-deps.sh
 	CONFORMANCE_SECONDS=$$(($(MINUTES) * 60)) cargo nextest run --ignore-default-filter --package riposte --locked --test it conformance::
+
+# The forwarder beside a writer that rotates as Wazuh does, with crashes of all programs: ALERTS alerts, none lost.
+ALERTS ?= 1000000
+forward:
+	scripts/test-deps.sh
+	FORWARD_ALERTS=$(ALERTS) cargo nextest run --package riposte --locked --test it of_many_alerts
 
 # Programs of another commit (FROM=…, else the last one) with those of this one, in both directions, over streams and polls.
 compatibility:

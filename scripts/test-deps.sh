@@ -15,7 +15,7 @@ needed='cc:build-essential pgbouncer:pgbouncer mount:mount nft:nftables ip:iprou
 postgres:postgresql unshare:util-linux setpriv:util-linux prlimit:util-linux ps:procps pkill:procps pgrep:procps
 python3:python3 usermod:passwd firewalld:firewalld firewall-cmd:firewalld iptables-legacy:iptables
 ip6tables-legacy:iptables dbus-daemon:dbus-daemon systemd-analyze:systemd openssl:openssl node:nodejs npm:npm
-nginx:nginx caddy:caddy faketime:faketime'
+nginx:nginx caddy:caddy faketime:faketime curl:curl'
 
 missing_packages() {
     {

@@ -9,7 +9,7 @@ use reqwest::header::LOCATION;
 use riposte_protocol::command::ManagerKey;
 use riposte_protocol::enrolment::{EnrolmentToken, EnrolmentTokenError};
 use riposte_protocol::key::VerifyingKey;
-use riposte_protocol::message::{Capability, EnrollRequest, EnrollResponse};
+use riposte_protocol::message::{Capability, EnrollRequest, EnrollResponse, WazuhIdentity};
 use riposte_protocol::visible::is_hidden;
 
 use crate::identity::{self, Enrolment, IdentityError};
@@ -102,12 +102,14 @@ pub enum EnrollError {
 }
 
 /// Options of an enrolment.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct EnrollOptions {
     /// The manager revokes the agent that this host had before, and applies its effects here again.
     pub replace: bool,
     /// Allow plain HTTP over a network.
     pub insecure_http: bool,
+    /// Which agent of Wazuh the host says it is.
+    pub wazuh: Option<WazuhIdentity>,
 }
 
 /// Enrols this agent as `name` at `manager` and stores its identity in `state_dir`. With an
@@ -150,6 +152,7 @@ pub async fn enroll(
         version: env!("CARGO_PKG_VERSION").into(),
         capabilities,
         replace: options.replace,
+        wazuh: options.wazuh,
     };
     let answer = post(&format!("{manager}/v1/agents/enroll"), &request, &trust).await?;
     let mut answer = answer;

@@ -55,3 +55,4 @@ pub mod tasks;
 pub mod telemetry;
 pub mod tls;
 pub mod unreachable;
+pub mod wazuh_identity;

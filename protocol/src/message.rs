@@ -73,6 +73,19 @@ pub struct EnrollRequest {
     /// revoked.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub replace: bool,
+    /// Which agent of Wazuh the host is, as it says itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wazuh: Option<WazuhIdentity>,
+}
+
+/// An agent of Wazuh.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct WazuhIdentity {
+    /// Its id, such as `005`.
+    pub id: String,
+    /// Its name.
+    pub name: String,
 }
 
 /// The answer to an enrolment.

@@ -3,6 +3,7 @@
 use crate::engine::agents::{AskedToken, MadeToken};
 use crate::engine::peers::Elsewhere;
 use crate::engine::refusal::Refusal;
+use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use axum::extract::{ConnectInfo, FromRequest, Request, State};
@@ -28,10 +29,12 @@ use super::state::AppState;
 use crate::domain::agent::{is_name, reason_words};
 use crate::domain::enrolment_token;
 use crate::domain::fault::Fault;
+use crate::domain::formats::wazuh::canonical_agent_id;
 use crate::domain::presence::Presence;
 use crate::store::configured::agents;
+use crate::store::configured::wazuh_agents::WaitingClaim;
 use crate::store::ledger::resync::REJECTS_FOR;
-use crate::views::agents::{AgentRow, AgentView, ChangeAgent, CreateToken, CreatedToken, TokenRow};
+use crate::views::agents::{AgentRow, AgentView, ChangeAgent, CreateToken, CreatedToken, TokenRow, WazuhClaim};
 use crate::views::columns::Millis;
 use crate::views::page::Page;
 
@@ -49,7 +52,12 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(delete_token))
 }
 
-fn view(state: &AppState, elsewhere: &Elsewhere, mut agent: AgentRow) -> AgentView {
+fn view(
+    state: &AppState,
+    elsewhere: &Elsewhere,
+    claims: &HashMap<String, WaitingClaim>,
+    mut agent: AgentRow,
+) -> AgentView {
     let (hub, now) = (&state.engine.hub, state.engine.clock.now());
     let id = agent.id.parse::<Uuid>().ok();
     let presence = id.map_or(Presence::Away, |id| state.engine.presence(id, elsewhere, now));
@@ -59,7 +67,13 @@ fn view(state: &AppState, elsewhere: &Elsewhere, mut agent: AgentRow) -> AgentVi
     let is_rejecting = agent.rejected_at.is_some_and(|at| Timestamp::from(at) > now.minus(REJECTS_FOR));
     let why = agent.rejected_reason.as_deref().filter(|_| is_rejecting).map(reason_words);
     let rejecting = why.map(|why| format!("it rejects this manager's commands: {why}"));
-    AgentView { agent, streaming: presence == Presence::Streaming, presence, away_since, rejecting }
+    let claim = claims.get(&agent.id);
+    let wazuh_claim = claim.map(|WaitingClaim { number, name, doubt, .. }| WazuhClaim {
+        id: number.clone(),
+        name: name.clone(),
+        doubt: doubt.clone(),
+    });
+    AgentView { agent, streaming: presence == Presence::Streaming, presence, away_since, rejecting, wazuh_claim }
 }
 
 /// Filter of an agent list.
@@ -86,12 +100,13 @@ pub async fn list(
     uri: Uri,
 ) -> ApiResult<Response> {
     let visible = Visible::to(&caller, &state.engine);
-    let elsewhere = state.engine.elsewhere().await?;
+    let (elsewhere, claims) = (state.engine.elsewhere().await?, state.engine.waiting_claims().await?);
     let mut page = visible.filling(limit(query.limit)?, query.cursor);
     while let Some((cursor, count)) = page.wants() {
         let after = cursor_id(cursor.as_deref())?;
         let rows = agents::list(&state.engine.db, query.name.as_deref(), query.revoked, after, count).await?;
-        let shown = |row: AgentRow| (row.id.clone(), visible.agent(&row.id).then(|| view(&state, &elsewhere, row)));
+        let shown =
+            |row: AgentRow| (row.id.clone(), visible.agent(&row.id).then(|| view(&state, &elsewhere, &claims, row)));
         page.add(rows.into_iter().map(shown).collect());
     }
     Ok(page.page(&uri))
@@ -99,8 +114,8 @@ pub async fn list(
 
 async fn stored(state: &AppState, id: Uuid) -> ApiResult<AgentView> {
     let row = agents::find(&state.engine.db, id).await?;
-    let elsewhere = state.engine.elsewhere().await?;
-    Ok(view(state, &elsewhere, row.ok_or_else(|| ApiError::not_found("the agent does not exist"))?))
+    let (elsewhere, claims) = (state.engine.elsewhere().await?, state.engine.waiting_claims().await?);
+    Ok(view(state, &elsewhere, &claims, row.ok_or_else(|| ApiError::not_found("the agent does not exist"))?))
 }
 
 /// Returns one agent
@@ -246,6 +261,14 @@ fn check_enrollment(asked: &EnrollRequest) -> ApiResult<()> {
     {
         if text.chars().count() > 256 || text.chars().any(char::is_control) {
             faults.push(Fault::at(pointer, "must be at most 256 characters without control characters"));
+        }
+    }
+    if let Some(message::WazuhIdentity { id, name }) = &asked.wazuh {
+        if canonical_agent_id(id).is_none() {
+            faults.push(Fault::at("/wazuh/id", "must be one to ten digits"));
+        }
+        if !(1..=256).contains(&name.chars().count()) || name.chars().any(char::is_control) {
+            faults.push(Fault::at("/wazuh/name", "must be 1 to 256 characters without control characters"));
         }
     }
     faults.extend(capability_faults(&asked.capabilities));

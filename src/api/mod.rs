@@ -45,6 +45,7 @@ pub mod state;
 pub mod stream;
 pub mod users;
 pub mod wazuh;
+pub mod wazuh_agents;
 pub mod whoami;
 
 pub use contract::{contract, contract_yaml};

@@ -139,13 +139,19 @@ impl Line {
         if !wait.is_zero() {
             tokio::time::sleep(wait).await;
         }
-        let heard = self.socket.recv().await;
+        // A pong is an answer of a library: it does not say that the agent works.
+        let heard = loop {
+            match self.socket.recv().await {
+                Some(Ok(Message::Pong(_))) => {}
+                heard => break heard,
+            }
+        };
         self.rate_limit.step(1, Instant::now());
         match heard {
             Some(Ok(Message::Text(text))) => {
                 serde_json::from_str(&text).map_err(|_| End::Close(1007, "a frame is not a valid message"))
             }
-            // axum answers pings; they count as heartbeats.
+            // axum answers pings; they count as heartbeats. Pongs are read over.
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => Ok(FromAgent::Heartbeat),
             Some(Ok(Message::Binary(_))) => Err(End::Close(1003, "frames are JSON text")),
             Some(Err(_)) => Err(End::Close(1009, "a frame is too large or malformed")),

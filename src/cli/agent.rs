@@ -144,7 +144,7 @@ async fn id_of(remote: &Remote, agent: String) -> anyhow::Result<String> {
 const AGENT_COLUMNS: [&str; 7] = ["id", "presence", "last seen", "name", "version", "key since", "labels"];
 
 fn agent_row(view: &AgentView) -> Vec<String> {
-    let AgentView { agent, presence, away_since, rejecting, .. } = view;
+    let AgentView { agent, presence, away_since, rejecting, wazuh_claim, .. } = view;
     let here = match (presence, away_since) {
         _ if let Some(at) = agent.revoked_at => format!("revoked {at}"),
         // Where nothing was heard, that it is away says nothing more; `away_since` is its enrolment then.
@@ -158,7 +158,11 @@ fn agent_row(view: &AgentView) -> Vec<String> {
     let clock = skew.map_or_else(String::new, |ahead| {
         format!("  its clock is {} the manager's", difference(ahead.saturating_mul(1000)))
     });
-    let labels = format!("{}{incident}{clock}", agent.labels.as_str());
+    let claim = wazuh_claim.as_ref().map_or_else(String::new, |claim| {
+        let doubt = claim.doubt.as_deref().unwrap_or("no list of a Wazuh manager is there yet");
+        format!("  says it is {} ({}) in Wazuh: {doubt}", claim.id, claim.name)
+    });
+    let labels = format!("{}{claim}{incident}{clock}", agent.labels.as_str());
     let ordered = agent.key_ordered_at.map_or_else(String::new, |at| format!(", ordered to rotate {at}"));
     // Older managers do not say.
     let key = agent.key_since.map_or_else(|| "?".to_owned(), |since| format!("{since}{ordered}"));

@@ -1,20 +1,23 @@
 //! `riposte alert`: finds alerts by their pipelines' ids, and shows their responses.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use reqwest::Method;
+use reqwest::header::CONTENT_TYPE;
 use serde::Serialize;
 use serde_json::Value;
 
 use super::client::{NO_BODY, Remote, segment};
 use super::output::{complain, say};
 use super::policy::explain;
-use super::reply::Said;
+use super::reply::{Reply, Said};
 use super::response;
 use super::terminal::{cell, plain, plain_lines, table};
 use crate::domain::fault::Fault;
-use crate::views::alerts::{AlertView, Intake, RejectedAlert};
+use crate::views::alerts::{AlertView, Intake, Rejected, RejectedAlert};
 use crate::views::page::Page;
 use crate::views::responses::JudgedResponse;
 
@@ -27,6 +30,8 @@ pub enum AlertCommand {
     Show(One),
     /// Explain why each policy matches or does not.
     Explain(One),
+    /// Send the alerts in files: one, a list, or one a line.
+    Send(SendAlerts),
     /// List alerts that were not taken in, with the reasons; or show one.
     Rejected(RejectedArgs),
     /// Send rejected alerts again, such as after a mapping was mended.
@@ -64,6 +69,19 @@ pub struct One {
     #[arg(value_name = "ID")]
     id: String,
     /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Arguments of `riposte alert send`.
+#[derive(Debug, Args)]
+pub struct SendAlerts {
+    #[command(flatten)]
+    remote: Remote,
+    /// Files with alerts.
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+    /// Print what the manager answers to each file, as JSON.
     #[arg(long)]
     json: bool,
 }
@@ -108,6 +126,7 @@ pub async fn run(command: AlertCommand) -> anyhow::Result<ExitCode> {
     match command {
         AlertCommand::List(args) => list(args).await?,
         AlertCommand::Show(args) => show(args).await?,
+        AlertCommand::Send(args) => return send(args).await,
         AlertCommand::Rejected(args) => rejected(args).await?,
         AlertCommand::Resend(args) => return resend(args).await,
         AlertCommand::Explain(One { remote, id, json }) => {
@@ -115,6 +134,34 @@ pub async fn run(command: AlertCommand) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+async fn send(args: SendAlerts) -> anyhow::Result<ExitCode> {
+    let mut is_whole = true;
+    for path in &args.files {
+        let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let is_json = serde_json::from_slice::<serde::de::IgnoredAny>(&bytes).is_ok();
+        let media_type = if is_json { "application/json" } else { "application/x-ndjson" };
+        let request = args.remote.request(Method::POST, "/v1/alerts").await?.header(CONTENT_TYPE, media_type);
+        let reply = Reply::read(args.remote.start(request.body(bytes)).await?).await?;
+        let Said { json, view }: Said<Intake> = reply.done().with_context(|| path.display().to_string())?;
+        is_whole &= view.rejected.is_empty();
+        if args.json {
+            say(&json.to_string());
+            continue;
+        }
+        let Intake { accepted, duplicates, rejected, responses, .. } = view;
+        let (rejects, made) = (rejected.len(), responses.len());
+        let place = path.display();
+        say(&plain(&format!(
+            "{place}: {accepted} accepted, {duplicates} known already, {rejects} rejected, {made} responses"
+        )));
+        for Rejected { index, errors } in rejected {
+            let why = errors.iter().map(|fault| format!("{} {}", fault.pointer, fault.detail)).collect::<Vec<_>>();
+            complain(&plain(&format!("riposte: {place}: alert {}: {}", index + 1, why.join("; "))));
+        }
+    }
+    Ok(if is_whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn rejected_path(pipeline: Option<&str>) -> String {

@@ -9,6 +9,7 @@ mod backup_keys;
 pub mod bundle;
 pub mod client;
 pub mod compare;
+pub mod config;
 pub mod context;
 pub mod contexts;
 pub mod demo;
@@ -160,6 +161,9 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Check a configuration before a start.
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
     /// Make certificates.
     #[command(subcommand)]
     Tls(tls::TlsCommand),
@@ -216,6 +220,7 @@ pub fn run() -> ExitCode {
         Command::Export(args) => block_on(transfer::export::run(args)),
         Command::Import(args) => block_on(transfer::import::run(args)),
         Command::Doctor { store, json } => block_on(backup::doctor(store, json)),
+        Command::Config(command) => config::run(command),
         Command::Tls(command) => tls::run(command),
         Command::Openapi => {
             say(crate::api::contract_yaml().trim_end());

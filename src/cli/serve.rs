@@ -270,7 +270,7 @@ async fn start_on(
 }
 
 /// The receiver of checkpoints, with its secret.
-fn webhook(place: &WebhookAddress, egress: &Egress) -> anyhow::Result<CheckpointWebhook> {
+pub(super) fn webhook(place: &WebhookAddress, egress: &Egress) -> anyhow::Result<CheckpointWebhook> {
     let WebhookAddress { url, secret_file } = place;
     let secret = keyfiles::read_secret(secret_file).context("audit_checkpoint_webhook_secret_file")?;
     let secret = WebhookSecret::parse(&secret).with_context(|| {

@@ -11,7 +11,7 @@ use super::backup::{self, LEDGER};
 use super::backup_keys::BackupKeyArgs;
 use super::keyfiles;
 use crate::config::Config;
-use crate::store::{Db, StoreError, doctor};
+use crate::store::{Db, doctor};
 
 /// Folder of these backups in the data directory.
 const BACKUPS: &str = "backups";
@@ -22,20 +22,20 @@ const UNFINISHED: &str = "unfinished";
 /// How many are kept, the newest ones.
 const KEPT: usize = 3;
 
-/// Backs the ledger up if this program is about to migrate it.
+/// Backs a SQLite ledger up if this program is about to migrate it. Of PostgreSQL, [`Db::open`] says that there is no
+/// backup.
 ///
 /// # Errors
 /// If the backup cannot be made or is damaged: what happened, and what to do.
 pub(super) async fn make(config: &Config, now: Timestamp) -> anyhow::Result<()> {
     let url = config.database();
-    let Some((found, known)) = pending(&url).await.context("cannot open the database")? else { return Ok(()) };
-    let Some(ledger) = url.strip_prefix("sqlite:") else {
-        tracing::warn!(
-            "the ledger is upgraded from schema {found} to {known}; Riposte makes no backup of PostgreSQL: to go back \
-             to the version before, restore one of your own"
-        );
+    let Some(ledger) = url.strip_prefix("sqlite:") else { return Ok(()) };
+    // Created a moment ago, to be locked.
+    if fs::metadata(ledger).map_or(0, |file| file.len()) == 0 {
         return Ok(());
-    };
+    }
+    let pending = Db::pending_upgrade(&url).await.context("cannot open the database")?;
+    let Some((found, known)) = pending else { return Ok(()) };
     if !config.server.backup_before_upgrade {
         tracing::warn!(
             "the ledger is upgraded from schema {found} to {known} without a backup (backup_before_upgrade is false)"
@@ -62,17 +62,6 @@ pub(super) async fn make(config: &Config, now: Timestamp) -> anyhow::Result<()> 
                 folder.display()
             )))
         }
-    }
-}
-
-/// The schema of a ledger that has to be migrated, and the one of this program.
-async fn pending(url: &str) -> Result<Option<(i64, i64)>, StoreError> {
-    match url.strip_prefix("sqlite:") {
-        // Created a moment ago, to be locked.
-        Some(path) if fs::metadata(path).map_or(0, |file| file.len()) == 0 => Ok(None),
-        Some(_) => Db::pending_upgrade(url).await,
-        // What is wrong with a server is said when the ledger is opened.
-        None => Ok(Db::pending_upgrade(url).await.unwrap_or_default()),
     }
 }
 

@@ -3,6 +3,7 @@
 //! with this file.
 
 mod checkpoints;
+mod file;
 mod oidc;
 mod pipelines;
 mod sections;
@@ -16,6 +17,7 @@ use reqwest::Url;
 use serde::Deserialize;
 
 pub use checkpoints::{CheckpointPlaces, SyslogAddress, WebhookAddress};
+pub use file::{ConfigFile, ConfigFileFault};
 pub use oidc::{OidcFault, OidcProvider, is_safe};
 pub use pipelines::MappingSpec;
 pub use sections::{Alerts, Audit, ClientLimits, ConfigFlags, EgressHosts, Responses, RetentionAges, Server};
@@ -141,36 +143,36 @@ impl Config {
     ///
     /// # Errors
     /// As [`Config::check`].
-    pub fn with(mut self, flags: ConfigFlags) -> Result<Self, ConfigError> {
+    pub fn with(self, flags: ConfigFlags) -> Result<Self, ConfigError> {
+        let config = self.with_flags(flags);
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Sets what the flags and variables say, and checks nothing.
+    #[must_use]
+    pub fn with_flags(mut self, flags: ConfigFlags) -> Self {
         let Self { server, alerts, responses, audit, egress, retention, limits, .. } = &mut self;
         flags.apply(server, alerts, responses, audit, egress, retention, limits);
-        self.check()?;
-        Ok(self)
+        self
     }
 
     /// Checks values and their combinations.
     ///
     /// # Errors
-    /// [`ConfigError::HalfTls`], [`ConfigError::PlainHttp`], [`ConfigError::Pending`],
-    /// [`ConfigError::Proxy`], [`ConfigError::ZeroLimit`], [`ConfigError::Syslog`], [`ConfigError::Webhook`],
-    /// [`ConfigError::Oidc`].
+    /// The first of [`Config::faults`].
     pub fn check(&self) -> Result<(), ConfigError> {
-        let Server { tls_cert, tls_key, tls_client_ca, .. } = &self.server;
-        let is_given = |path: &Path| !path.as_os_str().is_empty();
-        if is_given(tls_cert) != is_given(tls_key) {
-            return Err(ConfigError::HalfTls { missing: if is_given(tls_cert) { "tls_key" } else { "tls_cert" } });
-        }
-        if is_given(tls_client_ca) && !is_given(tls_cert) {
-            return Err(ConfigError::HalfTls { missing: "tls_cert" });
-        }
-        if !self.server.listen.ip().is_loopback() && !is_given(tls_cert) && !self.server.allow_plain_http {
-            return Err(ConfigError::PlainHttp(self.server.listen));
-        }
+        self.faults().into_iter().next().map_or(Ok(()), |(_, error)| Err(error))
+    }
+
+    /// Every fault of values and their combinations, each with its key: `server.tls_key`,
+    /// `oidc.0.issuer`.
+    pub fn faults(&self) -> Vec<(String, ConfigError)> {
+        let mut faults = self.listener_faults();
+        let mut fault = |key: &str, error: ConfigError| faults.push((key.to_owned(), error));
         if self.limits.max_pending_bytes < self.limits.max_body_bytes {
-            return Err(ConfigError::Pending {
-                pending: self.limits.max_pending_bytes,
-                body: self.limits.max_body_bytes,
-            });
+            let (pending, body) = (self.limits.max_pending_bytes, self.limits.max_body_bytes);
+            fault("limits.max_pending_bytes", ConfigError::Pending { pending, body });
         }
         for (name, is_none) in [
             ("max_unknown_connections", self.limits.max_unknown_connections == 0),
@@ -179,12 +181,61 @@ impl Config {
             ("enrolments_per_minute", self.limits.enrolments_per_minute == 0),
         ] {
             if is_none {
-                return Err(ConfigError::ZeroLimit(name));
+                fault(&format!("limits.{name}"), ConfigError::ZeroLimit(name));
             }
         }
-        self.proxies()?;
-        self.checkpoint_places()?;
-        Ok(oidc::check(&self.oidc)?)
+        for error in self.server.trusted_proxies.iter().filter_map(|text| proxy(text).err()) {
+            fault("server.trusted_proxies", error);
+        }
+        if let Err(error) = self.checkpoint_syslog() {
+            fault("audit.audit_checkpoint_syslog", error);
+        }
+        if let Err(error) = self.checkpoint_webhook() {
+            let has_url = !self.audit.audit_checkpoint_webhook.trim().is_empty();
+            let key = if has_url { "audit_checkpoint_webhook" } else { "audit_checkpoint_webhook_secret_file" };
+            fault(&format!("audit.{key}"), error);
+        }
+        for (index, error) in oidc::faults(&self.oidc) {
+            fault(&format!("oidc.{index}.{}", error.key), error.into());
+        }
+        faults
+    }
+
+    fn listener_faults(&self) -> Vec<(String, ConfigError)> {
+        let Server { tls_cert, tls_key, tls_client_ca, .. } = &self.server;
+        let is_given = |path: &Path| !path.as_os_str().is_empty();
+        let mut faults = Vec::new();
+        if is_given(tls_cert) != is_given(tls_key) {
+            let (given, missing) = if is_given(tls_cert) { ("tls_cert", "tls_key") } else { ("tls_key", "tls_cert") };
+            faults.push((format!("server.{given}"), ConfigError::HalfTls { missing }));
+        } else if is_given(tls_client_ca) && !is_given(tls_cert) {
+            faults.push(("server.tls_client_ca".to_owned(), ConfigError::HalfTls { missing: "tls_cert" }));
+        }
+        if !self.server.listen.ip().is_loopback() && !is_given(tls_cert) && !self.server.allow_plain_http {
+            faults.push(("server.listen".to_owned(), ConfigError::PlainHttp(self.server.listen)));
+        }
+        faults
+    }
+
+    /// The keys that differ from their defaults: `server.listen`. Tables and providers count as one.
+    pub fn changed(&self) -> Vec<&'static str> {
+        let Self { server, alerts, responses, audit, egress, retention, limits, .. } = self;
+        let tables = [
+            ("pipelines", self.pipelines.is_empty()),
+            ("observables", self.observables.is_empty()),
+            ("oidc", self.oidc.is_empty()),
+        ];
+        let tables = tables.into_iter().filter(|(_, is_empty)| !is_empty).map(|(name, _)| name);
+        let sections = [
+            server.changed(),
+            alerts.changed(),
+            responses.changed(),
+            audit.changed(),
+            egress.changed(),
+            retention.changed(),
+            limits.changed(),
+        ];
+        sections.into_iter().flatten().chain(tables).collect()
     }
 
     /// The trusted proxies.
@@ -192,12 +243,7 @@ impl Config {
     /// # Errors
     /// [`ConfigError::Proxy`].
     pub fn proxies(&self) -> Result<Vec<IpNet>, ConfigError> {
-        let network = |text: &String| {
-            let text = text.trim();
-            let one = || text.parse::<IpAddr>().map(IpNet::from);
-            text.parse::<IpNet>().or_else(|_| one()).map_err(|_| ConfigError::Proxy(text.to_owned()))
-        };
-        self.server.trusted_proxies.iter().map(network).collect()
+        self.server.trusted_proxies.iter().map(|text| proxy(text)).collect()
     }
 
     /// Where checkpoints of the audit log are sent.
@@ -205,11 +251,15 @@ impl Config {
     /// # Errors
     /// [`ConfigError::Syslog`] or [`ConfigError::Webhook`].
     pub fn checkpoint_places(&self) -> Result<CheckpointPlaces, ConfigError> {
-        let Audit { audit_checkpoint_file: file, audit_checkpoint_syslog: syslog, .. } = &self.audit;
+        let file = &self.audit.audit_checkpoint_file;
         let file = (!file.as_os_str().is_empty()).then(|| file.clone());
+        Ok(CheckpointPlaces { file, syslog: self.checkpoint_syslog()?, webhook: self.checkpoint_webhook()? })
+    }
+
+    fn checkpoint_syslog(&self) -> Result<Option<SyslogAddress>, ConfigError> {
         let parse = |text: &str| SyslogAddress::parse(text).ok_or_else(|| ConfigError::Syslog(text.to_owned()));
-        let syslog = Some(syslog.trim()).filter(|text| !text.is_empty()).map(parse).transpose()?;
-        Ok(CheckpointPlaces { file, syslog, webhook: self.checkpoint_webhook()? })
+        let text = self.audit.audit_checkpoint_syslog.trim();
+        Some(text).filter(|text| !text.is_empty()).map(parse).transpose()
     }
 
     fn checkpoint_webhook(&self) -> Result<Option<WebhookAddress>, ConfigError> {
@@ -243,6 +293,13 @@ impl Config {
             self.server.database_url.clone()
         }
     }
+}
+
+/// An address or a network.
+fn proxy(text: &str) -> Result<IpNet, ConfigError> {
+    let text = text.trim();
+    let one = || text.parse::<IpAddr>().map(IpNet::from);
+    text.parse::<IpNet>().or_else(|_| one()).map_err(|_| ConfigError::Proxy(text.to_owned()))
 }
 
 #[cfg(test)]

@@ -78,23 +78,23 @@ pub fn is_safe(url: &Url) -> bool {
     url.scheme() == "https" || (url.scheme() == "http" && is_loopback())
 }
 
-/// Checks all providers.
-///
-/// # Errors
-/// The first fault.
-pub(super) fn check(providers: &[OidcProvider]) -> Result<(), OidcFault> {
+/// The faults of all providers, each with the position of its block, from 0: at most one a block.
+pub(super) fn faults(providers: &[OidcProvider]) -> Vec<(usize, OidcFault)> {
     let (mut names, mut issuers) = (BTreeSet::new(), BTreeSet::new());
-    for (position, provider) in (1..).zip(providers) {
-        let name = if provider.name.is_empty() { format!("number {position}") } else { provider.name.clone() };
-        provider.fault().map_or(Ok(()), |(key, why)| Err(OidcFault { name: name.clone(), key, why }))?;
-        for (key, is_new) in [("name", names.insert(&provider.name)), ("issuer", issuers.insert(&provider.issuer))] {
-            if !is_new {
-                let why = "is that of another provider too; each provider has one block".to_owned();
-                return Err(OidcFault { name, key, why });
-            }
+    let mut faults = Vec::new();
+    for (index, provider) in providers.iter().enumerate() {
+        let is_new = [("name", names.insert(&provider.name)), ("issuer", issuers.insert(&provider.issuer))];
+        let twice = is_new
+            .into_iter()
+            .find(|(_, is_new)| !is_new)
+            .map(|(key, _)| (key, "is that of another provider too; each provider has one block".to_owned()));
+        if let Some((key, why)) = provider.fault().or(twice) {
+            let name = Some(provider.name.clone()).filter(|name| !name.is_empty());
+            let name = name.unwrap_or_else(|| format!("number {}", index + 1));
+            faults.push((index, OidcFault { name, key, why }));
         }
     }
-    Ok(())
+    faults
 }
 
 impl OidcProvider {
@@ -141,6 +141,10 @@ impl OidcProvider {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn check(providers: &[OidcProvider]) -> Result<(), OidcFault> {
+        faults(providers).into_iter().next().map_or(Ok(()), |(_, fault)| Err(fault))
+    }
 
     fn provider() -> OidcProvider {
         OidcProvider {

@@ -34,6 +34,15 @@ macro_rules! sections {
                 }
             }
 
+            impl $Section {
+                /// The keys that differ from their defaults.
+                pub(super) fn changed(&self) -> Vec<&'static str> {
+                    let usual = Self::default();
+                    let keys = [$((self.$key != usual.$key, concat!(stringify!($section), ".", stringify!($key))),)+];
+                    keys.into_iter().filter(|(is_changed, _)| *is_changed).map(|(_, key)| key).collect()
+                }
+            }
+
             #[derive(Debug, Default, Args)]
             #[command(next_help_heading = $heading)]
             struct $Flags {

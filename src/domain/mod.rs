@@ -66,5 +66,6 @@ pub mod secret_reference;
 pub mod settlement;
 pub mod totp;
 pub mod user;
+pub mod wazuh_claim;
 mod wazuh_words;
 pub mod webhook;

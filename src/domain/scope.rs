@@ -171,6 +171,12 @@ impl fmt::Display for OutOfScope {
 pub struct Scopes(Vec<Scope>);
 
 impl Scopes {
+    /// Whether what a Wazuh manager of this name says is within all scopes.
+    pub fn speak_for(&self, manager: &str) -> bool {
+        let is_named = |scope: &Scope| scope.wazuh_managers.iter().any(|own| is_same_host(own, manager));
+        self.all().iter().all(|scope| scope.wazuh_managers.is_empty() || is_named(scope))
+    }
+
     /// Those of `scopes` that take something away.
     pub fn of(scopes: impl IntoIterator<Item = Scope>) -> Self {
         Self(scopes.into_iter().filter(|scope| !scope.is_unlimited()).collect())

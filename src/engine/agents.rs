@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use riposte_protocol::message::EnrollRequest;
+use riposte_protocol::message::{EnrollRequest, WazuhIdentity};
 use riposte_protocol::time::Timestamp;
 use serde_json::{Map, Value};
 use uuid::Uuid;
@@ -17,6 +17,7 @@ use super::secrets::{hash_secret, new_secret};
 use crate::domain::actor::Actor;
 use crate::domain::agent::Agent;
 use crate::domain::fault::Fault;
+use crate::domain::formats::wazuh::canonical_agent_id;
 use crate::domain::host_name::is_same_host;
 use crate::domain::id::new_id;
 use crate::domain::labels::{WAZUH_NAME, parse_labels};
@@ -69,7 +70,7 @@ impl Engine {
         if !agents::is_token(&self.db, hash_secret(&asked.token), now).await? {
             return Ok(None);
         }
-        let EnrollRequest { token, name, public_key, platform, version, capabilities, replace } = asked;
+        let EnrollRequest { token, name, public_key, platform, version, capabilities, replace, wazuh } = asked;
         let agent = Enrollment { id: new_id(now), name: name.clone(), public_key, platform, version, capabilities };
         let mut ledger = LedgerTx::begin(&self.db).await?;
         let enrolled = enrolment::enroll(&mut ledger, hash_secret(&token), agent, replace, now).await;
@@ -93,6 +94,12 @@ impl Engine {
         self.commit_and_refresh(ledger).await?;
         if !replaced.is_empty() {
             tracing::info!(agent = %id, ?replaced, "agent {name} replaced the former agent of its host");
+        }
+        if let Some(WazuhIdentity { id: number, name }) = wazuh
+            && self.fleet.load().get(id).is_some_and(|agent| agent.wazuh_id().is_none())
+        {
+            let number = canonical_agent_id(&number).unwrap_or(number);
+            self.claim_wazuh_agent(id, number, name).await?;
         }
         Ok(Some(id))
     }
@@ -120,6 +127,17 @@ impl Engine {
     /// # Errors
     /// Faults of the labels, with pointers relative to them, or another agent that has the number or the name.
     pub async fn label_agent(self: &Arc<Self>, id: Uuid, changes: Map<String, Value>, by: &Principal) -> UseCase<()> {
+        self.change_labels(id, changes, Some(by), &by.at()).await
+    }
+
+    /// As [`Engine::label_agent`]; without a principal no scope is checked.
+    pub(super) async fn change_labels(
+        self: &Arc<Self>,
+        id: Uuid,
+        changes: Map<String, Value>,
+        scoped: Option<&Principal>,
+        by: &Actor,
+    ) -> UseCase<()> {
         let mut ledger = LedgerTx::begin(&self.db).await?;
         let current = agents::find_in(&mut ledger, id).await?;
         let current = current.ok_or_else(|| Refusal::NotFound("the agent does not exist".to_owned()))?;
@@ -134,8 +152,10 @@ impl Engine {
         let labels = parse_labels(&labels).map_err(Refusal::Invalid)?;
         // A duplicate that is there already may stay while something else is changed.
         let agent = Agent::try_from(current)?;
-        Self::check_scope_of_agent(&agent, by)?;
-        check_labels(&Agent { labels: labels.clone(), ..agent.clone() }, "", by)?;
+        if let Some(by) = scoped {
+            Self::check_scope_of_agent(&agent, by)?;
+            check_labels(&Agent { labels: labels.clone(), ..agent.clone() }, "", by)?;
+        }
         if agent.revoked_at.is_none() && !(agent.wazuh_id().is_some() && agent.shares_wazuh_id(&labels)) {
             let holders = enrolment::of_number(&mut ledger, &labels).await?;
             if let Some(holder) = holders.iter().find(|holder| holder.id != id) {
@@ -152,7 +172,7 @@ impl Engine {
                 return Err(Refusal::Conflict(format!("{}; {hint}", enrolment::name_taken(holder))));
             }
         }
-        agents::set_labels(&mut ledger, id, &labels, &by.at(), self.clock.now()).await?;
+        agents::set_labels(&mut ledger, id, &labels, by, self.clock.now()).await?;
         Ok(self.commit_and_refresh(ledger).await?)
     }
 

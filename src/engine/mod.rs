@@ -85,5 +85,6 @@ mod told_presence;
 pub mod undo;
 pub mod undo_timer;
 mod users;
+mod wazuh_agents;
 
 pub use state::{Engine, EngineSettings, ManagerKeys};

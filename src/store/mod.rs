@@ -38,6 +38,7 @@ pub fn statements() -> impl Iterator<Item = (&'static str, &'static str)> {
         configured::sessions::STATEMENTS,
         configured::signing_keys::STATEMENTS,
         configured::users::STATEMENTS,
+        configured::wazuh_agents::STATEMENTS,
         database::presence::STATEMENTS,
         database::probe::STATEMENTS,
         doctor::STATEMENTS,

@@ -91,6 +91,50 @@ pub struct AgentView {
     pub away_since: Option<Millis>,
     /// Reason of a rejected command within the last hour; such an agent carries out no commands.
     pub rejecting: Option<String>,
+    /// What it says about its identity in Wazuh, while that is not believed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wazuh_claim: Option<WazuhClaim>,
+}
+
+/// What an agent says about its identity in Wazuh.
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct WazuhClaim {
+    /// Id in Wazuh.
+    pub id: String,
+    /// Name in Wazuh.
+    pub name: String,
+    /// Why it waits for a person; absent while no list of a Wazuh manager is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub doubt: Option<String>,
+}
+
+/// The agents of a Wazuh manager.
+#[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WazuhAgentList {
+    /// Name of the Wazuh manager, as its alerts say it.
+    pub manager: String,
+    /// All of its agents.
+    pub agents: Vec<WazuhListed>,
+}
+
+/// An agent in such a list.
+#[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WazuhListed {
+    /// Its id, such as `005`.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// What became of a list.
+#[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct TakenList {
+    /// Agents in it.
+    pub agents: usize,
+    /// Agents of Riposte that are known by it now.
+    pub believed: usize,
 }
 
 /// A change of an agent.

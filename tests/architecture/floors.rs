@@ -60,6 +60,7 @@ const AGENT: House = House {
         ("telemetry", &[]),
         ("tls", &[]),
         ("unreachable", &[]),
+        ("wazuh_identity", &["guarded"]),
     ],
 };
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::processes::{Manager, alert};
+use crate::processes::{FakeAgent, Manager, alert};
 
 /// The alert that Wazuh makes of a line of its active responses.
 fn logged(number: u64, of: &Value, program: &str, command: &str) -> Value {
@@ -25,6 +25,7 @@ fn policy(mode: &str) -> Value {
 async fn a_change_board_sees_what_both_did_and_where_they_differ() {
     let manager = Manager::start().await;
     let api = manager.api();
+    FakeAgent::enroll(&manager, "web-01").await;
     api.post("/v1/policies", &policy("observe")).await;
     api.post("/v1/protected", &json!({"kind": "ip", "value": "198.51.100.9", "reason": "scanner"})).await;
     let same = alert(1, "203.0.113.1", "web-01");

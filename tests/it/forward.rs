@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -179,6 +179,21 @@ impl Setting {
     }
 }
 
+impl Setting {
+    /// Waits until the cursor is at the end of the present file.
+    async fn is_caught_up(&self, patience: Duration) {
+        let cursor = self.state.path().join("state/cursor.json");
+        eventually("the end of the file", patience, || async {
+            let stored: Value = serde_json::from_slice(&fs::read(&cursor).ok()?).ok()?;
+            let main = fs::metadata(self.writer.main()).ok()?;
+            let is_there =
+                stored["position"]["file"]["inode"] == main.ino() && stored["position"]["offset"] == main.len();
+            is_there.then_some(())
+        })
+        .await;
+    }
+}
+
 impl Forwarder {
     fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap()
@@ -270,6 +285,50 @@ async fn after_kill_9_of_forwarder_and_manager_every_alert_is_there_once() {
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     setting.has(6 * 150 + 3 * 50).await;
+    forwarder.stop().await;
+}
+
+/// `make forward` runs it with a million (`FORWARD_ALERTS`).
+#[tokio::test]
+async fn of_many_alerts_none_is_lost_whatever_happens_to_the_files_and_the_programs() {
+    const ROUNDS: u64 = 20;
+    let count: u64 = std::env::var("FORWARD_ALERTS").map_or(4000, |count| count.parse().unwrap());
+    let mut setting = Setting::new().await;
+    let mut forwarder = setting.start(&["--from", "beginning"]);
+    let cursor = setting.state.path().join("state/cursor.json");
+    eventually("the cursor", PATIENCE, || async { cursor.exists().then_some(()) }).await;
+    for round in 0..ROUNDS {
+        setting.writer.write(count / ROUNDS - 1);
+        // The last line of the round is cut in two by what happens.
+        let line = setting.writer.line();
+        let (first, second) = line.split_at(line.len() / 3);
+        setting.writer.file.write_all(first.as_bytes()).unwrap();
+        match round % 5 {
+            0 => forwarder.kill9(),
+            1 => setting.manager.kill9(),
+            2 => {
+                forwarder.kill9();
+                setting.manager.kill9();
+            }
+            _ => tokio::time::sleep(Duration::from_millis(150)).await,
+        }
+        setting.writer.file.write_all(second.as_bytes()).unwrap();
+        match round % 4 {
+            0 => setting.writer.next_part(),
+            1 => setting.writer.midnight(false),
+            2 => setting.writer.midnight(true),
+            _ => {}
+        }
+        if matches!(round % 5, 1 | 2) {
+            setting.manager.start_again().await;
+        }
+        if matches!(round % 5, 0 | 2) {
+            forwarder = setting.start(&[]);
+        }
+    }
+    let patience = PATIENCE * 2 + Duration::from_millis(count * 2);
+    setting.is_caught_up(patience).await;
+    assert_eq!(setting.received().await, (1..=count).collect(), "none is lost, and none invented");
     forwarder.stop().await;
 }
 

@@ -35,6 +35,7 @@ mod events_process;
 mod guardrails;
 mod import;
 mod in_force;
+mod integrations;
 mod integrator;
 mod key_rotation;
 mod limits;
@@ -60,10 +61,12 @@ mod sign_on;
 mod staging;
 mod storage;
 mod wazuh_api;
+mod wazuh_claims;
 mod words;
 
 mod processes;
 
+mod config_cli;
 mod docs;
 mod kubernetes;
 mod policy_cli;

@@ -80,7 +80,7 @@ pub(crate) fn at_address(alert: &Value, from: &str, address: &str) -> Value {
 
 #[test]
 fn no_policy_of_the_library_blocks_a_private_address() {
-    let documentation = ["192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24"].map(|net| net.parse::<ipnet::IpNet>());
+    let documentation = ["192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24"].map(str::parse::<ipnet::IpNet>);
     let mut tried = 0;
     for (name, policy) in library() {
         if policy.respond.target != Some(TargetField::SourceIp) {

@@ -206,12 +206,17 @@ on_both_databases! {
         let alertmanager = json!({"receiver": "riposte", "status": "firing", "alerts": [{"status": "firing",
             "labels": {"alertname": "BruteForce"}, "startsAt": "2026-11-24T09:59:00Z", "fingerprint": "8a07"}]});
         let falco = json!({"output": "x", "priority": "Warning", "rule": "Terminal shell", "time": "2026-11-24T09:59:00.1Z",
-            "output_fields": {"proc.pid": 4711}});
-        for unknown in [alertmanager, falco, json!({}), json!({"_source": {}}), json!({"rule": ["x"]})] {
+            "uuid": "f7", "output_fields": {"proc.pid": 4711}});
+        // Other pipelines are recognised by what they send.
+        for (known, pipeline) in [(alertmanager, "alertmanager"), (falco, "falco")] {
+            assert_eq!(admin.post("/v1/alerts", &known).await.is(202)["accepted"], 1);
+            assert_eq!(admin.list("/v1/alerts").await[0]["pipeline"], pipeline);
+        }
+        for unknown in [json!({}), json!({"_source": {}}), json!({"rule": ["x"]})] {
             let answer = admin.post("/v1/alerts", &unknown).await;
             let problem = answer.is_problem(422);
             let detail = problem["errors"][0]["detail"].as_str().unwrap();
-            for known in ["Wazuh 4", "Wazuh 5", "`pipeline`", "docs/alerts.md"] {
+            for known in ["Wazuh 4", "Wazuh 5", "`pipeline`", "docs/pipelines.md"] {
                 assert!(detail.contains(known), "{detail}");
             }
             assert!(!detail.contains("struct") && !detail.contains("Raw"), "{detail}");

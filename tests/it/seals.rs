@@ -11,7 +11,10 @@ use crate::support::{Answer, Client, Database, TestApp, eventually};
 async fn one_agent(database: Database) -> (TestApp, Client, crate::support::FakeAgent) {
     let (app, admin) = TestApp::start_on(database).await;
     let agent = app.enrol(&admin, "web-01", &json!({"wazuh_id": "005"})).await;
-    admin.policy(&drop_policy("drop")).await;
+    // The clock leaps: no block ends meanwhile.
+    let mut policy = drop_policy("drop");
+    policy["respond"]["for"] = json!("7d");
+    admin.policy(&policy).await;
     (app, admin, agent)
 }
 

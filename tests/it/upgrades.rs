@@ -10,6 +10,7 @@ use sqlx::ConnectOptions as _;
 use sqlx::migrate::Migrator;
 use sqlx::sqlite::SqliteConnectOptions;
 use tempfile::TempDir;
+use uuid::Uuid;
 
 use crate::processes::{Agent, FakeAgent, Manager, PATIENCE, ended, manager_program, require, signal, tied};
 
@@ -19,20 +20,19 @@ const BEFORE: i64 = 24;
 /// Makes the ledger of an earlier version in `data`, with a protected entry.
 async fn earlier_ledger(data: &Path) {
     std::fs::create_dir_all(data).unwrap();
-    let mut migrations = Migrator::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations")).await.unwrap();
-    migrations.migrations.to_mut().retain(|migration| migration.version <= BEFORE);
+    let migrations = Migrator::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations")).await.unwrap();
     let ledger = SqliteConnectOptions::new().filename(data.join("riposte.db")).create_if_missing(true);
     let mut ledger = ledger.connect().await.unwrap();
-    migrations.run_direct(None, &mut ledger, false).await.unwrap();
-    protect(data, "of-before", "192.0.2.0/24");
+    migrations.run_to(BEFORE, &mut ledger).await.unwrap();
+    protect(data, "192.0.2.0/24");
 }
 
 /// Writes a protected entry as another program would: past the manager.
-fn protect(data: &Path, id: &str, network: &str) {
+fn protect(data: &Path, network: &str) {
     let ledger = rusqlite::Connection::open(data.join("riposte.db")).unwrap();
     let sql = "INSERT INTO protected_entries (id, kind, value, reason, policies, created_at, created_by)
         VALUES (?1, 'ip', ?2, 'why', '[]', 0, 'a test')";
-    ledger.execute(sql, (id, network)).unwrap();
+    ledger.execute(sql, (Uuid::now_v7().to_string(), network)).unwrap();
 }
 
 /// The schema of a ledger, and its protected entries.
@@ -120,7 +120,7 @@ async fn an_upgrade_leaves_a_verified_backup_from_which_the_version_before_can_g
     assert!(!said.contains("Put copies of these in place"), "{said}");
     assert_eq!(contents(&data), old);
     // And forward again: another backup, because the ledger has changed since.
-    protect(&data, "after-the-return", "203.0.113.0/24");
+    protect(&data, "203.0.113.0/24");
     manager.start_again().await;
     stop(&mut manager).await;
     assert_eq!(backups(&data).len(), 2);
@@ -198,7 +198,7 @@ async fn the_agents_of_another_version_than_the_manager_are_listed() {
         .error_for_status()
         .unwrap();
     let (worked, all) = manager.command(&["agent", "list"]);
-    assert!(worked && all.contains(&current.name) && all.contains("web-02") && all.contains("web-03"), "{all}");
+    assert!(worked && all.contains(&current.name) && all.contains("web-02"), "{all}");
     let (worked, listed) = manager.command(&["agent", "list", "--outdated"]);
     assert!(worked && listed.contains("web-02"), "{listed}");
     assert!(!listed.contains("web-01") && !listed.contains("web-03"), "{listed}");

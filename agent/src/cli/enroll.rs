@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail};
 use super::arguments::{self, EnrollArguments};
 use crate::enroll::EnrollOptions;
 use crate::tls::Trust;
-use crate::{actions, agent, guarded, platform};
+use crate::{actions, agent, guarded, platform, wazuh_identity};
 
 /// Limit of the token's length, in bytes: longer than any token, so that an endless input cannot
 /// fill the memory.
@@ -42,7 +42,8 @@ pub(super) async fn enroll(arguments: EnrollArguments) -> anyhow::Result<()> {
         ca: read(arguments.ca.as_deref(), "the certificate authority")?,
         client: read(arguments.client_cert.as_deref(), "the agent's certificate")?,
     };
-    let options = EnrollOptions { replace: arguments.replace, insecure_http: arguments.plain.insecure_http };
+    let wazuh = wazuh_identity::of_host(&host.wazuh_home);
+    let options = EnrollOptions { replace: arguments.replace, insecure_http: arguments.plain.insecure_http, wazuh };
     let enrolment =
         crate::enroll::enroll(&arguments.manager, &token, &name, state_dir, capabilities, trust, options).await?;
     let mut out = std::io::stdout();

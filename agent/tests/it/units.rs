@@ -91,12 +91,14 @@ SystemCallErrorNumber=EPERM";
 /// The lines of the forwarder's unit.
 const FORWARD: &str = "\
 Type=exec
-ExecStart=/usr/lib/riposte-forward/riposte forward --alerts /var/ossec/logs/alerts/alerts.json --manager ${RIPOSTE_MANAGER} --key-file ${CREDENTIALS_DIRECTORY}/key --state-dir /var/lib/riposte-forward --metrics-listen 127.0.0.1:9481
+ExecStart=/usr/lib/riposte-forward/riposte forward
 DynamicUser=yes
 SupplementaryGroups=wazuh
 LoadCredential=key:/etc/riposte/forward.key
 StateDirectory=riposte-forward
 StateDirectoryMode=0700
+Environment=RIPOSTE_KEY_FILE=%d/key RIPOSTE_STATE_DIR=/var/lib/riposte-forward
+Environment=RIPOSTE_METRICS_LISTEN=127.0.0.1:9481 RIPOSTE_LOG_FORMAT=json
 EnvironmentFile=/etc/riposte/forward.env
 UMask=0077
 TimeoutStopSec=30

@@ -7,7 +7,6 @@ use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use utoipa::IntoParams;
-use uuid::Uuid;
 
 use super::caller::WazuhCaller;
 use super::login::flag;
@@ -102,7 +101,7 @@ pub(super) async fn run(
     if found.is_empty() {
         return Ok(axum::Json(outcome::report(Vec::new(), failed)).into_response());
     }
-    let agents = found.values().map(|agent| agent.id).collect();
+    let agents = found.values().map(|agent| agent.id.to_string()).collect();
     let order = order(&state, &called, body, agents, traceparent(&headers))?;
     let made = make(&state, &called, order, by).await?;
     let report = outcome::of_response(&made, &called.action, &found, failed);
@@ -114,16 +113,16 @@ fn order(
     state: &AppState,
     called: &CalledCommand,
     body: WazuhActiveResponse,
-    agents: Vec<Uuid>,
+    agents: Vec<String>,
     trace: Option<&str>,
 ) -> Result<Order, Refused> {
     let WazuhActiveResponse { command, arguments, alert } = body;
-    let aimed = aim(&called.action, alert.as_ref(), arguments, &state.engine.rules.mappings);
+    let aimed = aim(&called.action, alert.as_ref(), &arguments, &state.engine.rules.mappings);
     let Aim { target, arguments } = aimed.map_err(|faults| not_taken(&faults))?;
     Ok(Order {
         action: called.action.name.clone(),
         target: target.map(|(kind, value)| (Some(kind), value)),
-        agents: agents.iter().map(Uuid::to_string).collect(),
+        agents,
         on: None,
         duration: called.duration,
         reason: format!("active response {command} by Wazuh's API"),

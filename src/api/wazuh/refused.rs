@@ -16,36 +16,33 @@ pub(super) const ERROR_TYPE: HeaderValue = HeaderValue::from_static("application
 #[derive(Debug)]
 pub(super) enum Refused {
     /// One that has its form already.
-    Worded(StatusCode, Box<WazuhProblem>, Option<u64>),
+    Worded(StatusCode, WazuhProblem, Option<u64>),
     /// Any other.
     Api(Box<ApiError>),
 }
 
 impl Refused {
-    fn worded(status: StatusCode, title: &str, detail: impl Into<String>, error: Option<u32>) -> Self {
-        let problem = WazuhProblem { title: title.to_owned(), detail: detail.into(), remediation: None, error };
-        Self::Worded(status, Box::new(problem), None)
-    }
-
     /// 401: a login that failed.
     pub(super) fn login(detail: impl Into<String>) -> Self {
-        Self::worded(StatusCode::UNAUTHORIZED, "Unauthorized", detail, None)
+        Self::Worded(StatusCode::UNAUTHORIZED, problem("Unauthorized", detail, None), None)
     }
 
     /// 403, error 6000: too many failed logins from the address.
     pub(super) fn blocked(retry_after_secs: u64) -> Self {
         let detail = "Limit of login attempts reached. The current IP has been blocked due to a high number of login \
                       attempts";
-        match Self::worded(StatusCode::FORBIDDEN, "Permission Denied", detail, Some(6000)) {
-            Self::Worded(status, problem, _) => Self::Worded(status, problem, Some(retry_after_secs)),
-            other => other,
-        }
+        let problem = problem("Permission Denied", detail, Some(6000));
+        Self::Worded(StatusCode::FORBIDDEN, problem, Some(retry_after_secs))
     }
 
     /// 400, with a number if Wazuh has one.
     pub(super) fn bad_request(detail: impl Into<String>, error: Option<u32>) -> Self {
-        Self::worded(StatusCode::BAD_REQUEST, "Bad Request", detail, error)
+        Self::Worded(StatusCode::BAD_REQUEST, problem("Bad Request", detail, error), None)
     }
+}
+
+fn problem(title: &str, detail: impl Into<String>, error: Option<u32>) -> WazuhProblem {
+    WazuhProblem { title: title.to_owned(), detail: detail.into(), remediation: None, error }
 }
 
 impl From<ApiError> for Refused {
@@ -72,7 +69,7 @@ impl IntoResponse for Refused {
             Self::Api(error) => return error.into_response(),
             Self::Worded(status, problem, secs) => (status, problem, secs),
         };
-        let body = serde_json::to_vec(&*problem).unwrap_or_default();
+        let body = serde_json::to_vec(&problem).unwrap_or_default();
         let mut response = (status, [(header::CONTENT_TYPE, ERROR_TYPE)], body).into_response();
         if let Some(secs) = retry_after_secs {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(secs));

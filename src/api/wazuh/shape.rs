@@ -59,7 +59,7 @@ async fn worded(response: Response) -> Response {
         Err(error) => Err(error.to_string()),
     };
     let problem = problem.unwrap_or_else(|error| ApiError::internal(&error).problem());
-    let (status, worded) = of_problem(problem);
+    let (status, worded) = of_problem(&problem);
     parts.status = status;
     parts.headers.insert(header::CONTENT_TYPE, ERROR_TYPE);
     parts.headers.remove(header::CONTENT_LENGTH);
@@ -67,7 +67,7 @@ async fn worded(response: Response) -> Response {
 }
 
 /// The status and the words that Wazuh has for a problem.
-fn of_problem(problem: Problem) -> (StatusCode, WazuhProblem) {
+fn of_problem(problem: &Problem) -> (StatusCode, WazuhProblem) {
     const RIGHTS: &str = "Please, make sure you have permissions to execute the current request: GET /v1/whoami shows \
                           your role and your scope";
     const WAIT: &str = "Retry after the seconds in the header Retry-After";
@@ -192,7 +192,7 @@ mod tests {
         let of = |status: u16| {
             let kind = "urn:riposte:problem:x".to_owned();
             let problem = Problem { kind, title: "x".into(), status, detail: "why".into(), errors: Vec::new() };
-            let (status, problem) = of_problem(problem);
+            let (status, problem) = of_problem(&problem);
             (status.as_u16(), problem.title, problem.error)
         };
         for (status, told, title, error) in [

@@ -2,6 +2,7 @@
 //! lines into batches (`batch.rs`), `sender.rs` sends each until the manager has it, and only then the cursor (`position.rs`)
 //! goes on. After a crash what was sent but not noted is sent again, and the manager knows it as a duplicate.
 
+mod agent_list;
 mod batch;
 mod catch_up;
 mod files;
@@ -94,6 +95,9 @@ pub async fn run(args: ForwardArgs) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::listen().context("cannot listen to signals")?;
     if let Some(listen) = args.metrics_listen {
         tasks.spawn("metrics", metrics::serve(listen, Arc::clone(&metrics), stop.clone()).await?);
+    }
+    if let Some(keys) = agent_list::beside(&args.alerts) {
+        tasks.spawn("agent list", agent_list::run(args.remote.clone(), keys, stop.clone()));
     }
     let sender = Sender::new(args.remote, Arc::clone(&metrics), stop.clone())?;
     let files = AlertFiles::new(args.alerts);

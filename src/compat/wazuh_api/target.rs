@@ -28,7 +28,7 @@ pub struct Aim {
 pub fn aim(
     action: &Action,
     alert: Option<&Map<String, Value>>,
-    arguments: Vec<String>,
+    arguments: &[String],
     mappings: &AlertMappings,
 ) -> Result<Aim, Vec<Fault>> {
     let takes_none = |kind| action.target_kinds.contains(&kind);
@@ -52,7 +52,7 @@ pub fn aim(
             return Ok(Aim { target: Some((target.kind(), target.value().to_owned())), arguments: left(None) });
         }
     }
-    match of_arguments(field.kind(), &arguments) {
+    match of_arguments(field.kind(), arguments) {
         Some((index, value)) => Ok(Aim { target: Some((field.kind(), value)), arguments: left(Some(index)) }),
         None if takes_none(TargetKind::None) => Ok(Aim { target: None, arguments: left(None) }),
         None => Err(vec![Fault::at("/alert/data", missing(action, field))]),
@@ -100,8 +100,8 @@ mod tests {
 
     fn aimed(action: &str, alert: &Value, arguments: &[&str]) -> Result<(Option<String>, Vec<String>), Vec<Fault>> {
         let action = Catalogue::built_in().find(action).unwrap();
-        let arguments = arguments.iter().map(|text| (*text).to_owned()).collect();
-        let aim = aim(action, alert.as_object(), arguments, &AlertMappings::default())?;
+        let arguments: Vec<String> = arguments.iter().map(|text| (*text).to_owned()).collect();
+        let aim = aim(action, alert.as_object(), &arguments, &AlertMappings::default())?;
         Ok((aim.target.map(|(_, value)| value), aim.arguments))
     }
 

@@ -76,7 +76,8 @@ pub fn parse(text: &str, mappings: &AlertMappings, pipeline: Option<&str>) -> Re
     let is_there = |name: &str| document.top(name).is_some_and(|text| text != "null");
     let is_object = |name: &str| document.top(name).is_some_and(|text| text.starts_with('{'));
     let observables = mappings.observables();
-    if is_there("pipeline") && is_object("rule") {
+    let has_rule = is_object("rule") || document.has_dotted("rule");
+    if is_there("pipeline") && has_rule {
         return generic::read(&document, observables);
     }
     if let Some((name, mapping)) = pipeline.and_then(|name| Some((name, mappings.named(name)?))) {
@@ -85,7 +86,6 @@ pub fn parse(text: &str, mappings: &AlertMappings, pipeline: Option<&str>) -> Re
     if is_there("pipeline") {
         return generic::read(&document, observables);
     }
-    let has_rule = is_object("rule") || document.has_dotted("rule");
     let is_wazuh = has_rule && document.at("rule.level").is_some();
     // What Wazuh writes is never looked at as another pipeline's: a log could bring the fields for that.
     if !is_wazuh

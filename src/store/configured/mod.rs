@@ -22,3 +22,4 @@ pub mod secrets;
 pub mod sessions;
 pub mod signing_keys;
 pub mod users;
+pub mod wazuh_agents;

@@ -61,6 +61,12 @@ impl Db {
             // new index needs disk.
             Self::Sqlite { aside, .. } => MIGRATIONS.run(aside).await,
             Self::Postgres { lease, .. } => {
+                if let Some((found, known)) = self.pending().await? {
+                    tracing::warn!(
+                        "the ledger is upgraded from schema {found} to {known}; Riposte makes no backup of PostgreSQL: to \
+                         go back to the version before, restore one of your own"
+                    );
+                }
                 nodes::outlast_earlier(lease).await?;
                 let unhurried = postgresql::unhurried(url).await?;
                 let migrated = MIGRATIONS.run(&unhurried).await;
@@ -103,13 +109,16 @@ impl Db {
     /// As [`Db::open_to_look`].
     pub async fn pending_upgrade(url: &str) -> Result<Option<(i64, i64)>> {
         let db = Self::open_to_look(url).await?;
-        let versions = match suitable::has_schema(&db).await {
-            Ok(true) => db.schema_versions().await,
-            Ok(false) => Ok((0, 0)),
-            Err(error) => Err(error),
-        };
+        let pending = db.pending().await;
         db.close().await;
-        let (found, known) = versions?;
+        pending
+    }
+
+    async fn pending(&self) -> Result<Option<(i64, i64)>> {
+        if !suitable::has_schema(self).await? {
+            return Ok(None);
+        }
+        let (found, known) = self.schema_versions().await?;
         Ok((0 < found && found < known).then_some((found, known)))
     }
 

@@ -126,6 +126,8 @@ exported_tables! {
         "created_at": Int, "changed_at": Int, "last_apply": Text, "last_reason": Text,
         "in_force_at": Int, "wanted_at": Int, "seal": Bytes
     ];
+    "wazuh_agents" 3 ["manager": Text, "id": Text, "name": Text];
+    "wazuh_claims" 4 ["agent_id": Text, "number": Text, "name": Text, "doubt": Text];
     "rejected_alerts" 10 [
         "id": Text, "digest": Bytes, "sender": Text, "pipeline": Text, "last_at": Int, "count": Int, "errors": Text, "size": Int,
         "is_kept": Bool, "raw": Bytes

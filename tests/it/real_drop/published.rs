@@ -2,10 +2,13 @@
 //! INPUT chain. The container is a network namespace behind a bridge of its own, with the rules that Docker
 //! makes for `-p 8080:80`.
 
+use std::fmt::Write as _;
 use std::io::{BufRead as _, Write as _};
+use std::path::Path;
 use std::process::{Child, Stdio};
 
-use super::*;
+use super::{Firewall, Scene, V4, V4_OTHER, V6, V6_OTHER, firewall_of, flows, is_inside, must_run};
+use crate::processes::{PATIENCE, eventually, require, tied};
 
 /// The published port of the host.
 const PUBLISHED: u16 = 8080;
@@ -34,7 +37,7 @@ impl Container {
     /// Starts a server in a namespace behind this one, and publishes its port.
     fn start() -> Self {
         require(&[("unshare", "util-linux"), ("nsenter", "util-linux"), ("python3", "python3")]);
-        let mut child = crate::processes::tied(std::path::Path::new("unshare"))
+        let mut child = tied(Path::new("unshare"))
             .args(["--net", "sh", "-c", r#"echo ready; read -r _; exec python3 -c "$0""#, SERVER])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -54,9 +57,10 @@ impl Container {
             child.id()
         );
         for (address, host, length) in NETWORKS {
-            let (family, tables, to, nodad) = match address.contains(':') {
-                true => ("-6", "ip6tables", format!("[{address}]:80"), "nodad"),
-                false => ("-4", "iptables", format!("{address}:80"), ""),
+            let (family, tables, to, nodad) = if address.contains(':') {
+                ("-6", "ip6tables", format!("[{address}]:80"), "nodad")
+            } else {
+                ("-4", "iptables", format!("{address}:80"), "")
             };
             write!(
                 script,
@@ -79,16 +83,26 @@ impl Container {
 
 async fn no_packet_reaches_the_container(firewall: Firewall) {
     let _container = Container::start();
-    let scene = Scene::start("4s").await;
+    let scene = Scene::start("1h").await;
     for (number, source, other) in [(1, V4, V4_OTHER), (2, V6, V6_OTHER)] {
-        assert!(flows(source, PUBLISHED).await, "{source:?} does not reach the published port before the block");
+        eventually("the source reaches the published port", PATIENCE, async || {
+            flows(source, PUBLISHED).await.then_some(())
+        })
+        .await;
         let block = scene.block(number, source).await;
         assert!(!flows(source, PUBLISHED).await, "{source:?} still reaches the published port");
-        assert!(flows(other, PUBLISHED).await, "{other:?} was blocked with {source:?}");
+        eventually("the other source reaches the published port", PATIENCE, async || {
+            flows(other, PUBLISHED).await.then_some(())
+        })
+        .await;
         assert!(firewall_of(source, firewall).contains(source.address));
-        scene.is_lifted_on_time(&block).await;
+        let path = format!("/v1/responses/{}/lift", block.response);
+        scene.api.post(&path, &serde_json::json!({"reason": "the container is patched"})).await;
+        eventually("the source reaches the published port again", PATIENCE, async || {
+            flows(source, PUBLISHED).await.then_some(())
+        })
+        .await;
         scene.ledger_is_settled(&block).await;
-        assert!(flows(source, PUBLISHED).await, "{source:?} does not reach the published port after the block");
     }
 }
 

@@ -48,6 +48,7 @@ pub(crate) fn enrollment(token: &str, name: &str, key: &SigningKey) -> EnrollReq
         version: "0.1.0".into(),
         capabilities: vec![],
         replace: false,
+        wazuh: None,
     }
 }
 

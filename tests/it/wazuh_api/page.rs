@@ -20,12 +20,13 @@ async fn the_commands_on_the_page_of_wazuhs_api_do_what_it_says() {
     let key = app.client_with_role(&admin, "analyst").await.key().to_owned();
     let parts = PAGE.split("```").skip(1).step_by(2);
     let blocks: Vec<(&str, &str)> = parts.map(|block| block.split_once('\n').unwrap()).collect();
+    let mark = MARK.escape_default().to_string();
     let (mut script, mut expected) = ("set -eu\n".to_owned(), Vec::new());
     for (nth, (kind, text)) in blocks.iter().enumerate() {
         match *kind {
             "sh" => {
                 let (before, last) = text.rsplit_once("curl ").expect("a call");
-                script.push_str(&format!("{before}printf -- '{}'\ncurl {last}", MARK.escape_default()));
+                script.extend([before, "printf -- '", &mark, "'\ncurl ", last]);
                 let answer = blocks.get(nth + 1).filter(|(kind, _)| *kind == "json");
                 expected.push(answer.map(|(_, text)| serde_json::from_str::<Value>(text).unwrap()));
             }

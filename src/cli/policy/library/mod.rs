@@ -31,7 +31,7 @@ pub enum LibraryCommand {
     /// Print a policy of the library as YAML, with what to expect of it and what can go wrong.
     Show(LibraryShow),
     /// Add policies of the library to a manager: shows the difference, asks, applies.
-    Add(LibraryAdd),
+    Add(Box<LibraryAdd>),
 }
 
 /// Runs a subcommand.
@@ -42,7 +42,7 @@ pub(super) async fn run(command: LibraryCommand) -> anyhow::Result<ExitCode> {
     match command {
         LibraryCommand::List(args) => list(&args),
         LibraryCommand::Show(args) => show(&args),
-        LibraryCommand::Add(args) => add(args).await,
+        LibraryCommand::Add(args) => add(*args).await,
     }
 }
 
