@@ -37,10 +37,10 @@ pub async fn replace(
             "the scope of the key does not include this Wazuh manager with all its agents",
         ));
     }
-    let is_name = |name: &str| (1..=256).contains(&name.len()) && !name.chars().any(char::is_control);
+    let is_name = |name: &str| (1..=256).contains(&name.chars().count()) && !name.chars().any(char::is_control);
     let mut faults = Vec::new();
     if !is_name(&manager) {
-        faults.push(Fault::at("/manager", "must be 1 to 256 bytes without control characters"));
+        faults.push(Fault::at("/manager", "must be 1 to 256 characters without control characters"));
     }
     if agents.len() > MAX_AGENTS {
         faults.push(Fault::at("/agents", format!("has more than {MAX_AGENTS} entries")));

@@ -113,6 +113,7 @@ pub struct WazuhClaim {
 #[serde(deny_unknown_fields)]
 pub struct WazuhAgentList {
     /// Name of the Wazuh manager, as its alerts say it.
+    #[schema(min_length = 1, max_length = 256, pattern = r"^[^\u0000-\u001f\u007f-\u009f]+$")]
     pub manager: String,
     /// All of its agents.
     pub agents: Vec<WazuhListed>,
@@ -123,8 +124,10 @@ pub struct WazuhAgentList {
 #[serde(deny_unknown_fields)]
 pub struct WazuhListed {
     /// Its id, such as `005`.
+    #[schema(pattern = "^[0-9]{1,10}$")]
     pub id: String,
     /// Its name.
+    #[schema(min_length = 1, max_length = 256, pattern = r"^[^\u0000-\u001f\u007f-\u009f]+$")]
     pub name: String,
 }
 

@@ -255,7 +255,9 @@ async fn answers_match_the_schemas_of_the_contract() {
     let scope = json!({"agents": {"labels": {"env": "elsewhere"}}});
     let limited = admin.post("/v1/api-keys", &json!({"name": "dev", "role": "ingest", "scope": scope})).await.is(201);
     let limited = admin.with_key(limited["key"].as_str().unwrap());
-    limited.post("/v1/alerts", &brute_force("77", "203.0.113.77")).await.is(422);
+    let mut outside = brute_force("77", "203.0.113.77");
+    outside["rule"]["id"] = json!("5501");
+    limited.post("/v1/alerts", &outside).await.is(422);
     let path = format!("/v1/rejected/{}/resend", admin.list("/v1/rejected").await[0]["id"].as_str().unwrap());
     check("post", "/v1/rejected/{id}/resend", admin.post(&path, &json!({})).await);
     check("get", "/v1/holds", admin.get("/v1/holds").await);
