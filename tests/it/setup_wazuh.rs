@@ -58,14 +58,31 @@ async fn a_wazuh_manager_is_set_up_with_one_command() {
     assert_eq!((policies["items"].as_array().unwrap().len(), &policies["items"][0]["mode"]), (1, &json!("observe")));
     let key = etc.join("forward.key");
     assert_eq!(fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
+    // The printed line enrols a host, which says which agent of Wazuh it is.
+    let token = told.split("echo ").nth(1).unwrap().split(' ').next().unwrap();
+    let host = config.path().join("host");
+    fs::create_dir_all(host.join("etc")).unwrap();
+    fs::write(host.join("etc/client.keys"), "001 web-01 any 0123\n").unwrap();
+    let mut agent = tied(&agent_program());
+    agent.args(["enroll", "--manager", &manager.base(), "--name", "web-01", "--state-dir"]);
+    agent.arg(config.path().join("agent")).arg("--wazuh-home").arg(&host);
+    let output = agent.env("RIPOSTE_TOKEN", token).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     // The forwarder runs with what was written.
     let settings = fs::read_to_string(etc.join("forward.env")).unwrap();
     let mut forwarder = tied(&manager_program());
     forwarder.args(["forward", "--from", "beginning", "--state-dir"]).arg(config.path().join("state"));
     forwarder.arg("--key-file").arg(&key).envs(settings.lines().map(|line| line.split_once('=').unwrap()));
     let mut forwarder = forwarder.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    fs::write(wazuh.path().join("logs/alerts/alerts.json"), format!("{}\n", alert(1, "203.0.113.7", "web-01")))
-        .unwrap();
+    // The list of Wazuh's agents agrees.
+    let recognised = async || {
+        let agents = api.get("/v1/agents").await;
+        (agents["items"][0]["labels"]["wazuh_id"] == "001").then_some(())
+    };
+    eventually("the number of the host", PATIENCE, recognised).await;
+    let mut one = alert(1, "203.0.113.7", "web-01");
+    one["agent"]["id"] = json!("001");
+    fs::write(wazuh.path().join("logs/alerts/alerts.json"), format!("{one}\n")).unwrap();
     let observed = async || {
         let listed = api.get("/v1/responses").await;
         (listed["items"][0]["state"] == "observed").then_some(())
@@ -73,12 +90,6 @@ async fn a_wazuh_manager_is_set_up_with_one_command() {
     eventually("an observed response", PATIENCE, observed).await;
     forwarder.kill().unwrap();
     forwarder.wait().unwrap();
-    // The printed line enrols a host.
-    let token = told.split("echo ").nth(1).unwrap().split(' ').next().unwrap();
-    let mut agent = tied(&agent_program());
-    agent.args(["enroll", "--manager", &manager.base(), "--name", "web-01", "--state-dir"]);
-    let output = agent.arg(config.path().join("agent")).env("RIPOSTE_TOKEN", token).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     // What is there stays.
     let before = fs::read_to_string(&key).unwrap();
     let (is_ok, told) = set_up(&manager, wazuh.path(), &etc, &["--yes"]);

@@ -50,7 +50,7 @@ on_both_databases! {
         for (name, claim, why) in [
             ("mail-01", ("006", "mail-01"), "agent 006 is called db-01"),
             ("ftp-01", ("007", "ftp-01"), "has no such agent"),
-            ("other", ("005", "web-01"), "is enrolled already"),
+            ("other", ("005", "web-01"), "already has the wazuh_id 005"),
         ] {
             let agent = enrol(&app, &admin, name, claim).await;
             let view = shown(&admin, &agent).await;
