@@ -150,7 +150,7 @@ async fn forwarder(args: &WazuhSetup, manager: &str, ca: Option<&Path>, alerts: 
     if before == after {
         say(&plain(&format!("3. settings of the forwarder: {} is right already", settings.display())));
     } else {
-        write_new(&settings, 0o644, &after)?;
+        write_new(&settings, 0o600, &after)?;
         say(&plain(&format!("3. settings of the forwarder: written to {}", settings.display())));
     }
     if started() {

@@ -10,7 +10,7 @@ use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use sha2::{Digest, Sha256};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -224,6 +224,10 @@ pub fn is_json(media_type: &str) -> bool {
 /// # Errors
 /// 400 if it is not JSON, 422 if it does not match the type.
 pub fn read_json<T: DeserializeOwned>(bytes: &[u8]) -> ApiResult<T> {
+    // No body is a list. One would be read as the fields of an object in their order.
+    if bytes.trim_ascii_start().starts_with(b"[") && serde_json::from_slice::<IgnoredAny>(bytes).is_ok() {
+        return Err(ApiError::invalid(vec![Fault::at("", "the body must be a JSON object, not a list")]));
+    }
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let pointer = pointer(error.path());
@@ -352,6 +356,7 @@ mod tests {
         assert!(error(r#"{"list":[],"lost":1}"#).contains("unknown field"));
         assert!(error(r#"{"list":[]"#).contains("malformed"));
         assert!(error(r#"{"list":[]} x"#).contains("malformed"));
+        assert!(error("[[1]]").contains("not a list") && error("[[1]").contains("malformed"));
     }
 
     #[test]
