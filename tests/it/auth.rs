@@ -74,6 +74,18 @@ impl Stage {
         json!({"action": "firewall-drop", "target": self.target(), "agents": ["web-01"], "reason": "seen"})
     }
 
+    /// An alert that was not taken in, because its sender may not speak for its host. Returns its id.
+    async fn rejected(&mut self) -> String {
+        let admin = self.admin.clone();
+        let name = format!("k-{}", self.target());
+        let scope = json!({"agents": {"labels": {"env": "elsewhere"}}});
+        let made = json!({"name": name, "role": "ingest", "scope": scope});
+        let key = admin.post("/v1/api-keys", &made).await.is(201)["key"].as_str().unwrap().to_owned();
+        let target = self.target();
+        admin.with_key(&key).post("/v1/alerts", &brute_force(&target, &target)).await.is_problem(422);
+        admin.list("/v1/rejected").await[0]["id"].as_str().unwrap().to_owned()
+    }
+
     /// Creates an object and returns its id.
     pub(super) async fn fresh(&mut self, on: On) -> String {
         let admin = self.admin.clone();
@@ -150,16 +162,7 @@ impl Stage {
                 let asked = json!({"name": target, "reason": "why", "kind": "target", "value": target});
                 id(&admin.post("/v1/holds", &asked).await.is(201))
             }
-            On::Rejected => {
-                // Its sender may not speak for this host.
-                let name = format!("k-{}", self.target());
-                let scope = json!({"agents": {"labels": {"env": "elsewhere"}}});
-                let made = json!({"name": name, "role": "ingest", "scope": scope});
-                let key = admin.post("/v1/api-keys", &made).await.is(201)["key"].as_str().unwrap().to_owned();
-                let target = self.target();
-                admin.with_key(&key).post("/v1/alerts", &brute_force(&target, &target)).await.is_problem(422);
-                id(&admin.list("/v1/rejected").await[0])
-            }
+            On::Rejected => self.rejected().await,
             On::Secret => {
                 let name = format!("s-{}", self.target());
                 let set = json!({"value": "x", "actions": ["log-only"]});

@@ -38,7 +38,7 @@ impl Integrator {
 
     fn waiting(&self) -> usize {
         let names = fs::read_dir(self.spool()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-        names.filter(|name| name.ends_with(".json")).count()
+        names.filter(|name| name.strip_suffix(".json").is_some()).count()
     }
 
     /// Calls the integration with a file. Returns the exit code, what it said, and how long it took.

@@ -74,8 +74,7 @@ fn expected(scope: &str, method: &str, path: &str) -> Option<u16> {
             ("POST", "/v1/responses/lift") => Some(409),
             ("GET", "/v1/policies/{name}/counts") => None,
             // A hold on a target is one of the whole installation.
-            ("GET", "/v1/holds/{id}" | "/v1/rejected/{id}") => Some(404),
-            ("POST", "/v1/rejected/{id}/resend") => Some(404),
+            ("GET", "/v1/holds/{id}" | "/v1/rejected/{id}") | ("POST", "/v1/rejected/{id}/resend") => Some(404),
             (_, path) if path.starts_with("/v1/policies/{name}") => Some(404),
             // Those that a policy made are hidden with it; those by hand are not.
             (_, "/v1/responses/{id}/approve" | "/v1/responses/{id}/reject" | "/v1/responses/{id}/confirm") => Some(404),
