@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::client::{Remote, segment};
 use super::output::say;
+use super::policy::plan::many;
 use super::terminal::{cell, plain, table};
 use crate::clock::Clock;
 use crate::domain::duration::Span;
@@ -302,8 +303,8 @@ fn print(args: &CompareArgs, compared: &[ComparedAlert]) {
     say("");
     let counts: Vec<String> = counts.iter().map(|(verdict, count)| format!("{count} {}", verdict.text())).collect();
     say(&format!(
-        "{} alerts: {}",
-        compared.len(),
+        "{}: {}",
+        many(compared.len(), "alert"),
         if counts.is_empty() { "none".to_owned() } else { counts.join(", ") }
     ));
     for (policy, (same, other)) in policies {

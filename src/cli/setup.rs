@@ -13,6 +13,7 @@ use clap::{Args, Subcommand};
 use super::client::Remote;
 use super::output::{complain, say};
 use super::policy;
+use super::policy::plan::many;
 use super::terminal::{can_ask, is_confirmed, needs_yes, plain};
 use crate::domain::api_key;
 use crate::domain::duration::Span;
@@ -66,16 +67,22 @@ pub async fn run(command: SetupCommand) -> anyhow::Result<ExitCode> {
 }
 
 async fn wazuh(args: WazuhSetup) -> anyhow::Result<ExitCode> {
-    let found = Wazuh::find(&args.wazuh_dir)?;
+    // The forwarder runs elsewhere.
+    let wazuh_dir = std::path::absolute(&args.wazuh_dir)?;
+    let found = Wazuh::find(&wazuh_dir)?;
     let (manager, ca) = args.remote.place()?;
     let hosts = args.hosts.unwrap_or(found.agents.max(1));
-    say(&plain(&format!("Wazuh in {}: {} agents. Riposte at {manager}.", args.wazuh_dir.display(), found.agents)));
+    say(&plain(&format!(
+        "Wazuh in {}: {}. Riposte at {manager}.",
+        args.wazuh_dir.display(),
+        many(found.agents as usize, "agent")
+    )));
     if args.dry_run {
         say("1. would import the active responses as policies that only observe:");
         policy::import_to_observe(args.remote.clone(), found.configuration, true).await?;
         say(&plain(&format!("2. would write {}", args.config_dir.join("forward.key").display())));
         say(&plain(&format!("3. would write {}, and start {UNIT}", args.config_dir.join("forward.env").display())));
-        say(&format!("4. would make an enrolment token for {hosts} hosts"));
+        say(&format!("4. would make an enrolment token for {}", many(hosts as usize, "host")));
         return Ok(ExitCode::SUCCESS);
     }
     if !args.yes {
@@ -194,7 +201,8 @@ async fn enrolment(remote: &Remote, manager: &str, hosts: u32, expires_in: Span)
     let made: CreatedToken = remote.post("/v1/enrollment-tokens", &body).await?;
     let token = made.token.context("the manager returned no token")?;
     say(&plain(&format!(
-        "4. an enrolment token for {hosts} hosts, valid until {}. On each, with the agent's package, as root:",
+        "4. an enrolment token for {}, valid until {}. On each, with the agent's package, as root:",
+        many(hosts as usize, "host"),
         made.expires_at
     )));
     say("");

@@ -10,7 +10,7 @@ mod files;
 mod import;
 mod library;
 mod new_files;
-mod plan;
+pub(super) mod plan;
 mod protected;
 mod stored;
 mod text;

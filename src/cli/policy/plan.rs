@@ -374,7 +374,7 @@ impl Plan {
 }
 
 /// `1 policy`, `2 policies`.
-pub(super) fn many(count: usize, word: &str) -> String {
+pub(in crate::cli) fn many(count: usize, word: &str) -> String {
     match (count, word.strip_suffix('y')) {
         (1, _) => format!("1 {word}"),
         (_, Some(stem)) => format!("{count} {stem}ies"),
