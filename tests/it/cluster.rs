@@ -346,7 +346,8 @@ async fn promise_11_a_manager_whose_clock_is_off_says_so_and_takes_no_duties() {
     require(&[("faketime", "faketime")]);
     let database = Database::postgresql().await;
     let first = Manager::start_with(&["--database-url", &database.url()]).await;
-    let fast = first.start_copy_in(&["faketime", "-f", "+10m"]).await;
+    // faketime starts it as a child of its own, which has to end with it too.
+    let fast = first.start_copy_in(&["faketime", "-f", "+10m", "setpriv", "--pdeathsig", "SIGKILL", "--"]).await;
     let shown = async || first.api().get("/v1/nodes").await["items"].as_array().unwrap().clone();
     let off = eventually("its clock is compared", PATIENCE, async || {
         let nodes = shown().await;
