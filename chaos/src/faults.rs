@@ -159,11 +159,13 @@ impl FaultKind {
             | Self::PostgresDisconnects
             // A rotation is asked for while the manager works. It may be killed, and agents too, before all have followed.
             | Self::SigningKeyRotated
-            | Self::AgentsKeysRotated => "manager",
+            | Self::AgentsKeysRotated
+            // PostgreSQL that recovers from a failed flush while sessions are cut off may take longer than the run waits.
+            | Self::NodeCutOff => "manager",
             Self::AgentsKilled | Self::AgentsStopped | Self::AgentsPaused => "agents",
             Self::AgentsDiskFull | Self::AgentsDiskSlow | Self::AgentsFlushFails => "agents' disk",
             Self::PipelineReset | Self::PipelineStalled => "pipeline",
-            Self::NodeKilled | Self::NodePaused | Self::NodeCutOff => "another manager",
+            Self::NodeKilled | Self::NodePaused => "another manager",
             _ => "network",
         }
     }
