@@ -55,7 +55,8 @@ impl<'a> Note<'a> {
         let program = format!("active-response/bin/{}", self.program);
         let message = json!({
             "version": 1,
-            "origin": { "name": "", "module": "wazuh-execd" },
+            // What Wazuh's rules do not read tells the line from one of Wazuh's own.
+            "origin": { "name": "riposte", "module": "wazuh-execd" },
             "command": conventions::verb(self.op),
             "parameters": { "extra_args": self.arguments, "alert": alert, "program": program },
         });

@@ -1,12 +1,12 @@
 //! `/v1/wazuh-agents`: the lists of agents of Wazuh managers, by which new agents are recognised.
 
-use axum::extract::State;
+use axum::extract::{Request, State};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::front::auth::{Caller, Ingest};
 use super::front::error::{ApiError, ApiResult};
-use super::front::extract::Json;
+use super::front::extract::{Payload, is_json, read_json};
 use super::state::AppState;
 use crate::domain::fault::Fault;
 use crate::domain::formats::wazuh::canonical_agent_id;
@@ -14,6 +14,9 @@ use crate::views::agents::{TakenList, WazuhAgentList};
 
 /// The most agents of a list.
 const MAX_AGENTS: usize = 100_000;
+
+/// Limit of the body: a list of the most agents, with names of usual length.
+const MAX_BYTES: usize = 8 * 1024 * 1024;
 
 /// The operations of this resource.
 pub(super) fn routes() -> OpenApiRouter<AppState> {
@@ -29,9 +32,13 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
 pub async fn replace(
     caller: Caller<Ingest>,
     State(state): State<AppState>,
-    body: Json<WazuhAgentList>,
+    request: Request,
 ) -> ApiResult<axum::Json<TakenList>> {
-    let WazuhAgentList { manager, agents } = body.value;
+    let payload = Payload::read(request, MAX_BYTES, &state.memory.people).await?;
+    if !is_json(&payload.media_type) {
+        return Err(ApiError::unsupported("Content-Type must be application/json"));
+    }
+    let WazuhAgentList { manager, agents } = read_json(&payload.bytes)?;
     if caller.principal.scopes.limit_agents() || !caller.principal.scopes.speak_for(&manager) {
         return Err(ApiError::forbidden(
             "the scope of the key does not include this Wazuh manager with all its agents",

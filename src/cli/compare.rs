@@ -47,7 +47,15 @@ struct LoggedLine {
 #[derive(Debug, Deserialize)]
 struct LoggedData {
     command: String,
+    #[serde(default)]
+    origin: LoggedOrigin,
     parameters: LoggedParameters,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct LoggedOrigin {
+    name: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -88,12 +96,17 @@ struct WazuhAction {
     undone_at: Option<Timestamp>,
 }
 
+/// What an agent of Riposte writes as the origin of its lines in the same log.
+const OWN_ORIGIN: &str = "riposte";
+
 /// How both relate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Verdict {
     Same,
     BothAct,
+    NotYet,
+    NotDone,
     OtherTarget,
     OtherAction,
     Spared,
@@ -106,6 +119,8 @@ impl Verdict {
         match self {
             Self::Same => "same",
             Self::BothAct => "BOTH ACT",
+            Self::NotYet => "Riposte waits for approval",
+            Self::NotDone => "Riposte did not act",
             Self::OtherTarget => "another target",
             Self::OtherAction => "another action",
             Self::Spared => "Riposte spares it",
@@ -182,6 +197,9 @@ async fn logged(remote: &Remote, since: Timestamp) -> anyhow::Result<Logged> {
             let Some(line) = alert.raw.and_then(|raw| serde_json::from_str::<LoggedLine>(raw.get()).ok()) else {
                 continue;
             };
+            if line.data.origin.name == OWN_ORIGIN {
+                continue;
+            }
             let LoggedParameters { program, alert } = line.data.parameters;
             let LoggedTarget { srcip, dstuser, srcuser } = alert.data;
             let program = program_name(&program);
@@ -246,13 +264,19 @@ fn judge(
         Some(judged) if is_spared(&judged) => (Verdict::Spared, judged.response.detail.clone()),
         Some(judged) if !is_action(&judged) => (Verdict::OtherAction, String::new()),
         Some(judged) if !is_target(&judged) => (Verdict::OtherTarget, String::new()),
-        Some(judged) if judged.response.state == ResponseState::Observed => (Verdict::Same, String::new()),
         Some(judged) => {
             let target = judged.response.target_value.as_deref().unwrap_or_default();
-            (
-                Verdict::BothAct,
-                format!("both act on {target}: whichever undoes first takes the block of the other away"),
-            )
+            match judged.response.state {
+                ResponseState::Observed => (Verdict::Same, String::new()),
+                ResponseState::AwaitingApproval => (Verdict::NotYet, judged.response.detail.clone()),
+                ResponseState::Rejected | ResponseState::Lapsed | ResponseState::Spared => {
+                    (Verdict::NotDone, judged.response.detail.clone())
+                }
+                ResponseState::Active | ResponseState::Ended => {
+                    let why = format!("both act on {target}: whichever undoes first takes the block of the other away");
+                    (Verdict::BothAct, why)
+                }
+            }
         }
     };
     let policy = best.and_then(|judged| judged.response.policy.clone());

@@ -269,7 +269,7 @@ events! {
         LedgerBreached = "breached",
     }
     "pipeline" {
-        /// Alerts came too late to be answered; the detail has their number and times. Once for each outage.
+        /// Alerts came later than the `max_age` of the configuration; the detail has their number and times. Once for each outage.
         PipelineLate = "late",
     }
     "request" {

@@ -128,7 +128,7 @@ types! {
     IncidentLedgerBehind = "incident.ledger_behind",
     /// Another program has changed a row that grants power.
     IncidentLedgerBreached = "incident.ledger_breached",
-    /// Alerts of a pipeline came too late to be answered, such as after an outage.
+    /// Alerts of a pipeline came later than `max_age`, such as after an outage.
     IncidentAlertsLate = "incident.alerts_late",
     /// An administrator accepted such rows as they are.
     IncidentLedgerAccepted = "incident.ledger_accepted",

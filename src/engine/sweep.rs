@@ -129,7 +129,10 @@ async fn record_late_alerts(engine: &Engine, is_end: bool) -> Result<(), StoreEr
     let mut ledger = LedgerTx::begin(&engine.db).await?;
     for (pipeline, LateRun { count, first, last, .. }) in due {
         let what = if count == 1 { "1 alert".to_owned() } else { format!("{count} alerts") };
-        let detail = format!("{what} from {first} to {last} came too late to be answered, and got no response");
+        let age = engine.rules.max_age;
+        let detail = format!(
+            "{what} from {first} to {last} came later than max_age ({age}) and were spared, unless a policy has a max_age of its own"
+        );
         tracing::warn!(pipeline, count, "{detail}");
         let (actor, event) = (Actor::Riposte, AuditEvent::PipelineLate);
         ledger.record(AuditEntry { at: now, actor, event, noun_id: pipeline, detail });

@@ -288,6 +288,44 @@ async fn after_kill_9_of_forwarder_and_manager_every_alert_is_there_once() {
     forwarder.stop().await;
 }
 
+#[tokio::test]
+async fn a_first_start_in_the_middle_of_a_file_loses_nothing_of_it_while_away() {
+    let mut setting = Setting::new().await;
+    setting.writer.write(5);
+    let forwarder = setting.start(&[]);
+    forwarder.says("reading").await;
+    setting.writer.write(2);
+    let expected: BTreeSet<u64> = (6..=7).collect();
+    eventually("the alerts", PATIENCE, || async { (setting.received().await == expected).then_some(()) }).await;
+    forwarder.stop().await;
+    // The rest of the file, which is compressed, and the next one.
+    setting.writer.write(2);
+    setting.writer.midnight(true);
+    setting.writer.write(1);
+    let forwarder = setting.start(&[]);
+    let expected: BTreeSet<u64> = (6..=10).collect();
+    eventually("the alerts", PATIENCE, || async { (setting.received().await == expected).then_some(()) }).await;
+    assert!(!forwarder.log().contains("is lost"), "{}", forwarder.log());
+    forwarder.stop().await;
+}
+
+#[tokio::test]
+async fn what_no_manager_has_taken_yet_is_found_again_although_its_file_is_compressed() {
+    let mut setting = Setting::new().await;
+    setting.manager.kill9();
+    setting.writer.write(2);
+    let mut forwarder = setting.start(&["--from", "beginning"]);
+    let cursor = setting.state.path().join("state/cursor.json");
+    eventually("the cursor", PATIENCE, || async { cursor.exists().then_some(()) }).await;
+    forwarder.kill9();
+    setting.writer.midnight(true);
+    setting.writer.write(1);
+    setting.manager.start_again().await;
+    let forwarder = setting.start(&[]);
+    setting.has(3).await;
+    forwarder.stop().await;
+}
+
 /// `make forward` runs it with a million (`FORWARD_ALERTS`).
 #[tokio::test]
 async fn of_many_alerts_none_is_lost_whatever_happens_to_the_files_and_the_programs() {
@@ -353,15 +391,22 @@ async fn a_manager_that_is_away_is_waited_for_and_said() {
         (answer.status().as_u16(), answer.text().await.unwrap())
     };
     eventually("not ready", PATIENCE, || async { (get("/readyz").await.0 == 503).then_some(()) }).await;
+    // What is written while the manager is away counts too, in every file.
+    setting.writer.write(1);
+    setting.writer.next_part();
+    setting.writer.write(1);
+    let on_disk: u64 =
+        fs::read_dir(setting.writer.folder()).unwrap().map(|file| file.unwrap().metadata().unwrap().len()).sum();
+    let behind = format!("riposte_forward_behind_bytes {on_disk}\n");
+    eventually("what is behind", PATIENCE, || async { get("/metrics").await.1.contains(&behind).then_some(()) }).await;
     setting.manager.start_again().await;
-    setting.has(2).await;
+    setting.has(4).await;
     eventually("ready", PATIENCE, || async { (get("/readyz").await.0 == 200).then_some(()) }).await;
     let (_, metrics) = get("/metrics").await;
-    assert!(metrics.contains("riposte_forward_alerts_total{outcome=\"accepted\"} 2"), "{metrics}");
-    assert!(
-        metrics.contains("riposte_forward_stuck 0") && metrics.contains("riposte_forward_behind_bytes 0"),
-        "{metrics}"
-    );
+    assert!(metrics.contains("riposte_forward_alerts_total{outcome=\"accepted\"} 4"), "{metrics}");
+    assert!(metrics.contains("riposte_forward_stuck 0"), "{metrics}");
+    let is_done = || async { get("/metrics").await.1.contains("riposte_forward_behind_bytes 0\n").then_some(()) };
+    eventually("nothing is behind", PATIENCE, is_done).await;
     forwarder.stop().await;
 }
 

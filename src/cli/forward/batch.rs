@@ -55,9 +55,10 @@ impl Batch {
         self.starts.get(index).map(|(_, offset)| *offset)
     }
 
-    /// The last line.
-    pub(super) fn last(&self) -> &[u8] {
-        self.starts.last().map_or(&[], |(start, _)| &self.body[*start..])
+    /// Line `index`, with its end.
+    pub(super) fn line(&self, index: usize) -> &[u8] {
+        let end = self.starts.get(index + 1).map_or(self.body.len(), |(start, _)| *start);
+        self.starts.get(index).map_or(&[], |(start, _)| &self.body[*start..end])
     }
 
     /// The two halves of a batch that is too large; `None` of one line.
@@ -82,10 +83,10 @@ mod tests {
         for (line, offset) in [("a", 0), ("", 2), (" \r", 2), ("\0\0bc", 3), ("d", 6)] {
             batch.add(line.as_bytes(), offset);
         }
-        assert_eq!((batch.lines(), batch.last(), batch.offset(1)), (3, &b"d\n"[..], Some(3)));
+        assert_eq!((batch.lines(), batch.line(1), batch.offset(1)), (3, &b"bc\n"[..], Some(3)));
         let (first, second) = batch.halves().unwrap();
         assert_eq!((first.body.as_slice(), second.body.as_slice()), (&b"a\n"[..], &b"bc\nd\n"[..]));
-        assert_eq!((second.offset(0), second.offset(1), second.last()), (Some(3), Some(6), &b"d\n"[..]));
+        assert_eq!((second.offset(0), second.offset(1), second.line(1)), (Some(3), Some(6), &b"d\n"[..]));
         assert!(first.halves().is_none());
     }
 }

@@ -2,6 +2,7 @@
 //! then.
 
 use std::io::{IsTerminal as _, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use super::reader::Start;
 /// Less than this is no backlog.
 const WORTH_SAYING: u64 = 4 * 1024 * 1024;
 /// Interval of lines on a terminal, and in a log.
-const EVERY: Duration = Duration::from_millis(500);
+const EVERY: Duration = Duration::from_secs(1);
 const EVERY_IN_LOG: Duration = Duration::from_secs(10);
 
 /// The progress through a backlog.
@@ -25,6 +26,7 @@ pub(super) struct CatchUp {
     total: u64,
     began: Instant,
     said_at: Instant,
+    measured_at: Instant,
     last: Option<Position>,
     is_terminal: bool,
 }
@@ -41,24 +43,25 @@ impl CatchUp {
             tracing::info!("catching up with {} MB of alerts", total / 1_000_000);
         }
         let now = Instant::now();
-        Self { files, metrics, total, began: now, said_at: now, last: None, is_terminal }
+        Self { files, metrics, total, began: now, said_at: now, measured_at: now, last: None, is_terminal }
     }
 
     pub(super) fn reached(&mut self, position: Option<&Position>) {
-        if self.total >= WORTH_SAYING {
-            self.last = position.cloned();
-        }
+        self.last = position.cloned();
     }
 
-    /// Says how far it is, if it is time.
+    /// Measures how far it is, and says it while it catches up, if it is time.
     pub(super) fn tick(&mut self) {
+        let Some(position) = self.last.as_ref().filter(|_| self.measured_at.elapsed() >= EVERY) else { return };
+        self.measured_at = Instant::now();
+        let left = left(&self.files, position);
+        self.metrics.behind_bytes.set(i64::try_from(left).unwrap_or(i64::MAX));
         let every = if self.is_terminal { EVERY } else { EVERY_IN_LOG };
         if self.total < WORTH_SAYING || self.said_at.elapsed() < every {
             return;
         }
-        let Some(position) = &self.last else { return };
         self.said_at = Instant::now();
-        let left = left(&self.files, position).min(self.total);
+        let left = left.min(self.total);
         let count = self.metrics.forwarded();
         let seconds = self.began.elapsed().as_secs().max(1);
         let done = self.total - left;
@@ -87,7 +90,12 @@ impl CatchUp {
 
 /// Bytes on disk after `position`.
 fn left(files: &AlertFiles, position: &Position) -> u64 {
-    let Some(started) = position.started else { return 0 };
+    let Some(started) = position.started else {
+        // Of its file no alert is known yet: it is the newest, or another has taken its place.
+        let Ok(main) = std::fs::metadata(files.main()) else { return 0 };
+        let is_same = (main.dev(), main.ino()) == (position.file.device, position.file.inode);
+        return main.len().saturating_sub(if is_same { position.offset } else { 0 });
+    };
     let found = files.since(Some(started)).unwrap_or_default().into_iter();
     let left = found.map(|file| match file.is_of(&position.file) {
         true if file.is_compressed() => 0,

@@ -17,7 +17,7 @@ use super::position::FileMark;
 use crate::domain::formats::{self, AlertMappings, MAX_ALERT_BYTES};
 
 /// Days before the present file whose folders are looked at: a file may hold alerts of the day before its name.
-const SLACK: Duration = Duration::from_hours(48);
+pub(super) const SLACK: Duration = Duration::from_hours(48);
 const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
 /// A file with alerts, or one that had them.
@@ -105,7 +105,7 @@ impl AlertFiles {
 
     /// The files of days from `since` on, below the folder of `alerts.json`.
     fn dated(&self, since: Option<Timestamp>) -> io::Result<Vec<PathBuf>> {
-        let first = since.map(year_and_month);
+        let first = since.map(date);
         let mut paths = Vec::new();
         for (year_dir, name) in entries(self.folder())? {
             let Ok(year) = name.parse::<i16>() else { continue };
@@ -114,11 +114,12 @@ impl AlertFiles {
                 else {
                     continue;
                 };
-                if first.is_some_and(|first| (year, month) < first) {
+                if first.is_some_and(|(first_year, first_month, _)| (year, month) < (first_year, first_month)) {
                     continue;
                 }
+                let is_recent = |day: i16| first.is_none_or(|first| (year, month, day) >= first);
                 let names = entries(&month_dir)?.into_iter();
-                paths.extend(names.filter(|(_, name)| is_of_a_day(name)).map(|(path, _)| path));
+                paths.extend(names.filter(|(_, name)| day_of(name).is_some_and(is_recent)).map(|(path, _)| path));
             }
         }
         Ok(paths)
@@ -142,18 +143,19 @@ impl AlertFiles {
     }
 }
 
-/// Whether a file is one of Wazuh's with alerts as JSON: `ossec-alerts-29.json`, `ossec-alerts-29-001.json.gz`.
-fn is_of_a_day(name: &str) -> bool {
-    name.starts_with("ossec-alerts-") && (name.strip_suffix(".gz").unwrap_or(name)).strip_suffix(".json").is_some()
+/// The day of a file of Wazuh's with alerts as JSON: `ossec-alerts-29.json`, `ossec-alerts-29-001.json.gz`.
+fn day_of(name: &str) -> Option<i16> {
+    let rest = name.strip_suffix(".gz").unwrap_or(name).strip_suffix(".json")?.strip_prefix("ossec-alerts-")?;
+    rest.get(..2)?.parse().ok()
 }
 
-fn year_and_month(time: Timestamp) -> (i16, i32) {
+fn date(time: Timestamp) -> (i16, i16, i16) {
     // RFC 3339 in UTC: `2026-11-…`.
     let text = time.to_string();
     let part = |range: std::ops::Range<usize>| -> i16 {
         text.get(range).and_then(|digits| digits.parse().ok()).unwrap_or_default()
     };
-    (part(0..4), i32::from(part(5..7)))
+    (part(0..4), part(5..7), part(8..10))
 }
 
 /// The entries of a folder with their names; none if there is no such folder, or it is none.

@@ -69,7 +69,11 @@ impl ForwardMetrics {
             "Times that the cursor could not be written",
             self.cursor_failures.clone(),
         );
-        registry.register("behind_bytes", "Bytes of the present file that are not read yet", self.behind_bytes.clone());
+        registry.register(
+            "behind_bytes",
+            "Bytes on disk, in all files, of alerts that the manager does not have yet",
+            self.behind_bytes.clone(),
+        );
         registry.register(
             "last_alert_timestamp_seconds",
             "Time of the newest alert that the manager has",

@@ -24,7 +24,7 @@ use tokio::sync::mpsc;
 
 use self::batch::{Batch, BatchLimits};
 use self::catch_up::CatchUp;
-use self::files::{AlertFiles, time_of};
+use self::files::AlertFiles;
 use self::metrics::ForwardMetrics;
 use self::position::{CursorFile, Position};
 use self::reader::{Reader, Start};
@@ -167,9 +167,6 @@ struct Saver {
 
 impl Saver {
     fn reached(&mut self, batch: &Batch) {
-        if let Some(time) = time_of(batch.last()) {
-            self.metrics.last_alert.set(time.as_secs());
-        }
         self.pending.clone_from(&batch.end);
         self.save_if_due();
     }

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::batch::{Batch, BatchLimits};
-use super::files::{AlertFile, AlertFiles, time_of};
+use super::files::{AlertFile, AlertFiles, SLACK, time_of};
 use super::metrics::ForwardMetrics;
 use super::position::{FileMark, Position};
 use crate::domain::formats::MAX_ALERT_BYTES;
@@ -48,6 +48,8 @@ struct Open {
     /// Bytes of complete lines.
     offset: u64,
     started: Option<Timestamp>,
+    /// Whether it is read from its beginning, so that its first alert is seen.
+    is_whole: bool,
     /// Whether nothing new was there at the last look: what comes next may be the file written anew.
     is_idle: bool,
 }
@@ -110,7 +112,6 @@ impl Reader {
                 partial.extend_from_slice(&chunk[..count]);
                 let taken = self.take_lines(&mut open, &partial, &mut batch, &mut skipping)?;
                 partial.drain(..taken);
-                self.measure(&open);
                 continue;
             }
             if !self.send(&mut open, &mut batch)? {
@@ -152,7 +153,7 @@ impl Reader {
         let mut taken = 0;
         while let Some(length) = bytes[taken..].iter().position(|byte| *byte == b'\n') {
             let line = &bytes[taken..taken + length];
-            if open.started.is_none() && !*skipping {
+            if open.started.is_none() && open.is_whole && !*skipping {
                 open.started = time_of(line);
             }
             if *skipping || line.len() > MAX_ALERT_BYTES {
@@ -188,13 +189,6 @@ impl Reader {
         let mut full = std::mem::take(batch);
         full.end = Some(open.position()?);
         Ok(self.batches.blocking_send(full).is_ok())
-    }
-
-    fn measure(&self, open: &Open) {
-        if let AlertFileHandle::Plain(file) = &open.file {
-            let bytes = file.metadata().map_or(0, |status| status.len().saturating_sub(open.offset));
-            self.metrics.behind_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
-        }
     }
 
     /// The file to begin with. `None` when stopped before there is one.
@@ -235,7 +229,8 @@ impl Reader {
 
     /// The file of `position`, wherever it is now.
     fn resumed(&self, position: &Position) -> anyhow::Result<Option<Open>> {
-        let files = self.files.since(position.started)?;
+        // Wider than the files that follow: one whose first line is no alert has another time each time that it grows.
+        let files = self.files.since(position.started.map(|started| started.minus(SLACK)))?;
         if let Some(found) = files.iter().find(|file| file.is_of(&position.file)) {
             return Ok(Some(Open::at(found, position)?));
         }
@@ -318,7 +313,16 @@ impl Open {
         let file = File::open(path)?;
         let mark = FileMark::of(&file, 0)?;
         let file = AlertFileHandle::Plain(file);
-        Ok(Self { file, path: path.to_owned(), mark, read: 0, offset: 0, started: None, is_idle: false })
+        Ok(Self {
+            file,
+            path: path.to_owned(),
+            mark,
+            read: 0,
+            offset: 0,
+            started: None,
+            is_whole: true,
+            is_idle: false,
+        })
     }
 
     fn from_start(found: &AlertFile) -> anyhow::Result<Self> {
@@ -405,6 +409,11 @@ impl Open {
         let mut head = Vec::new();
         file.seek(SeekFrom::Start(0))?;
         Read::by_ref(file).take(MAX_ALERT_BYTES as u64).read_to_end(&mut head)?;
+        // What the file is known by, also before an alert of it is forwarded.
+        if let Some(end) = head.iter().position(|byte| *byte == b'\n') {
+            self.started = time_of(&head[..end]);
+            self.mark = FileMark::of(file, end as u64 + 1)?;
+        }
         let line = head.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).find(|line| !line.is_empty());
         if line.is_some_and(|line| !line.starts_with(b"{")) {
             bail!(
@@ -428,6 +437,7 @@ impl Open {
             file.read_exact(part)?;
             if let Some(last) = part.iter().rposition(|byte| *byte == b'\n') {
                 (self.read, self.offset) = (from + last as u64 + 1, from + last as u64 + 1);
+                self.is_whole = false;
                 break;
             }
             end = from;

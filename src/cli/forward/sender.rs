@@ -11,6 +11,7 @@ use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::batch::Batch;
+use super::files::time_of;
 use super::metrics::ForwardMetrics;
 use crate::cli::client::Remote;
 use crate::cli::reply;
@@ -164,6 +165,11 @@ impl Sender {
     fn taken(&self, batch: &Batch, intake: &Intake) {
         self.metrics.count("accepted", intake.accepted);
         self.metrics.count("duplicate", intake.duplicates);
+        let is_rejected = |index: usize| intake.rejected.iter().any(|rejected| rejected.index == index);
+        let newest = (0..batch.lines()).rev().find(|index| !is_rejected(*index));
+        if let Some(time) = newest.and_then(|index| time_of(batch.line(index))) {
+            self.metrics.last_alert.set(time.as_secs());
+        }
         self.rejected(batch, &intake.rejected, intake.rejected.len());
     }
 

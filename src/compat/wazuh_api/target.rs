@@ -9,8 +9,8 @@ use crate::domain::alert::TargetField;
 use crate::domain::fault::Fault;
 use crate::domain::formats::{AlertMappings, wazuh_observables};
 
-/// Words of an argument that say nothing: the verb, and what stands for no value.
-const PLACEHOLDERS: [&str; 4] = ["add", "-", "null", ""];
+/// Words that stand for nothing: the verb, and what Wazuh writes where there is no value.
+const STAND_INS: [&str; 4] = ["add", "-", "null", ""];
 
 /// The target of an active response, and the arguments that are left for the action.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,13 +32,13 @@ pub fn aim(
     mappings: &AlertMappings,
 ) -> Result<Aim, Vec<Fault>> {
     let takes_none = |kind| action.target_kinds.contains(&kind);
-    // A program of the site gets its arguments as they are; an action of Riposte's own would refuse placeholders.
+    // A program of the site gets its arguments as they are; an action of Riposte's own would refuse words that stand for nothing.
     let is_own = action.script.is_none();
     let left = |taken: Option<usize>| {
         let kept = arguments
             .iter()
             .enumerate()
-            .filter(|(index, text)| !is_own || (Some(*index) != taken && !is_placeholder(text)));
+            .filter(|(index, text)| !is_own || (Some(*index) != taken && !stands_for_nothing(text)));
         kept.map(|(_, text)| text.clone()).collect::<Vec<_>>()
     };
     let Some(field) = action.default_target.filter(|field| *field != TargetField::Host) else {
@@ -60,15 +60,15 @@ pub fn aim(
 }
 
 /// A verb, a stand-in for no value, or one of Wazuh's remarks, such as `(from_the_server)`.
-fn is_placeholder(text: &str) -> bool {
-    PLACEHOLDERS.contains(&text) || (text.starts_with('(') && text.ends_with(')'))
+fn stands_for_nothing(text: &str) -> bool {
+    STAND_INS.contains(&text) || (text.starts_with('(') && text.ends_with(')'))
 }
 
 /// The target in arguments of the form `[add] USER ADDRESS …`. An address and a path are recognised anywhere;
 /// any text could be an account, so that counts in its own place only.
 fn of_arguments(kind: TargetKind, arguments: &[String]) -> Option<(usize, String)> {
     let first = usize::from(arguments.first().is_some_and(|verb| verb == "add"));
-    let mut given = arguments.iter().enumerate().skip(first).filter(|(_, text)| !is_placeholder(text));
+    let mut given = arguments.iter().enumerate().skip(first).filter(|(_, text)| !stands_for_nothing(text));
     let found = match kind {
         TargetKind::Ip => given.find(|(_, text)| Target::parse(TargetKind::Ip, text).is_ok()),
         TargetKind::File => given.find(|(_, text)| text.starts_with('/')),

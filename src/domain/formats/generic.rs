@@ -51,14 +51,12 @@ pub(super) fn read(document: &Document, mappings: &ObservableMappings) -> Result
         dedupe: dedupe(&[&pipeline, &pipeline_id]),
         pipeline,
         pipeline_id,
-        id_recurs: false,
         time,
         is_timed: timed.is_some(),
-        received: Timestamp::default(),
-        is_own_echo: false,
         rule,
         agent,
         observables,
+        ..Alert::default()
     })
 }
 

@@ -54,11 +54,10 @@ pub(super) fn read(document: &Document, name: &str, mapping: &PipelineMapping) -
         id_recurs: spec.ids_recur.unwrap_or_default(),
         time,
         is_timed: timed.is_some(),
-        received: Timestamp::default(),
-        is_own_echo: false,
         rule,
         agent,
         observables,
+        ..Alert::default()
     })
 }
 

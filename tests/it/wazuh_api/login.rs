@@ -94,7 +94,7 @@ on_both_databases! {
         let anonymous = Client::anonymous(&app.base);
         let words = json!({"title": "Unauthorized", "detail": "Invalid credentials"});
         let wrong_key = format!("rip_0123456789abcdef_{}", "a".repeat(43));
-        let cases = [("alice", "wrong"), ("nobody", PASSWORD), ("shuffle", &wrong_key), ("a\0b", PASSWORD), ("alice", "")];
+        let cases = [("alice", "wrong"), ("mallory", PASSWORD), ("shuffle", &wrong_key), ("a\0b", PASSWORD), ("alice", "")];
         for (name, password) in cases {
             let answer = log_in(&app, name, password).await;
             assert_eq!(answer.is_wazuh_problem(401), words, "{name:?}");
