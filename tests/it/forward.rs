@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use riposte_protocol::time::Timestamp;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -22,17 +23,32 @@ struct Writer {
     file: File,
     number: u64,
     part: u32,
-    day: u32,
+    /// Midnight of the present day: days go by faster than here.
+    day: Timestamp,
+}
+
+/// Days before today on which a writer begins: its files and alerts are of the past.
+const BEGINS: Duration = Duration::from_hours(24 * 40);
+
+/// The folder of a day, and what its files begin with.
+fn place(day: Timestamp) -> (String, String) {
+    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let text = day.to_string();
+    let month = MONTHS[text[5..7].parse::<usize>().unwrap() - 1];
+    (format!("{}/{month}", &text[..4]), format!("ossec-alerts-{}", &text[8..10]))
 }
 
 impl Writer {
     fn new() -> Self {
         let dir = TempDir::new().unwrap();
-        fs::create_dir_all(dir.path().join("2026/Nov")).unwrap();
-        let path = dir.path().join("2026/Nov/ossec-alerts-01.json");
+        let begun = now().minus(BEGINS).to_string();
+        let day: Timestamp = format!("{}T00:00:00.000Z", &begun[..10]).parse().unwrap();
+        let (folder, name) = place(day);
+        fs::create_dir_all(dir.path().join(&folder)).unwrap();
+        let path = dir.path().join(folder).join(format!("{name}.json"));
         let file = File::create(&path).unwrap();
         fs::hard_link(&path, dir.path().join("alerts.json")).unwrap();
-        Self { dir, file, number: 0, part: 0, day: 1 }
+        Self { dir, file, number: 0, part: 0, day }
     }
 
     fn main(&self) -> PathBuf {
@@ -43,7 +59,7 @@ impl Writer {
         self.number += 1;
         let number = self.number;
         // Each a millisecond later: what order files have is said by their alerts.
-        let time = now().minus(Duration::from_mins(10)).plus(Duration::from_millis(number));
+        let time = self.day.plus(Duration::from_millis(number));
         json!({"timestamp": time, "rule": {"level": 3, "id": "5501", "description": "PAM: Login session opened.", "groups": ["pam"]},
             "agent": {"id": "005", "name": "web-01"}, "manager": {"name": "wazuh"}, "id": format!("{}.{number}", time.as_secs()),
             "full_log": "session opened", "decoder": {"name": "pam"}, "data": {"dstuser": "root"}, "location": "/var/log/auth.log"})
@@ -59,7 +75,7 @@ impl Writer {
     }
 
     fn folder(&self) -> PathBuf {
-        self.dir.path().join("2026/Nov")
+        self.dir.path().join(place(self.day).0)
     }
 
     fn begin(&mut self, path: &Path) {
@@ -71,27 +87,30 @@ impl Writer {
     /// A new part of the day, with a name of its own.
     fn next_part(&mut self) {
         self.part += 1;
-        self.begin(&self.folder().join(format!("ossec-alerts-{:02}-{:03}.json", self.day, self.part)));
+        self.begin(&self.folder().join(format!("{}-{:03}.json", place(self.day).1, self.part)));
     }
 
     /// A new day. The files of the day before are compressed, and removed.
     fn midnight(&mut self, compress: bool) {
         let before = self.day;
-        self.day += 1;
+        self.day = self.day.plus(Duration::from_hours(24));
         self.part = 0;
-        self.begin(&self.folder().join(format!("ossec-alerts-{:02}.json", self.day)));
+        fs::create_dir_all(self.folder()).unwrap();
+        self.begin(&self.folder().join(format!("{}.json", place(self.day).1)));
         if compress {
             self.compress(before);
         }
     }
 
-    fn compress(&self, day: u32) {
-        for entry in fs::read_dir(self.folder()).unwrap().map(Result::unwrap) {
+    fn compress(&self, day: Timestamp) {
+        let (folder, of_day) = place(day);
+        let folder = self.dir.path().join(folder);
+        for entry in fs::read_dir(&folder).unwrap().map(Result::unwrap) {
             let name = entry.file_name().into_string().unwrap();
-            if name.starts_with(&format!("ossec-alerts-{day:02}")) && !name.contains(".gz") {
+            if name.starts_with(&of_day) && !name.contains(".gz") {
                 let mut gz = GzEncoder::new(Vec::new(), Compression::fast());
                 gz.write_all(&fs::read(entry.path()).unwrap()).unwrap();
-                fs::write(self.folder().join(format!("{name}.gz")), gz.finish().unwrap()).unwrap();
+                fs::write(folder.join(format!("{name}.gz")), gz.finish().unwrap()).unwrap();
                 fs::remove_file(entry.path()).unwrap();
             }
         }

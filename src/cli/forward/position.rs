@@ -42,9 +42,9 @@ impl FileMark {
         Ok(Self { head_bytes: head.len() as u64, head: digest(&head), ..self })
     }
 
-    /// Whether more of the file is known now than the mark is of.
-    pub(super) const fn is_partial(&self) -> bool {
-        self.head_bytes < HEAD_BYTES
+    /// Whether the mark can be of more, now that `known` bytes are complete lines.
+    pub(super) fn can_grow(&self, known: u64) -> bool {
+        self.head_bytes < known.min(HEAD_BYTES)
     }
 
     /// Whether it says anything about the content.

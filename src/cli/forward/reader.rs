@@ -394,7 +394,7 @@ impl Open {
 
     /// The position after the lines that were taken.
     fn position(&mut self) -> io::Result<Position> {
-        if self.mark.is_partial()
+        if self.mark.can_grow(self.offset)
             && let AlertFileHandle::Plain(file) = &self.file
         {
             self.mark = FileMark::of(file, self.offset)?;
