@@ -70,4 +70,17 @@ async fn a_change_board_sees_what_both_did_and_where_they_differ() {
     assert!(told.contains("BOTH ACT") && told.contains("both act on 203.0.113.5"), "{told}");
     let (is_set, told) = manager.command(&["policy", "mode", "ssh", "enforce"]);
     assert!(is_set && told.contains("already"), "{told}");
+    // What an agent of Riposte writes into the same log is none of Wazuh's doing, and what waits has not acted.
+    let own = alert(6, "203.0.113.6", "web-01");
+    api.post("/v1/alerts", &own).await;
+    let mut line = logged(7, &own, program, "add");
+    line["data"]["origin"]["name"] = json!("riposte");
+    api.post("/v1/alerts", &line).await;
+    let (is_set, _) = manager.command(&["policy", "mode", "ssh", "approve"]);
+    let waiting = alert(7, "203.0.113.77", "web-01");
+    api.post("/v1/alerts", &waiting).await;
+    api.post("/v1/alerts", &logged(8, &waiting, program, "add")).await;
+    let (_, told) = manager.command(&["compare"]);
+    assert!(is_set && told.matches("BOTH ACT").count() == 2, "one row, and the sum: {told}");
+    assert!(told.contains("Riposte waits for approval"), "{told}");
 }

@@ -78,16 +78,18 @@ impl Writer {
         self.dir.path().join(place(self.day).0)
     }
 
-    fn begin(&mut self, path: &Path) {
+    /// Returns the file of before.
+    fn begin(&mut self, path: &Path) -> File {
         fs::remove_file(self.main()).unwrap();
-        self.file = OpenOptions::new().create_new(true).append(true).open(path).unwrap();
+        let file = OpenOptions::new().create_new(true).append(true).open(path).unwrap();
         fs::hard_link(path, self.main()).unwrap();
+        std::mem::replace(&mut self.file, file)
     }
 
     /// A new part of the day, with a name of its own.
-    fn next_part(&mut self) {
+    fn next_part(&mut self) -> File {
         self.part += 1;
-        self.begin(&self.folder().join(format!("{}-{:03}.json", place(self.day).1, self.part)));
+        self.begin(&self.folder().join(format!("{}-{:03}.json", place(self.day).1, self.part)))
     }
 
     /// A new day. The files of the day before are compressed, and removed.
@@ -259,8 +261,12 @@ async fn no_alert_is_lost_at_midnight_in_new_parts_or_while_the_forwarder_is_awa
     setting.writer.file.write_all(second.as_bytes()).unwrap();
     setting.has(4).await;
     setting.writer.write(2);
-    setting.writer.next_part();
-    setting.writer.write(2);
+    // A line that was still in a buffer comes into the file of before.
+    let mut before = setting.writer.next_part();
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    let line = setting.writer.line();
+    before.write_all(line.as_bytes()).unwrap();
+    setting.writer.write(1);
     setting.has(8).await;
     setting.writer.midnight(true);
     setting.writer.write(2);
@@ -371,7 +377,7 @@ async fn of_many_alerts_none_is_lost_whatever_happens_to_the_files_and_the_progr
         }
         setting.writer.file.write_all(second.as_bytes()).unwrap();
         match round % 4 {
-            0 => setting.writer.next_part(),
+            0 => drop(setting.writer.next_part()),
             1 => setting.writer.midnight(false),
             2 => setting.writer.midnight(true),
             _ => {}
