@@ -240,7 +240,7 @@ impl FromRequest<AppState> for Enrolling {
         if request.headers().contains_key(header::CONTENT_ENCODING) {
             return Err(ApiError::unsupported("an enrolment must not have a Content-Encoding"));
         }
-        Ok(Self(Json::from_request(request, state).await?.value))
+        Ok(Self(Json::<EnrollRequest>::from_request(request, state).await?.value))
     }
 }
 

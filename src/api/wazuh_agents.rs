@@ -1,12 +1,12 @@
 //! `/v1/wazuh-agents`: the lists of agents of Wazuh managers, by which new agents are recognised.
 
-use axum::extract::{Request, State};
+use axum::extract::State;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::front::auth::{Caller, Ingest};
 use super::front::error::{ApiError, ApiResult};
-use super::front::extract::{Payload, is_json, read_json};
+use super::front::extract::Json;
 use super::state::AppState;
 use crate::domain::fault::Fault;
 use crate::domain::formats::wazuh::canonical_agent_id;
@@ -15,7 +15,7 @@ use crate::views::agents::{TakenList, WazuhAgentList};
 /// The most agents of a list.
 const MAX_AGENTS: usize = 100_000;
 
-/// Limit of the body: a list of the most agents, with names of usual length.
+/// Limit of the body, in bytes: a list of the most agents, with names of usual length.
 const MAX_BYTES: usize = 8 * 1024 * 1024;
 
 /// The operations of this resource.
@@ -32,13 +32,9 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
 pub async fn replace(
     caller: Caller<Ingest>,
     State(state): State<AppState>,
-    request: Request,
+    body: Json<WazuhAgentList, MAX_BYTES>,
 ) -> ApiResult<axum::Json<TakenList>> {
-    let payload = Payload::read(request, MAX_BYTES, &state.memory.people).await?;
-    if !is_json(&payload.media_type) {
-        return Err(ApiError::unsupported("Content-Type must be application/json"));
-    }
-    let WazuhAgentList { manager, agents } = read_json(&payload.bytes)?;
+    let WazuhAgentList { manager, agents } = body.value;
     if caller.principal.scopes.limit_agents() || !caller.principal.scopes.speak_for(&manager) {
         return Err(ApiError::forbidden(
             "the scope of the key does not include this Wazuh manager with all its agents",

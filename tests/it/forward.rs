@@ -362,6 +362,10 @@ async fn of_many_alerts_none_is_lost_whatever_happens_to_the_files_and_the_progr
     eventually("the cursor", PATIENCE, || async { cursor.exists().then_some(()) }).await;
     for round in 0..ROUNDS {
         setting.writer.write(count / ROUNDS - 1);
+        // Half of the time it happens while alerts are on their way, and else when there is nothing to do.
+        if round % 2 == 1 {
+            setting.is_caught_up(PATIENCE * 2 + Duration::from_millis(count)).await;
+        }
         // The last line of the round is cut in two by what happens.
         let line = setting.writer.line();
         let (first, second) = line.split_at(line.len() / 3);
@@ -376,6 +380,10 @@ async fn of_many_alerts_none_is_lost_whatever_happens_to_the_files_and_the_progr
             _ => tokio::time::sleep(Duration::from_millis(150)).await,
         }
         setting.writer.file.write_all(second.as_bytes()).unwrap();
+        if round % 5 == 1 {
+            // The forwarder tries, and the manager is away.
+            tokio::time::sleep(Duration::from_millis(400)).await;
+        }
         match round % 4 {
             0 => drop(setting.writer.next_part()),
             1 => setting.writer.midnight(false),

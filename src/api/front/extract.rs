@@ -149,9 +149,9 @@ fn decompress(
     }
 }
 
-/// A JSON body.
+/// A JSON body of at most `LIMIT` bytes.
 #[derive(Debug)]
-pub struct Json<T> {
+pub struct Json<T, const LIMIT: usize = MAX_JSON_BYTES> {
     /// The parsed value.
     pub value: T,
     /// SHA-256 of method, path and body; identifies the request of an `Idempotency-Key`.
@@ -159,7 +159,7 @@ pub struct Json<T> {
     key: Option<String>,
 }
 
-impl<T> Json<T> {
+impl<T, const LIMIT: usize> Json<T, LIMIT> {
     /// The idempotent request, if `Idempotency-Key` is set.
     pub fn once(&self, principal: &Principal) -> Option<Once> {
         let (principal, fingerprint) = (principal.actor.clone(), self.fingerprint.clone());
@@ -167,14 +167,14 @@ impl<T> Json<T> {
     }
 }
 
-impl<T: DeserializeOwned> FromRequest<AppState> for Json<T> {
+impl<T: DeserializeOwned, const LIMIT: usize> FromRequest<AppState> for Json<T, LIMIT> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &AppState) -> ApiResult<Self> {
         let key = idempotency_key(request.headers())?;
         let path = request.uri().path().to_owned();
         let asked = format!("{} {path}\n", request.method());
-        let payload = Payload::read(request, MAX_JSON_BYTES, state.memory.of(&path)).await?;
+        let payload = Payload::read(request, LIMIT, state.memory.of(&path)).await?;
         if !payload.media_type.is_empty() && !is_json(&payload.media_type) {
             return Err(ApiError::unsupported("Content-Type must be application/json"));
         }
