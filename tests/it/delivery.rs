@@ -195,7 +195,8 @@ async fn promise_4_a_revert_never_overtakes_its_apply_when_the_answer_to_a_poll_
     assert_eq!(both.iter().map(|command| command.op).collect::<Vec<_>>(), [Op::Apply, Op::Revert]);
     assert!(both[0].seq < both[1].seq && both[0].effect == both[1].effect);
     assert_eq!(agent.connect(0).await.commands_within(AT_ONCE).await, both);
-    // The apply is in the journal: only the revert is owed.
+    // The apply is in the journal: only the revert is owed. The ledger hears of deliveries a moment later.
+    api.command_is(&both[0].jti.to_string(), "delivered").await;
     let rest = agent.poll(json!({"cursor": both[0].seq})).await;
     assert_eq!(ids(&rest), ids(&both[1..]));
     assert_eq!(agent.poll(json!({"cursor": both[1].seq, "acks": [both[0].jti, both[1].jti]})).await, []);
