@@ -57,6 +57,30 @@ pub struct ByState {
     pub state: String,
 }
 
+/// What became of a message to a webhook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WebhookOutcome {
+    /// It was taken.
+    Taken,
+    /// It was not taken this time.
+    Untaken,
+    /// It is not sent again by itself.
+    GivenUp,
+}
+
+impl WebhookOutcome {
+    /// Its label.
+    pub const fn label(self) -> ByOutcome {
+        ByOutcome {
+            outcome: match self {
+                Self::Taken => "taken",
+                Self::Untaken => "untaken",
+                Self::GivenUp => "given_up",
+            },
+        }
+    }
+}
+
 /// Labels of failed conditions; bounded by the number of policies.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ByCondition {
@@ -108,6 +132,8 @@ pub struct Metrics {
     pub alerts_conflicting: Counter,
     /// Duration of requests, in seconds.
     pub request_seconds: Family<ByRoute, Histogram>,
+    /// Messages to webhooks: `taken`, `untaken`, `given_up`.
+    pub webhook_messages: Family<ByOutcome, Counter>,
     /// Fill level of the writer's queue, from 0 to 1.
     pub writer_load: Gauge<f64, AtomicU64>,
 }
@@ -134,6 +160,7 @@ impl Default for Metrics {
             seal_breaches: Gauge::default(),
             requests: Family::default(),
             request_seconds: Family::new_with_constructor(request_histogram),
+            webhook_messages: Family::default(),
             writer_load: Gauge::default(),
         }
     }
@@ -171,6 +198,7 @@ impl Metrics {
         registry.register("unauthenticated", "Requests without valid credentials", self.unauthenticated.clone());
         registry.register("http_requests", "Requests answered", self.requests.clone());
         registry.register("http_request_seconds", "Duration of requests", self.request_seconds.clone());
+        registry.register("webhook_messages", "Messages to webhooks, by outcome", self.webhook_messages.clone());
         registry.register("writer_load", "Fill level of the writer's queue, 0 to 1", self.writer_load.clone());
     }
 }

@@ -13,12 +13,12 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::MissedTickBehavior;
 
-use super::event_filter::EventFilter;
 use super::front::auth;
 use super::front::follower_slots::FollowerSlot;
 use super::front::visible::Visible;
 use super::state::AppState;
 use crate::domain::principal::Principal;
+use crate::engine::event_filter::EventFilter;
 use crate::engine::feed::FeedBatch;
 use crate::store::StoreError;
 use crate::views::events::EventGap;

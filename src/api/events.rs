@@ -9,8 +9,8 @@ use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
+use uuid::Uuid;
 
-use super::event_filter::EventFilter;
 use super::event_stream::Follower;
 use super::front::auth::{Caller, Read};
 use super::front::error::{ApiError, ApiResult};
@@ -18,7 +18,9 @@ use super::front::extract::Query;
 use super::front::page::{cursor_number, limit};
 use super::front::visible::Visible;
 use super::state::AppState;
+use crate::domain::event::TypePattern;
 use crate::domain::fault::Fault;
+use crate::engine::event_filter::EventFilter;
 use crate::store::ledger::events::EventBounds;
 use crate::views::events::CloudEvent;
 use crate::views::page::Page;
@@ -78,9 +80,10 @@ pub async fn list(
     let ListEvents { r#type, policy, agent, target, limit: asked, cursor, .. } = query;
     let fleet = state.engine.fleet.load_full();
     let visible = Visible::to(&caller, &state.engine);
-    let filter = EventFilter::read(r#type.as_deref(), policy, agent.as_deref(), target, |word| {
-        fleet.called(word).map(|agent| agent.id).filter(|agent| visible.agent(&agent.to_string()))
-    })?;
+    let called = |word: &str| fleet.called(word).map(|agent| agent.id);
+    let called = |word: &str| called(word).filter(|agent| visible.agent(&agent.to_string()));
+    let (types, agent) = asked_for(r#type.as_deref(), agent.as_deref(), called)?;
+    let filter = EventFilter::new(types, policy.as_deref(), agent, target.as_deref());
     if !is_stream {
         return page(&state, &visible, &filter, (asked, cursor, mark), &uri).await;
     }
@@ -94,6 +97,29 @@ pub async fn list(
     }
     drop(visible);
     stream(state, caller, filter, mark).await
+}
+
+/// Reads the types and the agent of a query; `called` finds an agent by its name.
+///
+/// # Errors
+/// 422 with each type that no event has, and for an agent that is not there.
+fn asked_for(
+    types: Option<&str>,
+    agent: Option<&str>,
+    called: impl Fn(&str) -> Option<Uuid>,
+) -> ApiResult<(Vec<TypePattern>, Option<Uuid>)> {
+    let (mut patterns, mut faults) = (Vec::new(), Vec::new());
+    for word in types.into_iter().flat_map(|types| types.split(',')) {
+        match TypePattern::parse(word) {
+            Ok(pattern) => patterns.push(pattern),
+            Err(why) => faults.push(Fault::at("/type", why)),
+        }
+    }
+    let id = agent.map(|word| word.trim().parse().ok().or_else(|| called(word.trim())));
+    if id.is_some_and(|id| id.is_none()) {
+        faults.push(Fault::at("/agent", "is neither the id nor the name of an enrolled agent"));
+    }
+    if faults.is_empty() { Ok((patterns, id.flatten())) } else { Err(ApiError::invalid(faults)) }
 }
 
 /// Opens a stream behind event `mark`, or at the end of the feed.
@@ -195,5 +221,16 @@ mod tests {
             assert_eq!(accepts_only_json(&headers), is_list, "{accept}");
         }
         assert!(!accepts_only_json(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn unknown_types_and_agents_are_named() {
+        let read = |types: &str, agent: Option<&str>| asked_for(Some(types), agent, |_| None);
+        assert!(read("response.*, effect.lifted", None).is_ok());
+        let problem = read("response.create,effects.*", Some("web-1")).unwrap_err().problem();
+        let faults: Vec<(&str, &str)> =
+            problem.errors.iter().map(|fault| (fault.pointer.as_str(), fault.detail.as_str())).collect();
+        assert_eq!(faults.iter().map(|(pointer, _)| *pointer).collect::<Vec<_>>(), ["/type", "/type", "/agent"]);
+        assert!(faults[0].1.contains("response.create") && faults[1].1.contains("effects.*"), "{faults:?}");
     }
 }

@@ -16,7 +16,6 @@ mod contract;
 pub mod counts;
 pub mod docs;
 pub mod effects;
-mod event_filter;
 mod event_stream;
 pub mod events;
 pub mod exchange;
@@ -46,6 +45,7 @@ pub mod stream;
 pub mod users;
 pub mod wazuh;
 pub mod wazuh_agents;
+pub mod webhooks;
 pub mod whoami;
 
 pub use contract::{contract, contract_yaml};

@@ -20,6 +20,7 @@ use super::state::AppState;
 use crate::domain::canonical;
 use crate::domain::duration::Span;
 use crate::domain::fault::Fault;
+use crate::domain::filing::Filing;
 use crate::domain::outcome::ResponseOutcome;
 use crate::domain::response::{Decision, EndReason, NewResponse, ResponseEnd, ResponseState, Verdict};
 use crate::store::database::columns;
@@ -29,8 +30,8 @@ use crate::store::ledger::effects;
 use crate::store::ledger::responses::{self, ResponseFilter};
 use crate::views::page::Page;
 use crate::views::responses::{
-    ApproveResponse, JudgedResponse, Lift, ManualPreview, ManualTarget, NewManualResponse, PreviewAgent, ResponseView,
-    Say,
+    ApproveResponse, FileResponse, JudgedResponse, Lift, ManualPreview, ManualTarget, NewManualResponse, PreviewAgent,
+    ResponseView, Say,
 };
 
 /// Maximum number of commands, results and effects shown with a response; the lists have all.
@@ -42,6 +43,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(list, create))
         .routes(routes!(find))
         .routes(routes!(lift))
+        .routes(routes!(file))
         .routes(routes!(approve))
         .routes(routes!(reject))
         .routes(routes!(confirm))
@@ -65,6 +67,8 @@ pub struct ListResponses {
     target: Option<String>,
     /// Name of the action.
     action: Option<String>,
+    /// Case that they belong to.
+    case: Option<String>,
     /// Outcome: `pending`, `in_force`, `partly`, `failed` or `lifted`.
     #[param(inline)]
     outcome: Option<String>,
@@ -82,7 +86,8 @@ pub async fn list(
     Query(query): Query<ListResponses>,
     uri: Uri,
 ) -> ApiResult<Response> {
-    let ListResponses { limit: asked, cursor, state: in_state, policy, alert_id, target, action, outcome } = query;
+    let ListResponses { limit: asked, cursor, state: in_state, policy, alert_id, target, action, case, outcome } =
+        query;
     let no_outcome = || ApiError::invalid(vec![Fault::at("/outcome", "is not a response outcome")]);
     let of_outcome = outcome.map(|word| ResponseOutcome::parse(&word).ok_or_else(no_outcome)).transpose()?;
     let no_state = || ApiError::invalid(vec![Fault::at("/state", "is not a response state")]);
@@ -96,7 +101,7 @@ pub async fn list(
     };
     let policy = policy.map(|name| canonical::name(&name));
     let (target, action) = (target.map(|text| canonical::target(&text)), action.map(|name| canonical::name(&name)));
-    let filter = ResponseFilter { state: in_state, policy, alert, target, action };
+    let filter = ResponseFilter { state: in_state, policy, alert, target, action, case };
     let (found, next) = outcomes::page_of(&state, &visible, filter, of_outcome, before, limit).await?;
     Ok(page_until(found, next, &uri))
 }
@@ -149,8 +154,9 @@ pub async fn create(
     body: Json<NewManualResponse>,
 ) -> ApiResult<Response> {
     let once = body.once(&caller.principal);
-    let NewManualResponse { action, target, agents, on, duration, reason, arguments, break_glass, dry_run } =
+    let NewManualResponse { action, target, agents, on, duration, reason, arguments, break_glass, dry_run, case, tlp } =
         body.value;
+    let filing = Filing::read(case.as_deref(), tlp.as_deref()).map_err(ApiError::invalid)?;
     let order = Order {
         action,
         target: target.map(|target| match target {
@@ -164,6 +170,7 @@ pub async fn create(
         reason,
         arguments,
         trace: traceparent(&headers).map(str::to_owned),
+        filing,
     };
     if dry_run {
         let preview = preview(&state, &state.engine.preview(order, &caller.principal)?);
@@ -215,6 +222,26 @@ pub async fn lift(
             return Err(ApiError::conflict(format!("the response is {}; there is nothing to lift", other.as_str())));
         }
     }
+    Ok(axum::Json(view(&state, &Visible::to(&caller, &state.engine), id, SHOWN).await?))
+}
+
+/// Files a response under a case of a system elsewhere, or sets how confidential it is
+///
+/// Both are carried by its events from then on, and replace what was set before.
+#[utoipa::path(put, path = "/v1/responses/{id}/case", tag = "responses", params(("id" = Uuid, Path)),
+    request_body = FileResponse, responses((status = 200, body = ResponseView)))]
+pub async fn file(
+    caller: Caller<Respond>,
+    State(state): State<AppState>,
+    Path(id): Path<Uuid>,
+    body: Json<FileResponse>,
+) -> ApiResult<axum::Json<ResponseView>> {
+    let FileResponse { case, tlp } = body.value;
+    let filing = Filing::read(case.as_deref(), tlp.as_deref()).map_err(ApiError::invalid)?;
+    let standing = responses::find(&state.engine.db, id).await?;
+    let standing = standing.ok_or_else(|| ApiError::not_found("the response does not exist"))?;
+    state.engine.check_scope_of_response(&standing, &caller.principal)?;
+    state.engine.file_response(id, &filing, &caller.principal).await?;
     Ok(axum::Json(view(&state, &Visible::to(&caller, &state.engine), id, SHOWN).await?))
 }
 

@@ -16,7 +16,7 @@ use super::state::AppState;
 use super::{
     actions, agent_key, agents, alerts, audit, auth, backtest, bundle, commands, counts, docs, effects, events,
     explain, freeze, health, holds, import, ingest, keys, lift, nodes, oidc, policies, poll, protected, rejected,
-    responses, secrets, signing_key, stream, users, wazuh, wazuh_agents, whoami,
+    responses, secrets, signing_key, stream, users, wazuh, wazuh_agents, webhooks, whoami,
 };
 use crate::views::problem::Problem;
 use crate::views::wazuh::WazuhProblem;
@@ -62,6 +62,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
         signing_key::routes(),
         users::routes(),
         wazuh_agents::routes(),
+        webhooks::routes(),
         whoami::routes(),
     ]);
     let quick = quick.layer(compression::layer()).layer(map_request(compression::accept));

@@ -45,6 +45,7 @@ pub mod transfer;
 pub mod unreachable;
 mod upgrade_backup;
 pub mod user;
+pub mod webhook;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -109,6 +110,9 @@ enum Command {
     /// Secrets that policies refer to.
     #[command(subcommand)]
     Secret(secret::SecretCommand),
+    /// Webhooks: who is sent the events.
+    #[command(subcommand)]
+    Webhook(webhook::WebhookCommand),
     /// Place and release legal holds: what no retention removes.
     #[command(subcommand)]
     Hold(hold::HoldCommand),
@@ -207,6 +211,7 @@ pub fn run() -> ExitCode {
         Command::Whoami(args) => block_on(session::whoami(args)),
         Command::User(command) => block_on(user::run(command)),
         Command::Secret(command) => block_on(secret::run(command)),
+        Command::Webhook(command) => block_on(webhook::run(command)),
         Command::Hold(command) => block_on(hold::run(command)),
         Command::Node(command) => block_on(node::run(command)),
         Command::Key(command) => block_on(key::run(command)),

@@ -81,6 +81,11 @@ impl AuditEvent {
                 | Self::SecretDeleted
                 | Self::LegalHoldPlaced
                 | Self::LegalHoldReleased
+                | Self::WebhookCreated
+                | Self::WebhookUpdated
+                | Self::WebhookSecretReplaced
+                | Self::WebhookDisabled
+                | Self::WebhookDeleted
                 | Self::TokenCreated
                 | Self::TokenDeleted
         )
@@ -113,6 +118,8 @@ events! {
         ResponseContinued = "continued",
         /// Its pending waves were dropped, because too many commands failed.
         ResponseStopped = "stopped",
+        /// It was filed under a case, or its label was set.
+        ResponseFiled = "filed",
         /// It holds nothing any more.
         ResponseEnded = "ended",
     }
@@ -292,6 +299,20 @@ events! {
         /// It was deleted.
         SecretDeleted = "deleted",
     }
+    "webhook" {
+        /// It was created.
+        WebhookCreated = "created",
+        /// It was changed.
+        WebhookUpdated = "updated",
+        /// It has a new secret.
+        WebhookSecretReplaced = "secret_replaced",
+        /// Its receiver said that it is gone, so nothing is sent any more.
+        WebhookDisabled = "disabled",
+        /// Messages that were given up are sent again.
+        WebhookReplayed = "replayed",
+        /// It was deleted.
+        WebhookDeleted = "deleted",
+    }
     "signing_key" {
         /// It became the key that signs commands.
         SigningKeyAdopted = "adopted",
@@ -426,7 +447,7 @@ mod tests {
         }
         let lines: Vec<String> = verbs.iter().map(|(noun, verbs)| format!("{noun}: {}", verbs.join(", "))).collect();
         insta::assert_snapshot!(lines.join("\n"), @"
-        response: created, submitted, observed, spared, approved, rejected, break_glass, lapsed, activated, confirmed, continued, stopped, ended
+        response: created, submitted, observed, spared, approved, rejected, break_glass, lapsed, activated, confirmed, continued, stopped, filed, ended
         command: queued, acknowledged, succeeded, failed, timed_out, refused, expired, cancelled
         effect: lifted, failing, repaired, drifted, lost
         agent: enrolled, took over, labelled, announced capabilities, announced its version, revoked, ordered to rotate its key, rotated its key, key copied, advanced, restored, cloned, rejected orders, accepted orders again, holds strangers, holds what cannot be lifted
@@ -443,6 +464,7 @@ mod tests {
         legal_hold: placed, released
         retention: removed
         secret: set, deleted
+        webhook: created, updated, secret_replaced, disabled, replayed, deleted
         signing_key: adopted, rotation_started, rotation_cancelled, recovery_key_set, revoked
         ");
         for event in AuditEvent::ALL {

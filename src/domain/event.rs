@@ -60,6 +60,8 @@ types! {
     ResponseContinued = "response.continued",
     /// The pending waves of a response were dropped, because too many commands failed.
     ResponseStopped = "response.stopped",
+    /// A response was filed under a case, or its confidentiality was set.
+    ResponseFiled = "response.filed",
     /// A response holds nothing any more; the detail says why.
     ResponseEnded = "response.ended",
     /// A response waits for people; beside `response.submitted`.
@@ -132,6 +134,14 @@ types! {
     IncidentAlertsLate = "incident.alerts_late",
     /// An administrator accepted such rows as they are.
     IncidentLedgerAccepted = "incident.ledger_accepted",
+    /// A webhook does not take its messages; they are kept, and tried again.
+    WebhookFailing = "webhook.failing",
+    /// A webhook takes its messages again.
+    WebhookRecovered = "webhook.recovered",
+    /// Messages to a webhook were not taken for three days, and are kept to be sent by hand.
+    WebhookGaveUp = "webhook.gave_up",
+    /// Events were removed before they could be sent to a webhook.
+    WebhookMissed = "webhook.missed",
     /// A manager started.
     NodeStarted = "node.started",
     /// A manager stopped; one that was killed does not say so.
@@ -163,6 +173,7 @@ impl EventType {
             AuditEvent::ResponseConfirmed => &[Self::ResponseConfirmed],
             AuditEvent::ResponseContinued => &[Self::ResponseContinued],
             AuditEvent::ResponseStopped => &[Self::ResponseStopped],
+            AuditEvent::ResponseFiled => &[Self::ResponseFiled],
             AuditEvent::ResponseEnded => &[Self::ResponseEnded],
             AuditEvent::CommandFailed | AuditEvent::CommandTimedOut => &[Self::CommandFailed],
             AuditEvent::CommandRefused => &[Self::CommandRefused],
@@ -236,6 +247,12 @@ impl EventType {
             | AuditEvent::RetentionRemoved
             | AuditEvent::SecretSet
             | AuditEvent::SecretDeleted
+            | AuditEvent::WebhookCreated
+            | AuditEvent::WebhookUpdated
+            | AuditEvent::WebhookSecretReplaced
+            | AuditEvent::WebhookDisabled
+            | AuditEvent::WebhookReplayed
+            | AuditEvent::WebhookDeleted
             | AuditEvent::SigningKeyAdopted
             | AuditEvent::SigningKeyRotationStarted
             | AuditEvent::SigningKeyRotationCancelled
@@ -300,6 +317,8 @@ mod tests {
             [EventType::EffectActive, EventType::AgentConnected, EventType::AgentAway]
                 .into_iter()
                 .chain([EventType::NodeStarted, EventType::NodeStopped])
+                .chain([EventType::WebhookFailing, EventType::WebhookRecovered])
+                .chain([EventType::WebhookGaveUp, EventType::WebhookMissed])
                 .collect();
         for entry in AuditEvent::ALL {
             origins.extend(EventType::of(*entry));
@@ -326,7 +345,8 @@ mod tests {
                 "retention",
                 "secret",
                 "signing_key",
-                "user"
+                "user",
+                "webhook"
             ]
         );
     }
@@ -352,7 +372,8 @@ mod tests {
         node: started, stopped
         policy: created, updated, deleted
         protected: created, deleted
-        response: created, submitted, observed, spared, approved, rejected, break_glass, lapsed, activated, confirmed, continued, stopped, ended
+        response: created, submitted, observed, spared, approved, rejected, break_glass, lapsed, activated, confirmed, continued, stopped, filed, ended
+        webhook: failing, recovered, gave_up, missed
         ");
     }
 

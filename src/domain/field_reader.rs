@@ -147,7 +147,8 @@ impl FieldReader {
     }
 }
 
-pub(in crate::domain) fn suggest<'a>(message: &str, word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+/// The message, with the known word that was probably meant.
+pub fn suggest<'a>(message: &str, word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     match nearest(word, known) {
         Some(meant) => format!("{message}; did you mean {meant}?"),
         None => message.to_owned(),

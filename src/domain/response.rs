@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::actor::Actor;
 use super::effect::{LastApply, LeftAs, Until};
+use super::filing::Filing;
 use super::policy::{OnSilence, Policy, Waves};
 
 /// State of a response.
@@ -336,6 +337,8 @@ pub struct NewResponse {
     pub remark: String,
     /// The principal who lets it act without a second person, if so.
     pub break_glass: Option<Actor>,
+    /// How it is filed.
+    pub filing: Filing,
 }
 
 impl Default for NewResponse {
@@ -363,6 +366,7 @@ impl Default for NewResponse {
             fleet: 0,
             remark: String::new(),
             break_glass: None,
+            filing: Filing::default(),
         }
     }
 }

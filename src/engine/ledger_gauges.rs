@@ -24,7 +24,9 @@ use crate::store::configured::agents::{self, Troubles};
 use crate::store::configured::breakers::{self, OpenBreakers};
 use crate::store::ledger::commands::{self, CommandCount};
 use crate::store::ledger::effects::{self, EffectCount};
+use crate::store::ledger::events;
 use crate::store::ledger::outcomes;
+use crate::store::ledger::webhook_messages::{self, WebhookState};
 
 /// Time without contact after which an agent is silent: ten heartbeats of 30 seconds.
 const SILENT: Duration = Duration::from_mins(5);
@@ -80,6 +82,9 @@ struct Reading {
     standing: BTreeMap<(String, ResponseOutcome), i64>,
     presence: BTreeMap<Presence, i64>,
     breakers: OpenBreakers,
+    webhooks: Vec<WebhookState>,
+    /// Number of the last event.
+    last_event: i64,
 }
 
 impl Reading {
@@ -97,6 +102,8 @@ impl Reading {
             standing: outcomes::standing(db).await?,
             presence,
             breakers: breakers::open(db).await?,
+            webhooks: webhook_messages::states(db).await?,
+            last_event: events::bounds(db).await?.last,
         })
     }
 
@@ -131,7 +138,19 @@ impl Reading {
         gauges(encoder, "agents", "Enrolled agents by presence.", presence)?;
         let OpenBreakers { policies, agents } = self.breakers;
         let breakers = [("policy", policies), ("agent", agents)].map(|(scope, count)| ([("scope", scope)], count));
-        gauges(encoder, "breakers_open", "Open breakers: global, and on one agent.", breakers)
+        gauges(encoder, "breakers_open", "Open breakers: global, and on one agent.", breakers)?;
+        let of_webhooks = |value: fn(&WebhookState, i64) -> i64| {
+            let last = self.last_event;
+            self.webhooks.iter().map(move |state| ([("webhook", state.webhook.as_str())], value(state, last)))
+        };
+        let behind = of_webhooks(|state, last| (last - state.mark).max(0));
+        gauges(encoder, "webhook_behind", "Events that a webhook was not asked to take yet.", behind)?;
+        let waiting = of_webhooks(|state, _| state.waiting);
+        gauges(encoder, "webhook_waiting", "Messages that a webhook did not take, and that are sent again.", waiting)?;
+        let dead = of_webhooks(|state, _| state.dead);
+        gauges(encoder, "webhook_dead", "Messages that a webhook did not take, and that are kept.", dead)?;
+        let failing = of_webhooks(|state, _| i64::from(state.is_failing));
+        gauges(encoder, "webhook_failing", "Whether a webhook takes no messages (1).", failing)
     }
 }
 

@@ -29,6 +29,7 @@ pub mod deliveries;
 pub mod denials;
 pub mod egress;
 mod epochs;
+pub mod event_filter;
 pub mod failed_logins;
 pub mod feed;
 mod feed_reader;
@@ -86,5 +87,6 @@ pub mod undo;
 pub mod undo_timer;
 mod users;
 mod wazuh_agents;
+pub mod webhooks;
 
 pub use state::{Engine, EngineSettings, ManagerKeys};

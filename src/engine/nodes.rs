@@ -55,6 +55,7 @@ impl Engine {
         let of_duty = |stage: &str| match duty {
             Duty::Undo => matches!(stage, "undo" | "retry_reverts"),
             Duty::Checkpoints => stage == "checkpoint",
+            Duty::Webhooks => stage == "webhooks",
             Duty::Sweep => super::sweep::SHARED.contains(&stage),
         };
         let late = rounds.iter().filter(|(stage, _)| of_duty(stage)).map(|(_, round)| round.late_millis).max();

@@ -19,6 +19,7 @@ use crate::domain::audit::reason_fault;
 use crate::domain::effect::Until;
 use crate::domain::fault::Fault;
 use crate::domain::field_reader::FieldReader;
+use crate::domain::filing::Filing;
 use crate::domain::fleet::{Fleet, Origin};
 use crate::domain::id::new_id;
 use crate::domain::policy::{On, OnSilence};
@@ -30,6 +31,7 @@ use crate::store::ledger::approvals::{ApprovalDecision, ApprovalOutcome};
 use crate::store::ledger::audit::LedgerTx;
 use crate::store::ledger::commands;
 use crate::store::ledger::idempotency::Once;
+use crate::store::ledger::responses;
 use crate::store::ledger::settle;
 use crate::store::writer::IdempotentOutcome;
 
@@ -57,6 +59,8 @@ pub struct Order {
     pub trace: Option<String>,
     /// Whether it acts where a second person would have to approve.
     pub break_glass: bool,
+    /// How it is filed.
+    pub filing: Filing,
 }
 
 /// Seconds in the answer to an order over the limit of a scope, at least.
@@ -123,6 +127,20 @@ impl Engine {
         Ok(outcome)
     }
 
+    /// Files a response: under a case, or as confidential as it is. Both are said of it from then on.
+    ///
+    /// # Errors
+    /// If there is no such response.
+    pub async fn file_response(&self, response: Uuid, filing: &Filing, by: &Principal) -> UseCase<()> {
+        let mut ledger = LedgerTx::begin(&self.db).await?;
+        let filed = responses::file(&mut ledger, response, filing, &by.at(), self.clock.now()).await;
+        filed.map_err(|error| match error {
+            StoreError::NotFound => Refusal::NotFound("the response does not exist".to_owned()),
+            error => error.into(),
+        })?;
+        Ok(ledger.commit().await?)
+    }
+
     /// Tells the people who watch the log and the metrics.
     fn announce_break_glass(&self, response: Uuid, by: &Principal) {
         self.metrics.break_glass.inc();
@@ -167,7 +185,8 @@ impl Engine {
 
 /// A person is told what is wrong at once; only what depends on the fleet's state becomes a spared response.
 fn decide(engine: &Engine, order: Order, by: &Principal) -> UseCase<NewResponse> {
-    let Order { action: name, target, agents: words, on, duration, reason, arguments, trace, break_glass } = order;
+    let Order { action: name, target, agents: words, on, duration, reason, arguments, trace, break_glass, filing } =
+        order;
     let mut faults = Vec::new();
     let actions = engine.actions.load();
     let action = actions.find(&name);
@@ -249,6 +268,7 @@ fn decide(engine: &Engine, order: Order, by: &Principal) -> UseCase<NewResponse>
         duration,
         requested_by: by.actor.clone(),
         trace,
+        filing,
         ..NewResponse::default()
     })
 }

@@ -28,7 +28,7 @@ use super::peers::{Hints, Peers};
 use super::state::ManagerKeys;
 use super::told_presence::PresenceNews;
 use super::undo_timer::UndoTimer;
-use super::{Engine, EngineSettings, checkpoints, feed_reader, peer_watch, readiness, sweep, undo};
+use super::{Engine, EngineSettings, checkpoints, feed_reader, peer_watch, readiness, sweep, undo, webhooks};
 use crate::clock::Clock;
 use crate::domain::action::hidden::remedy;
 use crate::shutdown::Tasks;
@@ -153,6 +153,8 @@ impl Engine {
         tasks.spawn("checkpoint", async move { checkpoints::run(&stage, places, webhook).await });
         let stage = Arc::clone(&engine);
         tasks.spawn("feed", async move { feed_reader::run(&stage).await });
+        let stage = Arc::clone(&engine);
+        tasks.spawn("webhooks", async move { webhooks::run(&stage).await });
         let stage = Arc::clone(&engine);
         tasks.spawn("sweep", async move { sweep::run(&stage).await });
         Ok(engine)

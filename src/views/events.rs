@@ -38,6 +38,10 @@ pub struct EventRow {
     pub target_kind: Option<String>,
     /// Target.
     pub target_value: Option<String>,
+    /// Case of its response.
+    pub case_ref: Option<String>,
+    /// Label of the Traffic Light Protocol of its response, if that has one of its own.
+    pub tlp: Option<String>,
     /// The agents of its response, if it has no agent of its own.
     pub response_agents: Option<JsonText>,
 }
@@ -73,6 +77,9 @@ pub struct EventData {
     /// Reason or further detail, for people; at most 500 characters.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub detail: String,
+    /// Case that the response belongs to, in a system elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub case: Option<String>,
     /// Alert.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alert_id: Option<String>,
@@ -109,7 +116,7 @@ impl EventRow {
     /// The event, from the manager `source`; `agent` is the name of its agent.
     pub fn cloud_event(self, source: &str, agent: Option<String>) -> CloudEvent {
         let Self { actor, detail, alert_id, response_id, command_id, effect_id, agent_id, policy, action, .. } = self;
-        let (target_kind, target_value) = (self.target_kind, self.target_value);
+        let (target_kind, target_value, case) = (self.target_kind, self.target_value, self.case_ref);
         CloudEvent {
             specversion: "1.0".to_owned(),
             id: self.seq.to_string(),
@@ -121,6 +128,7 @@ impl EventRow {
             data: EventData {
                 actor,
                 detail,
+                case,
                 alert_id,
                 response_id,
                 command_id,

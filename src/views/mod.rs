@@ -35,4 +35,5 @@ pub mod secrets;
 pub mod signing_key;
 pub mod users;
 pub mod wazuh;
+pub mod webhooks;
 pub mod words;

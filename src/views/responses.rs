@@ -69,6 +69,12 @@ pub struct ResponseRow {
     /// The principal who let it act without the people whose approval it needs; absent: none did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub break_glass: Option<String>,
+    /// Case that it belongs to, in a system elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none", rename = "case")]
+    pub case_ref: Option<String>,
+    /// How far it may be passed on, by the Traffic Light Protocol; absent: as its policy says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tlp: Option<String>,
 }
 
 /// A response's outcome on one agent, and its reason.
@@ -178,6 +184,29 @@ pub struct NewManualResponse {
     /// Only return what it would do.
     #[serde(default)]
     pub dry_run: bool,
+    /// Case that it belongs to, in a system elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 128, format = "one-line", example = "SOC-17")]
+    pub case: Option<String>,
+    /// How far it may be passed on, by the Traffic Light Protocol: `clear`, `green`, `amber`, `amber+strict` or `red`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "amber")]
+    pub tlp: Option<String>,
+}
+
+/// How a response is to be filed.
+#[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FileResponse {
+    /// Case that it belongs to, in a system elsewhere; absent or empty: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 128, format = "one-line", example = "SOC-17")]
+    pub case: Option<String>,
+    /// How far it may be passed on, by the Traffic Light Protocol: `clear`, `green`, `amber`, `amber+strict` or `red`. Absent: as
+    /// its policy says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "amber")]
+    pub tlp: Option<String>,
 }
 
 /// What a manual response would do.

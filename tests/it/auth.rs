@@ -49,6 +49,11 @@ pub(super) struct Stage {
     made: u32,
 }
 
+/// A webhook that is sent nothing; its name has an address that is never called.
+fn webhook(name: &str) -> Value {
+    json!({"name": name, "url": "https://localhost:9/", "settings": {"is_disabled": true}})
+}
+
 impl Stage {
     pub(super) async fn set() -> Self {
         let (app, admin) =
@@ -169,6 +174,11 @@ impl Stage {
                 admin.put(&format!("/v1/secrets/{name}"), &set, None).await.is(204);
                 name
             }
+            On::Webhook => {
+                let name = format!("w-{}", self.target().replace('.', "-"));
+                admin.post("/v1/webhooks", &webhook(&name)).await.is(201);
+                name
+            }
             On::User => {
                 let name = format!("u-{}", self.target());
                 admin.post("/v1/users", &json!({"name": name, "role": "viewer"})).await.is(201);
@@ -238,6 +248,10 @@ impl Stage {
                 json!({"everything": true, "count": count, "reason": "over"})
             }
             ("POST", "/v1/holds") => json!({"name": target, "reason": "why", "kind": "target", "value": target}),
+            ("POST", "/v1/webhooks") => webhook(&format!("w-{}", target.replace('.', "-"))),
+            ("PUT", "/v1/webhooks/{name}") => json!({"settings": {"types": ["freeze.on"], "is_disabled": true}}),
+            ("POST", "/v1/webhooks/{name}/replay") => json!({}),
+            ("PUT", "/v1/responses/{id}/case") => json!({"case": target}),
             ("PUT", "/v1/secrets/{name}") => json!({"value": "x", "actions": ["log-only"]}),
             ("PUT", "/v1/wazuh-agents") => json!({"manager": "wazuh-1", "agents": [{"id": "5", "name": "web-01"}]}),
             ("PUT", "/v1/freeze") => json!({"frozen": true, "reason": "night"}),

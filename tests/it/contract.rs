@@ -239,6 +239,17 @@ async fn answers_match_the_schemas_of_the_contract() {
     });
     admin.put("/v1/secrets/chat", &json!({"value": "x", "actions": ["log-only"]}), None).await.is(204);
     check("get", "/v1/secrets", admin.get("/v1/secrets").await);
+    let webhook = json!({"name": "tickets", "url": "https://localhost:9/", "settings": {"types": ["freeze.off"], "fields": ["policy"]}});
+    check("post", "/v1/webhooks", admin.post("/v1/webhooks", &webhook).await);
+    check("get", "/v1/webhooks", admin.get("/v1/webhooks").await);
+    check("get", "/v1/webhooks/{name}", admin.get("/v1/webhooks/tickets").await);
+    let changed = json!({"settings": {"ceiling": "red", "is_disabled": true, "note": "a test"}});
+    check("put", "/v1/webhooks/{name}", admin.put("/v1/webhooks/tickets", &changed, None).await);
+    let none = json!({});
+    check("post", "/v1/webhooks/{name}/secret", admin.post("/v1/webhooks/tickets/secret", &none).await);
+    check("post", "/v1/webhooks/{name}/test", admin.post("/v1/webhooks/tickets/test", &none).await);
+    check("post", "/v1/webhooks/{name}/replay", admin.post("/v1/webhooks/tickets/replay", &none).await);
+    check("get", "/v1/webhooks/{name}/messages", admin.get("/v1/webhooks/tickets/messages").await);
     let hold = json!({"name": "case", "reason": "x", "kind": "policy", "value": "drop"});
     let hold = check("post", "/v1/holds", admin.post("/v1/holds", &hold).await);
     check("get", "/v1/holds/{id}", admin.get(&format!("/v1/holds/{}", hold["id"].as_str().unwrap())).await);
@@ -282,6 +293,9 @@ async fn answers_match_the_schemas_of_the_contract() {
         "/v1/commands/{id}/cancel",
         admin.post(&format!("/v1/commands/{command}/cancel"), &json!({"reason": "x"})).await,
     );
+    let case = json!({"case": "SOC-17", "tlp": "red"});
+    let filed = admin.put(&format!("/v1/responses/{response}/case"), &case, None).await;
+    check("put", "/v1/responses/{id}/case", filed);
     check(
         "post",
         "/v1/responses/{id}/lift",

@@ -12,13 +12,17 @@ use crate::support::alert::{brute_force, drop_policy};
 use crate::support::{Client, Database, Follower, TestApp, Told};
 
 /// Types of events that are no entry of the audit log.
-const LOOSE: [EventType; 6] = [
+const LOOSE: [EventType; 10] = [
     EventType::EffectActive,
     EventType::EffectLifted,
     EventType::AgentConnected,
     EventType::AgentAway,
     EventType::NodeStarted,
     EventType::NodeStopped,
+    EventType::WebhookFailing,
+    EventType::WebhookRecovered,
+    EventType::WebhookGaveUp,
+    EventType::WebhookMissed,
 ];
 
 /// A service key with a scope.

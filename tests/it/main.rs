@@ -62,6 +62,7 @@ mod staging;
 mod storage;
 mod wazuh_api;
 mod wazuh_claims;
+mod webhooks;
 mod words;
 
 mod processes;

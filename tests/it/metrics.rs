@@ -76,6 +76,8 @@ fn parse(text: &str) -> BTreeMap<String, Family> {
 /// Makes each family have a value.
 async fn use_everything(app: &TestApp, admin: &Client) {
     let agent = app.enrol(admin, "web-01", &json!({"wazuh_id": "005"})).await;
+    // An internal host is never called, so this fails.
+    admin.post("/v1/webhooks", &json!({"name": "tickets", "url": "https://localhost:9/"})).await.is(201);
     admin.policy(&drop_policy("drop")).await;
     let when = json!({"rule_ids": ["5763"], "when": "data.url.contains('x')"});
     admin.policy(&json!({"name": "missing", "match": [when], "respond": {"action": "log-only"}})).await;
@@ -105,7 +107,8 @@ on_both_databases! {
             let metrics = admin.get("/metrics").await;
             let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
             assert_eq!((metrics.status, metrics.header("content-type")), (200, Some(content_type)));
-            metrics.text.contains("riposte_effects{").then(|| parse(&metrics.text))
+            let names = ["riposte_effects{", "riposte_webhook_messages_total{", "riposte_webhook_failing{"];
+            names.iter().all(|name| metrics.text.contains(name)).then(|| parse(&metrics.text))
         })
         .await;
         assert_eq!(families, documented);

@@ -40,6 +40,7 @@ pub(super) enum On {
     /// An alert that was not taken in.
     Rejected,
     Secret,
+    Webhook,
     /// A response that waits for approval.
     Waiting,
     /// A response that acted first and waits for confirmation.
@@ -81,6 +82,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     ("POST", "/v1/responses", Who::Roles(ANALYSTS), On::Nothing, 201, Some("created")),
     ("GET", "/v1/responses/{id}", Who::Roles(VIEWERS), On::Response, 200, None),
     ("GET", "/v1/responses/{id}/bundle", Who::Roles(VIEWERS), On::Response, 200, None),
+    ("PUT", "/v1/responses/{id}/case", Who::Roles(ANALYSTS), On::Response, 200, Some("filed")),
     ("POST", "/v1/responses/{id}/lift", Who::Roles(ANALYSTS), On::Response, 200, Some("ended")),
     ("POST", "/v1/responses/lift", Who::Roles(ANALYSTS), On::Response, 200, Some("ended")),
     ("POST", "/v1/responses/{id}/approve", Who::Roles(ANALYSTS), On::Waiting, 200, Some("approved")),
@@ -99,6 +101,15 @@ pub(super) const OPERATIONS: &[Operation] = &[
     ("GET", "/v1/secrets", Who::Roles(VIEWERS), On::Nothing, 200, None),
     ("PUT", "/v1/secrets/{name}", Who::Roles(ENGINEERS), On::Secret, 204, Some("set")),
     ("DELETE", "/v1/secrets/{name}", Who::Roles(ENGINEERS), On::Secret, 204, Some("deleted")),
+    ("GET", "/v1/webhooks", Who::Roles(ADMINS), On::Nothing, 200, None),
+    ("POST", "/v1/webhooks", Who::Roles(ADMINS), On::Nothing, 201, Some("created")),
+    ("GET", "/v1/webhooks/{name}", Who::Roles(ADMINS), On::Webhook, 200, None),
+    ("PUT", "/v1/webhooks/{name}", Who::Roles(ADMINS), On::Webhook, 200, Some("updated")),
+    ("DELETE", "/v1/webhooks/{name}", Who::Roles(ADMINS), On::Webhook, 204, Some("deleted")),
+    ("POST", "/v1/webhooks/{name}/secret", Who::Roles(ADMINS), On::Webhook, 200, Some("secret_replaced")),
+    ("POST", "/v1/webhooks/{name}/test", Who::Roles(ADMINS), On::Webhook, 200, None),
+    ("GET", "/v1/webhooks/{name}/messages", Who::Roles(ADMINS), On::Webhook, 200, None),
+    ("POST", "/v1/webhooks/{name}/replay", Who::Roles(ADMINS), On::Webhook, 200, None),
     ("GET", "/v1/freeze", Who::Roles(VIEWERS), On::Nothing, 200, None),
     ("PUT", "/v1/freeze", Who::Roles(ANALYSTS), On::Nothing, 200, Some("frozen")),
     ("GET", "/v1/signing-key", Who::Roles(VIEWERS), On::Nothing, 200, None),

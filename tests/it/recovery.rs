@@ -270,6 +270,7 @@ async fn readyz_shows_the_last_round_of_every_stage_of_the_sweep() {
         "unconfirmed",
         "undo",
         "waves",
+        "webhooks",
     ];
     assert_eq!(names, all);
     assert!(ready["frozen"] == false && stages.values().all(|round| round["late_millis"] == 0), "{ready}");

@@ -417,6 +417,7 @@ const LANDED: &[(&str, &str)] = &[
     ("0029_rejected_alerts.sql", "7c4819606f4f1a7a0954b503b39e7e288f927e55aa50107f64a0faf77330b255"),
     ("0030_key_tokens.sql", "8c315ff9fa71f7f6f0052f108245624f8dbb3995ff480d697aef354f1089a00d"),
     ("0031_wazuh_agents.sql", "5340d34ec3de17d90d0a5bac80e5d98bb2235fd827f1cdc9aa335930c999e078"),
+    ("0032_webhooks.sql", "5f6c01ca0a0314f71d66c6c70b954ef2d595cfd55a7932c6594373854c27ea1b"),
 ];
 
 #[test]

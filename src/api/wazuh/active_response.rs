@@ -20,6 +20,7 @@ use crate::compat::wazuh_api::command::{self, CalledCommand, CommandFault};
 use crate::compat::wazuh_api::outcome::{self, MadeResponse};
 use crate::compat::wazuh_api::target::{Aim, aim};
 use crate::domain::fault::Fault;
+use crate::domain::filing::Filing;
 use crate::domain::principal::Principal;
 use crate::engine::refusal::Refusal;
 use crate::engine::respond::Order;
@@ -129,6 +130,7 @@ fn order(
         arguments,
         trace: trace.map(str::to_owned),
         break_glass: false,
+        filing: Filing::default(),
     })
 }
 

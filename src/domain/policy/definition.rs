@@ -12,6 +12,7 @@ use crate::domain::duration::Span;
 use crate::domain::expression::Expression;
 use crate::domain::fault::Fault;
 use crate::domain::group_expression::GroupExpression;
+use crate::domain::tlp::Tlp;
 
 /// Maximum size of a policy document, in bytes.
 pub const MAX_POLICY_BYTES: usize = 256 * 1024;
@@ -177,6 +178,10 @@ pub struct Policy {
     /// Examples that must or must not match.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tests: Vec<PolicyTest>,
+    /// How far what its responses do may be passed on, by the Traffic Light Protocol.
+    #[serde(skip_serializing_if = "Tlp::is_default")]
+    #[schema(value_type = Option<String>, example = "amber")]
+    pub tlp: Tlp,
     /// Purpose of the policy.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub note: String,

@@ -20,6 +20,7 @@ use crate::domain::fault::Fault;
 use crate::domain::field_reader::{FieldReader, MAX_ENTRIES, suggest};
 use crate::domain::formats::wazuh::canonical_rule_id;
 use crate::domain::group_expression::GroupExpression;
+use crate::domain::tlp::Tlp;
 use crate::domain::wazuh_words;
 
 /// Maximum number of tests.
@@ -49,8 +50,20 @@ fn read(document: &Value, actions: &Catalogue, strictness: Strictness) -> Result
         return Err(vec![Fault::at("", "a policy is a JSON object")]);
     };
     let mut read = FieldReader::default();
-    let known =
-        ["name", "mode", "match", "max_age", "respond", "threshold", "limits", "breaker", "approval", "tests", "note"];
+    let known = [
+        "name",
+        "mode",
+        "match",
+        "max_age",
+        "respond",
+        "threshold",
+        "limits",
+        "breaker",
+        "approval",
+        "tests",
+        "tlp",
+        "note",
+    ];
     read.known(object, "", &known);
     let name = name(&mut read, object);
     let mode = match read.text(object, "", "mode").as_deref() {
@@ -70,11 +83,12 @@ fn read(document: &Value, actions: &Catalogue, strictness: Strictness) -> Result
     let respond = respond(&mut read, object, actions);
     let guardrails = Guardrails::read(&mut read, object);
     let tests = tests(&mut read, object);
+    let tlp = tlp(&mut read, object);
     let note = read.text(object, "", "note").unwrap_or_default();
     let faults = read.into_faults();
     match respond {
         Some(respond) if faults.is_empty() => {
-            Ok(Policy { name, mode, selectors, max_age, respond, guardrails, tests, note })
+            Ok(Policy { name, mode, selectors, max_age, respond, guardrails, tests, tlp, note })
         }
         _ => Err(faults),
     }
@@ -86,6 +100,16 @@ fn name(read: &mut FieldReader, object: &Map<String, Value>) -> String {
         read.fault("/name", "must be 1 to 64 characters of a-z, 0-9 and '-'");
     }
     name
+}
+
+/// The label of the Traffic Light Protocol.
+fn tlp(read: &mut FieldReader, object: &Map<String, Value>) -> Tlp {
+    let Some(word) = read.text(object, "", "tlp") else { return Tlp::default() };
+    Tlp::parse(&word).unwrap_or_else(|| {
+        let labels = Tlp::ALL.map(Tlp::as_str);
+        read.fault("/tlp", suggest(&format!("must be one of {}", labels.join(", ")), &word, labels));
+        Tlp::default()
+    })
 }
 
 /// A duration, or `none`.

@@ -23,3 +23,4 @@ pub mod sessions;
 pub mod signing_keys;
 pub mod users;
 pub mod wazuh_agents;
+pub mod webhooks;

@@ -34,11 +34,13 @@ pub enum Duty {
     Sweep,
     /// Signs the checkpoints of the audit log.
     Checkpoints,
+    /// Sends events to webhooks.
+    Webhooks,
 }
 
 impl Duty {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Undo, Self::Sweep, Self::Checkpoints];
+    pub const ALL: [Self; 4] = [Self::Undo, Self::Sweep, Self::Checkpoints, Self::Webhooks];
 
     /// Its name.
     pub const fn as_str(self) -> &'static str {
@@ -46,6 +48,7 @@ impl Duty {
             Self::Undo => "undo",
             Self::Sweep => "sweep",
             Self::Checkpoints => "checkpoints",
+            Self::Webhooks => "webhooks",
         }
     }
 }

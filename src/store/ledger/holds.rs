@@ -24,6 +24,7 @@ use crate::domain::audit::{AuditEntry, AuditEvent};
 use crate::domain::effect::{Actual, Desired, Standing, Until, take_hold};
 use crate::domain::id::new_id;
 use crate::domain::response::{Await, EndReason, NewResponse, ResponseEnd, Verdict};
+use crate::domain::tlp::Tlp;
 use crate::store::database::columns::json;
 use crate::store::database::{Bind, Result, binds, statements};
 use crate::store::seals::sets::RESPONSES;
@@ -36,7 +37,7 @@ statements! {
     AND target_kind = v.column3 AND target_value = v.column4";
     INSERT_RESPONSES = "INSERT INTO responses (id, alert_id, policy, policy_version, action, target_kind,
     target_value, arguments, agents, until, state, reason, detail, requested_by, note, trace, created_at, quorum,
-    answer_by, on_silence, duration_millis, confirm_by, waves, one_shot, break_glass, seal) VALUES {26}";
+    answer_by, on_silence, duration_millis, confirm_by, waves, one_shot, break_glass, case_ref, tlp, seal) VALUES {28}";
     INSERT_HOLDS = "INSERT INTO holds (response_id, effect_id, until) VALUES {3}";
 }
 
@@ -164,7 +165,8 @@ fn response_row(ledger: &mut LedgerTx, response: &NewResponse, now: Timestamp) -
         head[..1].iter().chain(&head[2..10]).chain(&tail[..1]).chain(&waits).chain(&last[..1]).chain(&last[2..]);
     let seal = ledger.seal_of(&RESPONSES, &sealed.collect::<Vec<_>>());
     let break_glass = response.break_glass.as_ref().map(ToString::to_string);
-    Ok([head, tail, waits, last, binds![break_glass], vec![seal]].concat())
+    let filed = binds![break_glass, response.filing.case.clone(), response.filing.tlp.map(Tlp::as_str)];
+    Ok([head, tail, waits, last, filed, vec![seal]].concat())
 }
 
 fn record_response(ledger: &mut LedgerTx, response: &NewResponse, detail: &str, now: Timestamp) {

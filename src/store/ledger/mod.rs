@@ -31,3 +31,4 @@ pub mod standing;
 pub mod story;
 pub mod strangers;
 pub mod waves;
+pub mod webhook_messages;

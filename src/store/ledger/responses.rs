@@ -4,8 +4,12 @@ use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
 
 use super::audit::LedgerTx;
+use crate::domain::actor::Actor;
+use crate::domain::audit::{AuditEntry, AuditEvent};
+use crate::domain::filing::Filing;
 use crate::domain::response::ResponseState;
-use crate::store::database::{Db, Result, binds, statements};
+use crate::domain::tlp::Tlp;
+use crate::store::database::{Db, Result, StoreError, binds, statements};
 use crate::store::seals::sets::RESPONSES;
 use crate::views::columns::JsonText;
 use crate::views::responses::ResponseRow;
@@ -29,14 +33,17 @@ pub(in crate::store) use ended_in_vain;
 
 statements! {
     ONE = "SELECT id, alert_id, policy, policy_version, action, target_kind, target_value, arguments, agents, until,
-            state, reason, detail, requested_by, note, trace, created_at, ended_at, quorum, answer_by, confirm_by, one_shot, break_glass
+            state, reason, detail, requested_by, note, trace, created_at, ended_at, quorum, answer_by, confirm_by, one_shot, break_glass,
+            case_ref, tlp
         FROM responses WHERE id = $1";
     PAGE = "SELECT id, alert_id, policy, policy_version, action, target_kind, target_value, arguments, agents, until,
-            state, reason, detail, requested_by, note, trace, created_at, ended_at, quorum, answer_by, confirm_by, one_shot, break_glass
+            state, reason, detail, requested_by, note, trace, created_at, ended_at, quorum, answer_by, confirm_by, one_shot, break_glass,
+            case_ref, tlp
         FROM responses
         WHERE id < $1 AND ($2 IS NULL OR state = $2) AND ($3 IS NULL OR policy = $3)
             AND ($4 IS NULL OR alert_id = $4) AND ($5 IS NULL OR target_value = $5) AND ($6 IS NULL OR action = $6)
-        ORDER BY id DESC LIMIT $7";
+            AND ($7 IS NULL OR case_ref = $7)
+        ORDER BY id DESC LIMIT $8";
     SEALED = "SELECT id, policy, policy_version, action, target_kind, target_value, arguments, agents, until, requested_by, quorum,
             answer_by, on_silence, duration_millis, waves, one_shot, seal
         FROM responses WHERE id = $1";
@@ -63,6 +70,7 @@ statements! {
     OF_RULE = "SELECT responses.id FROM responses JOIN alerts ON alerts.id = responses.alert_id
         WHERE alerts.rule_id = $1 AND responses.id IN (SELECT newest.id FROM responses AS newest ORDER BY newest.id DESC LIMIT $2)
         LIMIT 1";
+    FILE = "UPDATE responses SET case_ref = $2, tlp = $3 WHERE id = $1";
     NEXT_DUE = "SELECT MIN(until) AS at FROM responses WHERE state = 'active' AND until IS NOT NULL";
 }
 
@@ -158,6 +166,8 @@ impl ResponseRow {
             confirm_by: None,
             one_shot: false,
             break_glass: None,
+            case_ref: None,
+            tlp: None,
         }
     }
 }
@@ -180,13 +190,29 @@ pub struct ResponseFilter {
     pub target: Option<String>,
     /// Name of the action.
     pub action: Option<String>,
+    /// Case.
+    pub case: Option<String>,
 }
 
 /// A page of responses, newest first, older than `before`.
 pub async fn list(db: &Db, filter: ResponseFilter, before: Option<Uuid>, limit: i64) -> Result<Vec<ResponseRow>> {
-    let ResponseFilter { state, policy, alert, target, action } = filter;
-    let binds = binds![before.unwrap_or(Uuid::max()), state, policy, alert, target, action, limit];
+    let ResponseFilter { state, policy, alert, target, action, case } = filter;
+    let binds = binds![before.unwrap_or(Uuid::max()), state, policy, alert, target, action, case, limit];
     shown(db.all::<ResponseRow>(PAGE, binds).await?)
+}
+
+/// Files a response.
+///
+/// # Errors
+/// [`StoreError::NotFound`] if it does not exist.
+pub async fn file(ledger: &mut LedgerTx, response: Uuid, filing: &Filing, by: &Actor, now: Timestamp) -> Result<()> {
+    let label = filing.tlp.map(Tlp::as_str);
+    if ledger.tx.execute(FILE, binds![response, filing.case.clone(), label]).await? == 0 {
+        return Err(StoreError::NotFound);
+    }
+    let (noun_id, event) = (response.to_string(), AuditEvent::ResponseFiled);
+    ledger.record(AuditEntry { at: now, actor: by.clone(), event, noun_id, detail: filing.in_words() });
+    Ok(())
 }
 
 /// Responses as views show them: without secrets that their arguments hold in clear.

@@ -181,18 +181,31 @@ exported_tables! {
         "id": Text, "kind": Text, "value": Text, "policies": Text, "reason": Text,
         "expires_at": Int, "created_at": Int, "created_by": Text, "seal": Bytes
     ];
-    "responses" 27 [
+    "responses" 29 [
         "id": Text, "alert_id": Text, "policy": Text, "policy_version": Int, "action": Text,
         "target_kind": Text, "target_value": Text, "arguments": Text, "agents": Text,
         "until": Int, "state": Text, "reason": Text, "detail": Text, "requested_by": Text,
         "note": Text, "trace": Text, "created_at": Int, "ended_at": Int, "quorum": Int,
         "answer_by": Int, "on_silence": Text, "duration_millis": Int, "confirm_by": Int,
-        "one_shot": Bool, "waves": Text, "break_glass": Text, "seal": Bytes
+        "one_shot": Bool, "waves": Text, "break_glass": Text, "seal": Bytes, "case_ref": Text, "tlp": Text
     ];
     "results" 11 [
         "command_id": Text, "outcome": Text, "exit_code": Int, "output": Text,
         "verified": Bool, "message": Text, "started_at": Int, "finished_at": Int,
         "received_at": Int, "observed": Bool, "evidence": Text
+    ];
+    "webhooks" 13 [
+        "name": Text, "version": Int, "document": Text, "place": Text, "url": Bytes, "secret": Bytes,
+        "previous_secret": Bytes, "previous_until": Int, "created_at": Int, "created_by": Text,
+        "changed_at": Int, "changed_by": Text, "seal": Bytes
+    ];
+    "webhook_states" 9 [
+        "webhook": Text, "mark": Int, "failures": Int, "is_failing": Bool, "delivered": Int,
+        "missed": Int, "delivered_at": Int, "failed_at": Int, "fault": Text
+    ];
+    "webhook_messages" 8 [
+        "webhook": Text, "seq": Int, "at": Int, "type": Text, "body": Text, "tries": Int,
+        "next_at": Int, "fault": Text
     ];
     "seals" 2 [
         "id": Int, "state": Bytes

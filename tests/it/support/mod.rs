@@ -10,6 +10,7 @@ pub(crate) mod client;
 pub(crate) mod database;
 pub(crate) mod follower;
 pub(crate) mod openid;
+pub(crate) mod receiver;
 
 use std::future::Future;
 use std::time::Duration;

@@ -1,0 +1,239 @@
+//! `riposte webhook`: who is sent the events of the feed.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::bail;
+use clap::{Args, Subcommand};
+use reqwest::Method;
+use serde::Deserialize;
+
+use super::client::{NO_BODY, Remote, segment};
+use super::listing::Listing;
+use super::output::{complain, say};
+use super::reply::Said;
+use super::session::secret;
+use super::terminal::{plain, table};
+use crate::views::webhooks::{
+    CreateWebhook, ReplayWebhook, WebhookMessage, WebhookReplay, WebhookSecretView, WebhookSettings, WebhookTrial,
+    WebhookView,
+};
+
+/// Webhooks.
+#[derive(Debug, Subcommand)]
+pub enum WebhookCommand {
+    /// List webhooks, with how each is doing.
+    List(Listing),
+    /// Add a webhook, and print its secret once.
+    Add(Box<AddWebhook>),
+    /// Show one webhook.
+    Show {
+        /// Which manager, and how to print.
+        #[command(flatten)]
+        listing: Listing,
+        /// Name.
+        name: String,
+    },
+    /// Send a test message, and say whether it was taken.
+    Test(OneWebhook),
+    /// List the messages that it has not taken.
+    Messages {
+        /// Which manager, and how to print.
+        #[command(flatten)]
+        listing: Listing,
+        /// Name.
+        name: String,
+    },
+    /// Send messages again that were given up.
+    Replay {
+        /// Which manager.
+        #[command(flatten)]
+        remote: Remote,
+        /// Name.
+        name: String,
+        /// Number of an event; may be repeated. Without it all are sent again.
+        #[arg(long = "event", value_name = "NUMBER")]
+        events: Vec<i64>,
+    },
+    /// Replace the secret, and print the new one; the one before signs too for a day.
+    ReplaceSecret(OneWebhook),
+    /// Delete a webhook with the messages that it has not taken.
+    Delete(OneWebhook),
+}
+
+/// A webhook by its name.
+#[derive(Debug, Args)]
+pub struct OneWebhook {
+    #[command(flatten)]
+    remote: Remote,
+    /// Name.
+    name: String,
+}
+
+/// Arguments of `riposte webhook add`.
+#[derive(Debug, Args)]
+pub struct AddWebhook {
+    #[command(flatten)]
+    remote: Remote,
+    /// Name.
+    name: String,
+    /// Where messages are sent. A path in it that lets a caller in is better given in a file.
+    #[arg(long, value_name = "URL", required_unless_present = "url_file")]
+    url: Option<String>,
+    /// File with the URL.
+    #[arg(long, value_name = "FILE", conflicts_with = "url")]
+    url_file: Option<PathBuf>,
+    /// File with the secret of the receiver; without it the manager makes one.
+    #[arg(long, value_name = "FILE")]
+    secret_file: Option<PathBuf>,
+    /// Types of events, such as response.*; may be repeated, or have several, separated by commas. Without it: all.
+    #[arg(long = "type", value_name = "TYPE", value_delimiter = ',')]
+    types: Vec<String>,
+    /// Only events about this policy.
+    #[arg(long, value_name = "NAME")]
+    policy: Option<String>,
+    /// Only events about this agent, by its id or name.
+    #[arg(long, value_name = "AGENT")]
+    agent: Option<String>,
+    /// Only events about this target.
+    #[arg(long, value_name = "TARGET")]
+    target: Option<String>,
+    /// A field that goes out; may be repeated, or have several, separated by commas. Without it: all.
+    #[arg(long = "field", value_name = "FIELD", value_delimiter = ',')]
+    fields: Vec<String>,
+    /// Highest label of the Traffic Light Protocol that goes out whole.
+    #[arg(long, value_name = "TLP")]
+    ceiling: Option<String>,
+    /// For people.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    note: String,
+}
+
+/// Runs one of them.
+///
+/// # Errors
+/// If the manager cannot be asked, or refuses.
+pub async fn run(command: WebhookCommand) -> anyhow::Result<ExitCode> {
+    match command {
+        WebhookCommand::List(listing) => listing.print("/v1/webhooks", &COLUMNS, row).await?,
+        WebhookCommand::Add(args) => add(*args).await?,
+        WebhookCommand::Show { listing, name } => show(listing, &name).await?,
+        WebhookCommand::Test(OneWebhook { remote, name }) => {
+            let path = format!("/v1/webhooks/{}/test", segment(&name));
+            let WebhookTrial { is_taken, fault, millis } =
+                remote.send(Method::POST, &path, None, NO_BODY).await?.done()?;
+            if !is_taken {
+                bail!("{name} did not take the message: {}", fault.unwrap_or_default());
+            }
+            say(&plain(&format!("{name} took the message in {millis} ms")));
+        }
+        WebhookCommand::Messages { listing, name } => {
+            let path = format!("/v1/webhooks/{}/messages", segment(&name));
+            listing.print(&path, &MESSAGE_COLUMNS, message_row).await?;
+        }
+        WebhookCommand::Replay { remote, name, events } => {
+            let asked = ReplayWebhook { events: (!events.is_empty()).then_some(events) };
+            let path = format!("/v1/webhooks/{}/replay", segment(&name));
+            let WebhookReplay { messages } = remote.post(&path, &asked).await?;
+            let what = if messages == 1 { "1 message is" } else { &format!("{messages} messages are") };
+            say(&plain(&format!("{what} sent again to {name}")));
+        }
+        WebhookCommand::ReplaceSecret(OneWebhook { remote, name }) => {
+            let path = format!("/v1/webhooks/{}/secret", segment(&name));
+            let WebhookSecretView { secret, previous_until, .. } =
+                remote.send(Method::POST, &path, None, NO_BODY).await?.done()?;
+            say(&secret);
+            if let Some(until) = previous_until {
+                complain(&format!("The secret before it signs too until {until}."));
+            }
+        }
+        WebhookCommand::Delete(OneWebhook { remote, name }) => {
+            let path = format!("/v1/webhooks/{}", segment(&name));
+            remote.send(Method::DELETE, &path, None, NO_BODY).await?.accepted()?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn add(args: AddWebhook) -> anyhow::Result<()> {
+    let AddWebhook { remote, name, url, url_file, secret_file, types, policy, agent, target, fields, ceiling, note } =
+        args;
+    let url = match url {
+        Some(url) => url,
+        None => secret(url_file.as_deref(), "URL", "--url-file")?,
+    };
+    let given = secret_file.map(|file| secret(Some(&file), "secret", "--secret-file")).transpose()?;
+    let fields = (!fields.is_empty()).then_some(fields);
+    let settings = WebhookSettings { types, policy, agent, target, fields, ceiling, note, is_disabled: false };
+    let asked = CreateWebhook { name, url, secret: given, settings };
+    let WebhookSecretView { name, secret, .. } = remote.post("/v1/webhooks", &asked).await?;
+    say(&secret);
+    complain(&format!("The receiver verifies messages with this secret. Try it: riposte webhook test {name}"));
+    Ok(())
+}
+
+async fn show(Listing { remote, json }: Listing, name: &str) -> anyhow::Result<()> {
+    let shown: Said<WebhookView> = remote.get(&format!("/v1/webhooks/{}", segment(name))).await?;
+    if json {
+        say(&shown.json.to_string());
+        return Ok(());
+    }
+    let view = &shown.view;
+    let settings: ShownSettings = view.settings.read()?;
+    let or_all = |words: &[String]| if words.is_empty() { "all".to_owned() } else { words.join(", ") };
+    let at = |at: Option<crate::views::columns::Millis>| at.map_or_else(|| "never".to_owned(), |at| at.to_string());
+    let rows = [
+        ("name", view.name.clone()),
+        ("to", view.place.clone()),
+        ("state", view.state.clone()),
+        ("types", or_all(&settings.types)),
+        ("fields", or_all(&settings.fields.unwrap_or_default())),
+        ("ceiling", settings.ceiling.unwrap_or_else(|| "amber".to_owned())),
+        ("taken", format!("{}, last {}", view.delivered, at(view.delivered_at))),
+        ("behind", format!("{} events", view.behind)),
+        ("sent again", format!("{} messages", view.waiting)),
+        ("given up", format!("{} messages", view.dead)),
+        ("missed", format!("{} events", view.missed)),
+        ("last failure", format!("{} {}", at(view.failed_at), view.fault.clone().unwrap_or_default())),
+    ];
+    let rows: Vec<Vec<String>> = rows.map(|(name, text)| vec![name.to_owned(), plain(text.trim_end())]).into();
+    table(&["", ""], &rows);
+    Ok(())
+}
+
+/// What is shown of settings; a newer manager may have more.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct ShownSettings {
+    types: Vec<String>,
+    fields: Option<Vec<String>>,
+    ceiling: Option<String>,
+}
+
+/// What stands above the webhooks.
+const COLUMNS: [&str; 7] = ["name", "to", "state", "behind", "sent again", "given up", "last failure"];
+
+fn row(view: &WebhookView) -> Vec<String> {
+    let WebhookView { name, place, state, behind, waiting, dead, fault, .. } = view;
+    let fault = if state == "failing" { fault.clone() } else { None };
+    let columns = [
+        name.clone(),
+        place.clone(),
+        state.clone(),
+        behind.to_string(),
+        waiting.to_string(),
+        dead.to_string(),
+        fault.unwrap_or_default(),
+    ];
+    columns.map(|text| plain(&text)).into()
+}
+
+/// What stands above the messages.
+const MESSAGE_COLUMNS: [&str; 6] = ["event", "at", "type", "tries", "next", "last failure"];
+
+fn message_row(message: &WebhookMessage) -> Vec<String> {
+    let WebhookMessage { seq, at, r#type, tries, next_at, fault } = message;
+    let next = next_at.map_or_else(|| "given up".to_owned(), |at| at.to_string());
+    let columns = [seq.to_string(), at.to_string(), r#type.clone(), tries.to_string(), next, fault.clone()];
+    columns.map(|text| plain(&text)).into()
+}

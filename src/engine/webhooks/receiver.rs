@@ -1,0 +1,160 @@
+//! One receiver: where it is, which events it is sent, and the call that sends a message. Nothing of what it answers is
+//! believed or kept but the status.
+
+use std::time::Duration;
+
+use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER, USER_AGENT};
+use reqwest::{Method, StatusCode, Url};
+use riposte_protocol::time::Timestamp;
+
+use super::message::{Form, parse};
+use crate::domain::webhook::WebhookSecret;
+use crate::engine::Engine;
+use crate::engine::egress::client::{ClientSettings, EgressClient};
+use crate::engine::egress::error::words;
+use crate::engine::event_filter::EventFilter;
+use crate::store::configured::webhooks::StoredWebhook;
+
+/// Time limit of one request.
+const TIMEOUT: Duration = Duration::from_secs(15);
+/// Time limit for connecting.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Media type of an event, as CloudEvents has it.
+const EVENT: &str = "application/cloudevents+json";
+
+/// What is sealed: the URL.
+pub(super) const URL: &str = "url";
+/// What is sealed: a secret.
+pub(super) const SECRET: &str = "secret";
+
+/// What a part of a webhook is sealed for.
+pub(super) fn purpose(part: &str, name: &str) -> String {
+    format!("webhook {part} {name}")
+}
+
+/// What a webhook is, ready to be called.
+#[derive(Debug)]
+pub(super) struct Receiver {
+    name: String,
+    version: i64,
+    /// The secrets that sign, the newest first.
+    secrets: Vec<WebhookSecret>,
+    /// Until when all of them sign.
+    secrets_until: Option<Timestamp>,
+    /// The newest secret as it is stored, by which a new one is noticed.
+    sealed: Vec<u8>,
+    url: Url,
+    client: EgressClient,
+    is_disabled: bool,
+    /// Which events.
+    pub(super) filter: EventFilter,
+    /// What of them.
+    pub(super) form: Form,
+}
+
+/// Why a message was not taken.
+#[derive(Clone, Debug)]
+pub(super) struct Untaken {
+    /// In words.
+    pub(super) fault: String,
+    /// How long the receiver wants to be left alone.
+    pub(super) asked: Option<Duration>,
+    /// Whether it says that it is gone for good.
+    pub(super) is_gone: bool,
+}
+
+impl Receiver {
+    /// Opens what is stored of a webhook.
+    ///
+    /// # Errors
+    /// In words, if it cannot be opened or this version cannot read it.
+    pub(super) fn open(engine: &Engine, stored: &StoredWebhook, now: Timestamp) -> Result<Self, String> {
+        let open = |part: &str, sealed: &[u8]| {
+            let plain =
+                engine.ledger_key.open(&purpose(part, &stored.name), sealed).map_err(|error| error.to_string())?;
+            String::from_utf8(plain).map_err(|error| error.to_string())
+        };
+        let url = Url::parse(&open(URL, &stored.url)?).map_err(|error| error.to_string())?;
+        let secret = |sealed: &[u8]| {
+            let text = open(SECRET, sealed)?;
+            WebhookSecret::parse(&text).ok_or_else(|| "its secret is none".to_owned())
+        };
+        let mut secrets = vec![secret(&stored.secret)?];
+        let until = stored.previous_until.map(Timestamp::from).filter(|until| *until > now);
+        if let (Some(previous), Some(_)) = (&stored.previous_secret, until) {
+            secrets.push(secret(previous)?);
+        }
+        let settings = stored.document.read().map_err(|error| error.to_string())?;
+        let (filter, form) = parse(&settings, engine)
+            .map_err(|faults| faults.into_iter().map(|fault| fault.detail).collect::<Vec<_>>().join("; "))?;
+        let client = engine.egress.client(client_settings(&url)).map_err(|error| words(&error))?;
+        Ok(Self {
+            name: stored.name.clone(),
+            version: stored.version,
+            secrets,
+            secrets_until: until,
+            sealed: stored.secret.clone(),
+            url,
+            client,
+            is_disabled: settings.is_disabled,
+            filter,
+            form,
+        })
+    }
+
+    /// Whether this is what is stored, at `now`.
+    pub(super) fn is_of(&self, stored: &StoredWebhook, now: Timestamp) -> bool {
+        self.version == stored.version
+            && self.sealed == stored.secret
+            && self.secrets_until.is_none_or(|until| until > now)
+    }
+
+    pub(super) const fn is_disabled(&self) -> bool {
+        self.is_disabled
+    }
+
+    /// Sends a message, whose id is the same at each try.
+    ///
+    /// # Errors
+    /// Why it was not taken.
+    pub(super) async fn send(&self, id: &str, body: &str, now: Timestamp) -> Result<(), Untaken> {
+        let untaken = |fault: String| Untaken { fault, asked: None, is_gone: false };
+        let seconds = now.as_secs().to_string();
+        let signatures: Vec<String> =
+            self.secrets.iter().map(|secret| secret.sign(id, &seconds, body.as_bytes())).collect();
+        let request = self.client.request(Method::POST, &self.url).map_err(|error| untaken(words(&error)))?;
+        let request = request
+            .header(CONTENT_TYPE, EVENT)
+            .header(USER_AGENT, concat!("riposte/", env!("CARGO_PKG_VERSION")))
+            .header("webhook-id", id)
+            .header("webhook-timestamp", seconds)
+            .header("webhook-signature", signatures.join(" "))
+            .body(body.to_owned());
+        let response = request.send().await.map_err(|error| untaken(words(&error.without_url())))?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(());
+        }
+        tracing::debug!(webhook = self.name, "the webhook {} answered {status}", self.name);
+        Err(Untaken {
+            fault: format!("it answered {status}"),
+            asked: retry_after(response.headers()),
+            is_gone: status == StatusCode::GONE,
+        })
+    }
+}
+
+/// The client for a URL. Plain HTTP is for loopback addresses alone, which was checked when it was set.
+pub(super) fn client_settings(url: &Url) -> ClientSettings {
+    ClientSettings {
+        authorities: Vec::new(),
+        is_plain: url.scheme() == "http",
+        listed: None,
+        timeout: TIMEOUT,
+        connect_timeout: CONNECT_TIMEOUT,
+    }
+}
+
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
+}

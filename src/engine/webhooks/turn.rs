@@ -1,0 +1,153 @@
+//! A turn of one webhook: what is due again, then what is new in the feed, then the ledger is told what was taken. The messages
+//! of a turn are sent side by side, so receivers order them by the number of the event.
+
+use futures_util::StreamExt as _;
+use riposte_protocol::time::Timestamp;
+
+use super::message::message_id;
+use super::receiver::{Receiver, Untaken};
+use super::settings;
+use crate::domain::event::EventType;
+use crate::domain::redelivery::next_try;
+use crate::engine::Engine;
+use crate::store::StoreError;
+use crate::store::database::duties::Claim;
+use crate::store::ledger::events::LooseEvent;
+use crate::store::ledger::webhook_messages::{self, DueMessage, FailedMessage, WebhookState, WebhookTurn};
+use crate::telemetry::WebhookOutcome;
+
+/// Events of a turn.
+const EVENTS: i64 = 100;
+/// Messages that are sent at the same time.
+const AT_ONCE: usize = 8;
+/// Messages that were not taken, above which nothing new is sent: the receiver is away, and what is in the feed waits there.
+const MOST_WAITING: i64 = 64;
+/// Failed requests in a row after which a receiver counts as failing.
+const FAILING: i64 = 3;
+
+/// What a message became.
+type Sent = (DueMessage, Result<(), Untaken>);
+
+/// Takes a turn of the webhook of `receiver`.
+///
+/// # Errors
+/// If the ledger cannot be read or written, or another manager has the duty now.
+pub(super) async fn take(
+    engine: &Engine,
+    receiver: &Receiver,
+    state: WebhookState,
+    claim: &Claim,
+) -> Result<(), StoreError> {
+    let name = state.webhook.clone();
+    let due = webhook_messages::due(&engine.db, &name, engine.clock.now(), EVENTS).await?;
+    let mut sent = send_all(engine, receiver, due).await;
+    let is_back = sent.iter().any(|(_, outcome)| outcome.is_ok());
+    let (mut mark, mut missed) = (state.mark, 0);
+    if state.waiting < MOST_WAITING || is_back {
+        let new;
+        (new, mark, missed) = read_on(engine, receiver, state.mark).await?;
+        sent.extend(send_all(engine, receiver, new).await);
+    }
+    let gone = sent.iter().any(|(_, outcome)| outcome.as_ref().is_err_and(|untaken| untaken.is_gone));
+    let now = engine.clock.now();
+    let mut turn = outcome(engine, &state, sent, (mark, missed), now);
+    turn.news = news(&state, &turn);
+    webhook_messages::record(&engine.db, &name, turn, claim.fence.as_ref(), now).await?;
+    if gone {
+        settings::disable(engine, &name, now).await?;
+    }
+    Ok(())
+}
+
+/// The messages of the next events for this receiver, the number of the last event that was looked at, and how many were
+/// removed before they could be.
+async fn read_on(engine: &Engine, receiver: &Receiver, mark: i64) -> Result<(Vec<DueMessage>, i64, i64), StoreError> {
+    let bounds = engine.event_bounds().await?;
+    if mark > bounds.last {
+        // The ledger is an earlier copy: what it tells from now on is new.
+        return Ok((Vec::new(), bounds.last, 0));
+    }
+    let rows = engine.events_after(mark, EVENTS).await?;
+    let first = rows.first().map_or(bounds.last.max(mark), |row| row.seq - 1);
+    let missed = if rows.is_empty() && bounds.reach(mark) { 0 } else { first - mark };
+    let last = rows.last().map_or(mark + missed, |row| row.seq);
+    let mut messages = Vec::new();
+    for row in &rows {
+        if receiver.filter.takes(row)? {
+            let body = receiver.form.body(engine, row).await?;
+            messages.push(DueMessage { seq: row.seq, at: row.at, r#type: row.r#type.clone(), body, tries: 0 });
+        }
+    }
+    Ok((messages, last, missed))
+}
+
+async fn send_all(engine: &Engine, receiver: &Receiver, messages: Vec<DueMessage>) -> Vec<Sent> {
+    let send = |message: DueMessage| async {
+        let id = message_id(message.seq, message.at.into());
+        let outcome = receiver.send(&id, &message.body, engine.clock.now()).await;
+        let outcome_name = if outcome.is_ok() { WebhookOutcome::Taken } else { WebhookOutcome::Untaken };
+        engine.metrics.webhook_messages.get_or_create(&outcome_name.label()).inc();
+        (message, outcome)
+    };
+    futures_util::stream::iter(messages).map(send).buffer_unordered(AT_ONCE).collect().await
+}
+
+/// What a turn came to.
+fn outcome(
+    engine: &Engine,
+    state: &WebhookState,
+    sent: Vec<Sent>,
+    (mark, missed): (i64, i64),
+    now: Timestamp,
+) -> WebhookTurn {
+    let mut turn = WebhookTurn { mark, missed, failures: state.failures, ..WebhookTurn::default() };
+    for (message, outcome) in sent {
+        match outcome {
+            Ok(()) => turn.taken.push(message.seq),
+            Err(Untaken { fault, asked, .. }) => {
+                turn.failures += 1;
+                let next_at = next_try(message.tries + 1, message.at.into(), now, asked);
+                if next_at.is_none() {
+                    engine.metrics.webhook_messages.get_or_create(&WebhookOutcome::GivenUp.label()).inc();
+                }
+                turn.failed.push(FailedMessage { message, next_at, fault });
+            }
+        }
+    }
+    if !turn.taken.is_empty() {
+        turn.failures = 0;
+    }
+    turn.is_failing = turn.failures >= FAILING || (state.is_failing && turn.failures > 0);
+    turn.is_back = state.failures > 0 && turn.failures == 0;
+    turn
+}
+
+/// What people should know of it, each once.
+fn news(state: &WebhookState, turn: &WebhookTurn) -> Vec<LooseEvent> {
+    let said = |kind: EventType, detail: String| LooseEvent {
+        kind,
+        noun: "webhook",
+        noun_id: state.webhook.clone(),
+        actor: "riposte".to_owned(),
+        detail,
+    };
+    let mut news = Vec::new();
+    if turn.is_failing && !state.is_failing {
+        let fault = turn.failed.last().map_or("it does not answer", |failed| failed.fault.as_str());
+        news.push(said(EventType::WebhookFailing, format!("{fault}; its messages are kept and tried again")));
+    }
+    if state.is_failing && !turn.is_failing {
+        news.push(said(EventType::WebhookRecovered, String::new()));
+    }
+    let given_up = turn.failed.iter().filter(|failed| failed.next_at.is_none()).count();
+    if given_up > 0 && state.dead == 0 {
+        let detail = "messages were not taken for three days, and are kept: see its messages, and replay them";
+        news.push(said(EventType::WebhookGaveUp, detail.to_owned()));
+    }
+    if turn.missed > 0 {
+        let (first, last) = (state.mark + 1, state.mark + turn.missed);
+        let detail = format!("events {first} to {last} were removed by their age before they could be sent");
+        news.push(said(EventType::WebhookMissed, detail));
+    }
+    news
+}
