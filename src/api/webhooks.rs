@@ -42,7 +42,7 @@ pub async fn list(caller: Caller<Administer>, State(state): State<AppState>, uri
 
 /// Creates a webhook
 ///
-/// From then on each event that its settings ask for is sent in a POST: a CloudEvent with a signature by Standard Webhooks. What
+/// From then on each event that its settings ask for is sent in a POST: a `CloudEvent` with a signature by Standard Webhooks. What
 /// is not taken with a 2xx is tried again for three days after the event, and kept after that. The response has the secret,
 /// which is not shown again.
 #[utoipa::path(post, path = "/v1/webhooks", tag = "webhooks", params(("Idempotency-Key" = Option<String>, Header)),

@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 use super::access_tokens::AccessTokens;
 use super::agent_tokens::AgentTokens;
 use super::announcements::Announcements;
+use super::checkpoint_webhook::CheckpointWebhook;
 use super::clocks::Clocks;
 use super::conditions::Conditions;
 use super::deliveries::Deliveries;
@@ -30,6 +31,7 @@ use super::told_presence::PresenceNews;
 use super::undo_timer::UndoTimer;
 use super::{Engine, EngineSettings, checkpoints, feed_reader, peer_watch, readiness, sweep, undo, webhooks};
 use crate::clock::Clock;
+use crate::config::CheckpointPlaces;
 use crate::domain::action::hidden::remedy;
 use crate::shutdown::Tasks;
 use crate::store::configured::changes;
@@ -143,21 +145,26 @@ impl Engine {
         Box::pin(engine.serve()).await?;
         engine.warn_of_what_stands().await?;
         engine.meet_peers(hints, peer_hints);
-        let stage = Arc::clone(&engine);
-        tasks.spawn("undo", async move { undo::run(&stage).await });
-        let stage = Arc::clone(&engine);
-        tasks.spawn("tidy", async move { sweep::tidy(&stage).await });
-        let stage = Arc::clone(&engine);
-        tasks.spawn("readiness", async move { readiness::watch(&stage).await });
-        let stage = Arc::clone(&engine);
-        tasks.spawn("checkpoint", async move { checkpoints::run(&stage, places, webhook).await });
-        let stage = Arc::clone(&engine);
-        tasks.spawn("feed", async move { feed_reader::run(&stage).await });
-        let stage = Arc::clone(&engine);
-        tasks.spawn("webhooks", async move { webhooks::run(&stage).await });
-        let stage = Arc::clone(&engine);
-        tasks.spawn("sweep", async move { sweep::run(&stage).await });
+        engine.start_stages(places, webhook);
         Ok(engine)
+    }
+
+    /// Starts the stages that run by themselves.
+    fn start_stages(self: &Arc<Self>, places: CheckpointPlaces, webhook: Option<CheckpointWebhook>) {
+        let stage = Arc::clone(self);
+        self.tasks.spawn("undo", async move { undo::run(&stage).await });
+        let stage = Arc::clone(self);
+        self.tasks.spawn("tidy", async move { sweep::tidy(&stage).await });
+        let stage = Arc::clone(self);
+        self.tasks.spawn("readiness", async move { readiness::watch(&stage).await });
+        let stage = Arc::clone(self);
+        self.tasks.spawn("checkpoint", async move { checkpoints::run(&stage, places, webhook).await });
+        let stage = Arc::clone(self);
+        self.tasks.spawn("feed", async move { feed_reader::run(&stage).await });
+        let stage = Arc::clone(self);
+        self.tasks.spawn("webhooks", async move { webhooks::run(&stage).await });
+        let stage = Arc::clone(self);
+        self.tasks.spawn("sweep", async move { sweep::run(&stage).await });
     }
 
     /// Starts what concerns the other managers on the database, if there can be any.

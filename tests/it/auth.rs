@@ -49,6 +49,12 @@ pub(super) struct Stage {
     made: u32,
 }
 
+async fn create_webhook(admin: &Client, target: &str) -> String {
+    let name = format!("w-{}", target.replace('.', "-"));
+    admin.post("/v1/webhooks", &webhook(&name)).await.is(201);
+    name
+}
+
 /// A webhook that is sent nothing; its name has an address that is never called.
 fn webhook(name: &str) -> Value {
     json!({"name": name, "url": "https://localhost:9/", "settings": {"is_disabled": true}})
@@ -174,11 +180,7 @@ impl Stage {
                 admin.put(&format!("/v1/secrets/{name}"), &set, None).await.is(204);
                 name
             }
-            On::Webhook => {
-                let name = format!("w-{}", self.target().replace('.', "-"));
-                admin.post("/v1/webhooks", &webhook(&name)).await.is(201);
-                name
-            }
+            On::Webhook => create_webhook(&admin, &self.target()).await,
             On::User => {
                 let name = format!("u-{}", self.target());
                 admin.post("/v1/users", &json!({"name": name, "role": "viewer"})).await.is(201);
@@ -238,7 +240,7 @@ impl Stage {
                 let asked = enrollment(token["token"].as_str().unwrap(), &format!("host-{target}"), &new_key());
                 serde_json::to_value(asked).unwrap()
             }
-            ("POST", "/v1/enrollment-tokens") => json!({}),
+            ("POST", "/v1/enrollment-tokens" | "/v1/webhooks/{name}/replay") => json!({}),
             ("POST", "/v1/signing-key/recovery-key") => json!({"public_key": new_key().verifying_key().text()}),
             ("PUT", "/v1/signing-key/revocation") => json!({"statement": "a.b.c"}),
             ("POST", "/v1/signing-key/rotation/finish") => json!({"force": true}),
@@ -250,7 +252,6 @@ impl Stage {
             ("POST", "/v1/holds") => json!({"name": target, "reason": "why", "kind": "target", "value": target}),
             ("POST", "/v1/webhooks") => webhook(&format!("w-{}", target.replace('.', "-"))),
             ("PUT", "/v1/webhooks/{name}") => json!({"settings": {"types": ["freeze.on"], "is_disabled": true}}),
-            ("POST", "/v1/webhooks/{name}/replay") => json!({}),
             ("PUT", "/v1/responses/{id}/case") => json!({"case": target}),
             ("PUT", "/v1/secrets/{name}") => json!({"value": "x", "actions": ["log-only"]}),
             ("PUT", "/v1/wazuh-agents") => json!({"manager": "wazuh-1", "agents": [{"id": "5", "name": "web-01"}]}),

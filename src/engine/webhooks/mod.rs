@@ -1,4 +1,4 @@
-//! Webhooks: sends the events of the feed to receivers elsewhere, as CloudEvents with a Standard Webhooks signature. One of the
+//! Webhooks: sends the events of the feed to receivers elsewhere, as `CloudEvents` with a Standard Webhooks signature. One of the
 //! managers that share a ledger has this duty. Each webhook has its own mark in the feed, and turns of its own: a receiver
 //! that is slow or away holds up no other, and nothing of the ledger.
 //!

@@ -19,7 +19,7 @@ use crate::store::configured::webhooks::StoredWebhook;
 const TIMEOUT: Duration = Duration::from_secs(15);
 /// Time limit for connecting.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Media type of an event, as CloudEvents has it.
+/// Media type of an event, as `CloudEvents` has it.
 const EVENT: &str = "application/cloudevents+json";
 
 /// What is sealed: the URL.
