@@ -7,6 +7,7 @@ pub mod actions;
 pub mod agent_key;
 pub mod agents;
 pub mod alerts;
+pub mod approval_page;
 pub mod audit;
 pub mod auth;
 pub mod backtest;

@@ -22,6 +22,7 @@ use crate::domain::duration::Span;
 use crate::domain::fault::Fault;
 use crate::domain::filing::Filing;
 use crate::domain::outcome::ResponseOutcome;
+use crate::domain::principal::Principal;
 use crate::domain::response::{Decision, EndReason, NewResponse, ResponseEnd, ResponseState, Verdict};
 use crate::store::database::columns;
 use crate::store::ledger::approvals::{self, ApprovalDecision, ApprovalOutcome};
@@ -245,6 +246,38 @@ pub async fn file(
     Ok(axum::Json(view(&state, &Visible::to(&caller, &state.engine), id, SHOWN).await?))
 }
 
+/// Records what a person decides on a response.
+///
+/// # Errors
+/// 409 if it does not wait, or not for this person; 422 without a reason.
+pub(super) async fn decide_as(
+    state: &AppState,
+    principal: &Principal,
+    id: Uuid,
+    decision: Decision,
+    (text, break_glass): (String, bool),
+) -> ApiResult<()> {
+    let reason = reason(text)?;
+    let before = responses::find(&state.engine.db, id).await?;
+    let before = before.ok_or_else(|| ApiError::not_found("the response does not exist"))?;
+    state.engine.check_scope_of_response(&before, principal)?;
+    let said = ApprovalDecision { decision, break_glass, per_hour: principal.scopes.responses_per_hour(), reason };
+    match state.engine.decide_response(id, said, principal).await? {
+        // The engine refuses an approval over the limit of the scope.
+        ApprovalOutcome::Counted | ApprovalOutcome::Carried | ApprovalOutcome::Full(_) => Ok(()),
+        ApprovalOutcome::NotWaiting => Err(ApiError::conflict(format!(
+            "the response is {}, and does not wait for this decision",
+            before.state.as_str()
+        ))),
+        ApprovalOutcome::NotYours => {
+            Err(ApiError::conflict("the requester of a response cannot approve it, and each principal decides once"))
+        }
+        ApprovalOutcome::OwnPolicy => Err(ApiError::conflict(
+            "you wrote this version of the policy that made the response: another person must approve it",
+        )),
+    }
+}
+
 async fn decide(
     caller: Caller<auth::Approve>,
     state: AppState,
@@ -257,32 +290,7 @@ async fn decide(
     } else if decision == Decision::Approve {
         caller.person("approvals count people")?;
     }
-    let reason = reason(text)?;
-    let before = responses::find(&state.engine.db, id).await?;
-    let before = before.ok_or_else(|| ApiError::not_found("the response does not exist"))?;
-    state.engine.check_scope_of_response(&before, &caller.principal)?;
-    let said =
-        ApprovalDecision { decision, break_glass, per_hour: caller.principal.scopes.responses_per_hour(), reason };
-    match state.engine.decide_response(id, said, &caller.principal).await? {
-        // The engine refuses an approval over the limit of the scope.
-        ApprovalOutcome::Counted | ApprovalOutcome::Carried | ApprovalOutcome::Full(_) => {}
-        ApprovalOutcome::NotWaiting => {
-            return Err(ApiError::conflict(format!(
-                "the response is {}, and does not wait for this decision",
-                before.state.as_str()
-            )));
-        }
-        ApprovalOutcome::NotYours => {
-            return Err(ApiError::conflict(
-                "the requester of a response cannot approve it, and each principal decides once",
-            ));
-        }
-        ApprovalOutcome::OwnPolicy => {
-            return Err(ApiError::conflict(
-                "you wrote this version of the policy that made the response: another person must approve it",
-            ));
-        }
-    }
+    decide_as(&state, &caller.principal, id, decision, (text, break_glass)).await?;
     Ok(axum::Json(view(&state, &Visible::to(&caller, &state.engine), id, SHOWN).await?))
 }
 

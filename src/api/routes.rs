@@ -14,9 +14,9 @@ use super::front::compression;
 use super::front::error::ApiError;
 use super::state::AppState;
 use super::{
-    actions, agent_key, agents, alerts, audit, auth, backtest, bundle, commands, counts, docs, effects, events,
-    explain, freeze, health, holds, import, ingest, keys, lift, nodes, oidc, policies, poll, protected, rejected,
-    responses, secrets, signing_key, stream, users, wazuh, wazuh_agents, webhooks, whoami,
+    actions, agent_key, agents, alerts, approval_page, audit, auth, backtest, bundle, commands, counts, docs, effects,
+    events, explain, freeze, health, holds, import, ingest, keys, lift, nodes, oidc, policies, poll, protected,
+    rejected, responses, secrets, signing_key, stream, users, wazuh, wazuh_agents, webhooks, whoami,
 };
 use crate::views::problem::Problem;
 use crate::views::wazuh::WazuhProblem;
@@ -38,6 +38,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
         agent_key::routes(),
         agents::routes(),
         alerts::routes(),
+        approval_page::routes(),
         audit::routes(),
         auth::routes(),
         commands::routes(),

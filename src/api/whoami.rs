@@ -22,7 +22,8 @@ pub async fn who(caller: Caller<Identify>, State(state): State<AppState>) -> axu
     let person = caller.principal.person();
     let (key_id, via) = match via {
         Credentials::Key(id) => (Some(id.clone()), CredentialKind::Key),
-        Credentials::Session(_) => (None, CredentialKind::Session),
+        // A link asks for nothing but its page.
+        Credentials::Session(_) | Credentials::Link(_) => (None, CredentialKind::Session),
     };
     let keys = state.engine.keys.load();
     let name_of_key = key_id.as_ref().and_then(|id| keys.get(id)).map(|row| row.key.name.clone());

@@ -14,6 +14,7 @@ use super::output::{complain, say};
 use super::reply::Said;
 use super::session::secret;
 use super::terminal::{plain, table};
+use crate::domain::duration::Span;
 use crate::views::webhooks::{
     CreateWebhook, ReplayWebhook, WebhookMessage, WebhookReplay, WebhookSecretView, WebhookSettings, WebhookTrial,
     WebhookView,
@@ -104,6 +105,15 @@ pub struct AddWebhook {
     /// Highest label of the Traffic Light Protocol that goes out whole.
     #[arg(long, value_name = "TLP")]
     ceiling: Option<String>,
+    /// What a message is: cloudevents, or words for people: slack, teams, ntfy, mail.
+    #[arg(long, value_name = "FORM")]
+    form: Option<String>,
+    /// The user to whom messages go, with links to approve and reject.
+    #[arg(long, value_name = "USER")]
+    person: Option<String>,
+    /// How long to wait, such as 10m; what was settled meanwhile is not told.
+    #[arg(long, value_name = "DURATION")]
+    after: Option<Span>,
     /// For people.
     #[arg(long, value_name = "TEXT", default_value = "")]
     note: String,
@@ -156,19 +166,34 @@ pub async fn run(command: WebhookCommand) -> anyhow::Result<ExitCode> {
 }
 
 async fn add(args: AddWebhook) -> anyhow::Result<()> {
-    let AddWebhook { remote, name, url, url_file, secret_file, types, policy, agent, target, fields, ceiling, note } =
-        args;
+    let AddWebhook { remote, name, url, url_file, secret_file, fields, .. } = args;
     let url = match url {
         Some(url) => url,
         None => secret(url_file.as_deref(), "URL", "--url-file")?,
     };
     let given = secret_file.map(|file| secret(Some(&file), "secret", "--secret-file")).transpose()?;
-    let fields = (!fields.is_empty()).then_some(fields);
-    let settings = WebhookSettings { types, policy, agent, target, fields, ceiling, note, is_disabled: false };
+    let settings = WebhookSettings {
+        types: args.types,
+        policy: args.policy,
+        agent: args.agent,
+        target: args.target,
+        fields: (!fields.is_empty()).then_some(fields),
+        ceiling: args.ceiling,
+        form: args.form,
+        person: args.person,
+        after: args.after,
+        note: args.note,
+        is_disabled: false,
+    };
+    let is_for_people = settings.form.as_deref().is_some_and(|form| form != "cloudevents");
     let asked = CreateWebhook { name, url, secret: given, settings };
     let WebhookSecretView { name, secret, .. } = remote.post("/v1/webhooks", &asked).await?;
-    say(&secret);
-    complain(&format!("The receiver verifies messages with this secret. Try it: riposte webhook test {name}"));
+    if is_for_people {
+        say(&plain(&format!("Try it: riposte webhook test {name}")));
+    } else {
+        say(&secret);
+        complain(&format!("The receiver verifies messages with this secret. Try it: riposte webhook test {name}"));
+    }
     Ok(())
 }
 

@@ -15,6 +15,7 @@ pub mod agent_key;
 pub mod agent_selector;
 pub mod alert;
 pub mod api_key;
+pub mod approval_link;
 pub mod audit;
 pub mod batch;
 pub mod breaker;

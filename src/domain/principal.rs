@@ -79,6 +79,8 @@ pub enum Credentials {
     Key(String),
     /// An access token, by its session.
     Session(Uuid),
+    /// A link in a message, by the webhook that sent it. Good for one decision.
+    Link(String),
 }
 
 impl fmt::Display for Credentials {
@@ -86,6 +88,7 @@ impl fmt::Display for Credentials {
         match self {
             Self::Key(id) => write!(formatter, "key {id}"),
             Self::Session(id) => write!(formatter, "session {id}"),
+            Self::Link(webhook) => write!(formatter, "link of webhook {webhook}"),
         }
     }
 }

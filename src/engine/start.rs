@@ -33,6 +33,7 @@ use super::{Engine, EngineSettings, checkpoints, feed_reader, peer_watch, readin
 use crate::clock::Clock;
 use crate::config::CheckpointPlaces;
 use crate::domain::action::hidden::remedy;
+use crate::domain::approval_link::ApprovalLinks;
 use crate::shutdown::Tasks;
 use crate::store::configured::changes;
 use crate::store::database::nodes::Lease;
@@ -84,7 +85,11 @@ impl Engine {
         let (owed_reader, read) = OwedReader::start(db.clone(), tasks.finishing().clone());
         tasks.spawn("owed", read);
         let metrics = Metrics { responses_ended: db.ended().0.clone(), ..Metrics::default() };
+        let approval_links = ApprovalLinks::new(&ledger_key)
+            .map_err(|_| StoreError::Corrupt("no key follows from the ledger key".into()))?;
         let engine = Arc::new(Self {
+            public_url: settings.public_url,
+            approval_links,
             db,
             writer,
             owed_reader,

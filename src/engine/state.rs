@@ -43,6 +43,7 @@ use super::undo_timer::UndoTimer;
 use crate::clock::Clock;
 use crate::config::CheckpointPlaces;
 use crate::domain::action::Catalogue;
+use crate::domain::approval_link::ApprovalLinks;
 use crate::domain::checkpoint::LogBeginning;
 use crate::domain::fleet::Fleet;
 use crate::domain::formats::AlertMappings;
@@ -97,6 +98,10 @@ pub struct ManagerKeys {
 /// The state that stages and handlers share.
 #[derive(Debug)]
 pub struct Engine {
+    /// URL under which people and agents reach this manager; empty: none.
+    pub public_url: String,
+    /// Links by which people decide.
+    pub approval_links: ApprovalLinks,
     /// The database.
     pub db: Db,
     /// The group commit.

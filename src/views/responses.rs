@@ -247,6 +247,16 @@ pub struct ApproveResponse {
     pub break_glass: bool,
 }
 
+/// What a person decides on the page of a link.
+#[derive(Debug, Default, utoipa::ToSchema)]
+pub struct ApprovalForm {
+    /// `approve` or `reject`.
+    pub choice: String,
+    /// Reason.
+    #[schema(format = "reason")]
+    pub reason: String,
+}
+
 /// A target as a person writes it.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(untagged)]

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::columns::Millis;
 use super::document::DocumentText;
+use crate::domain::duration::Span;
 
 /// Which events go out, and what of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -33,6 +34,19 @@ pub struct WebhookSettings {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "amber")]
     pub ceiling: Option<String>,
+    /// What a message is: `cloudevents` (one event each, by default), or words for people: `slack`, `teams`, `ntfy`, `mail`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "slack")]
+    pub form: Option<String>,
+    /// Only for people: the user to whom messages go. They have links by which this user approves and rejects.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 64, format = "one-line")]
+    pub person: Option<String>,
+    /// Only for people: how long to wait. What was settled meanwhile is not told, so a second webhook with a wait reaches the
+    /// next person when the first one has not acted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = "duration-text", example = "10m")]
+    pub after: Option<Span>,
     /// Whether nothing is sent. What happens meanwhile is not sent later.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub is_disabled: bool,
@@ -49,7 +63,8 @@ pub struct CreateWebhook {
     /// Unique name.
     #[schema(min_length = 1, max_length = 64, pattern = "^[a-z0-9-]+$", example = "tickets")]
     pub name: String,
-    /// Where messages are sent: an `https` URL, or an `http` URL of a loopback address. It is not shown again.
+    /// Where messages are sent: an `https` URL, or an `http` URL of a loopback address; for `mail`
+    /// `smtps://USER:PASSWORD@HOST/?from=ADDRESS&to=ADDRESS`. It is not shown again.
     #[schema(max_length = 2048, example = "https://tickets.example.org/hooks/riposte")]
     pub url: String,
     /// The secret of the receiver, `whsec_` and 24 to 64 bytes in base64; absent: a new one.

@@ -16,6 +16,7 @@ mod backtest;
 mod bounds;
 mod bundles;
 mod by_hand;
+mod chat;
 mod checkpoint_webhook;
 mod checkpoints;
 mod cluster;

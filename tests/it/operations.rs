@@ -147,6 +147,9 @@ pub(super) const OPERATIONS: &[Operation] = &[
     ("PUT", "/v1/users/{name}/identities/{provider}", Who::Roles(ADMINS), On::User, 200, Some("linked")),
     ("DELETE", "/v1/users/{name}/identities/{provider}", Who::Roles(ADMINS), On::Linked, 204, Some("unlinked")),
     // What a browser with a login gets is in `sign_on.rs`.
+    // The matrix has no such link; `chat.rs` decides by them.
+    ("GET", "/approval/{link}", Who::Anybody, On::Nothing, 404, None),
+    ("POST", "/approval/{link}", Who::Anybody, On::Nothing, 404, None),
     ("GET", "/v1/auth/oidc", Who::Anybody, On::Nothing, 200, None),
     ("GET", "/v1/auth/oidc/{provider}/start", Who::Anybody, On::Nothing, 400, None),
     ("GET", "/v1/auth/oidc/{provider}/callback", Who::Anybody, On::Nothing, 403, None),

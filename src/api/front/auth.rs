@@ -104,6 +104,7 @@ impl<R: Needed> Caller<R> {
         let person = self.person(what)?;
         match &self.principal.via {
             Credentials::Session(_) => Ok(person),
+            Credentials::Link(_) => Err(ApiError::forbidden(format!("{what}, who has logged in"))),
             Credentials::Key(_) => Err(ApiError::forbidden(format!(
                 "{what}, who has logged in: a personal key cannot do it, whatever its role ({}); log in (`riposte login`)",
                 self.principal.role.as_str()
@@ -383,6 +384,8 @@ pub fn may_go_on(engine: &Engine, admitted: &Principal) -> bool {
     }
     let now = engine.clock.now();
     let (role, scopes) = match &admitted.via {
+        // A link follows nothing.
+        Credentials::Link(_) => return false,
         Credentials::Key(id) => {
             let keys = engine.keys.load();
             let stored = keys.get(id).filter(|stored| stored.is_valid(now));
@@ -397,6 +400,16 @@ pub fn may_go_on(engine: &Engine, admitted: &Principal) -> bool {
         }
     };
     role == admitted.role && scopes == admitted.scopes
+}
+
+/// The person of a link in a message of `webhook`; `None` if the user is not enabled.
+pub fn of_link(engine: &Engine, webhook: &str, user: &str) -> Option<Principal> {
+    if engine.db.seals().refuses_callers().is_some() {
+        return None;
+    }
+    let (role, scope) = role_of(engine, user)?;
+    let (actor, via) = (Actor::User(user.to_owned()), Credentials::Link(webhook.to_owned()));
+    Some(Principal { actor, role, scopes: Scopes::of([scope]), pipeline: None, via, expires_at: None, address: None })
 }
 
 /// The role and the scope of a user that is enabled.

@@ -151,7 +151,7 @@ pub(super) async fn end(
             state.engine.end_key_tokens(id, by).await?;
             by.actor.to_string()
         }
-        (Credentials::Session(_), None) => by.actor.to_string(),
+        (Credentials::Session(_), None) | (Credentials::Link(_), _) => by.actor.to_string(),
     };
     Ok(axum::Json(WazuhLogout { message: format!("User {name} was successfully logged out"), error: 0 }))
 }

@@ -35,6 +35,14 @@ impl Egress {
         EgressClient::new(&self.allowed, settings)
     }
 
+    /// Whether a destination may be called, as far as that shows without its name resolved.
+    ///
+    /// # Errors
+    /// [`EgressError::Refused`].
+    pub fn allows(&self, destination: &Destination) -> Result<(), EgressError> {
+        destination.address().map_or(Ok(()), |address| Ok(destination.check(address, &self.allowed)?))
+    }
+
     /// The addresses of `destination` to which a socket may be connected, for calls that are not HTTP.
     ///
     /// # Errors

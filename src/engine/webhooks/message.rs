@@ -2,13 +2,16 @@
 //! than its ceiling only the id.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use riposte_protocol::time::Timestamp;
 use serde_json::{Map, Value, json};
 
+use super::chat::Chat;
 use crate::domain::event::{EventType, TypePattern};
 use crate::domain::fault::Fault;
 use crate::domain::field_reader::suggest;
+use crate::domain::right::Right;
 use crate::domain::tlp::Tlp;
 use crate::engine::Engine;
 use crate::engine::event_filter::EventFilter;
@@ -37,16 +40,43 @@ const FIELDS: [&str; 13] = [
 const MAX_NOTE: usize = 1024;
 /// Most types of a webhook.
 const MAX_TYPES: usize = 64;
+/// The form that is not for people.
+const EVENTS: &str = "cloudevents";
+/// How long events are gathered for people, so that what happens at once comes in one message.
+const GATHER: Duration = Duration::from_secs(5);
+/// Longest wait before an event is told.
+const LONGEST_AFTER: Duration = Duration::from_hours(24);
 /// Type of an event of which only the id goes out.
 const WITHHELD: &str = "withheld";
 
-/// What of an event goes out.
+/// The events that people are told of where nothing else is asked for.
+const NOTABLE: [&str; 12] = [
+    "approval.requested",
+    "response.break_glass",
+    "breaker.opened",
+    "effect.failing",
+    "agent.away",
+    "agent.cloned",
+    "freeze.on",
+    "incident.*",
+    "webhook.failing",
+    "webhook.gave_up",
+    "webhook.missed",
+    "node.stopped",
+];
+/// What of an event goes out, and how.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Form {
     /// The fields; `None`: all.
     fields: Option<BTreeSet<String>>,
     /// Highest label that goes out whole.
-    ceiling: Tlp,
+    pub(super) ceiling: Tlp,
+    /// The chat, if it is words for people.
+    pub(super) chat: Option<Chat>,
+    /// The user to whom they go.
+    pub(super) person: Option<String>,
+    /// How long to wait before an event is told.
+    pub(super) after: Duration,
 }
 
 /// Reads settings.
@@ -54,7 +84,7 @@ pub(super) struct Form {
 /// # Errors
 /// Every fault, below `/settings`.
 pub(super) fn parse(settings: &WebhookSettings, engine: &Engine) -> Result<(EventFilter, Form), Vec<Fault>> {
-    let WebhookSettings { types, policy, agent, target, fields, ceiling, note, .. } = settings;
+    let WebhookSettings { types, policy, agent, target, fields, ceiling, note, person, after, .. } = settings;
     let (mut patterns, mut faults) = (Vec::new(), Vec::new());
     if types.len() > MAX_TYPES {
         faults.push(Fault::at("/settings/types", format!("has more than {MAX_TYPES} entries")));
@@ -82,15 +112,67 @@ pub(super) fn parse(settings: &WebhookSettings, engine: &Engine) -> Result<(Even
         let labels = Tlp::ALL.map(Tlp::as_str).join(", ");
         faults.push(Fault::at("/settings/ceiling", format!("must be one of {labels}")));
     }
+    let chat = chat(settings, &mut faults);
+    faults.extend(person.as_deref().and_then(|person| person_fault(engine, person)));
     if note.chars().count() > MAX_NOTE {
         faults.push(Fault::at("/settings/note", format!("has more than {MAX_NOTE} characters")));
     }
     if !faults.is_empty() {
         return Err(faults);
     }
+    if patterns.is_empty() && chat.is_some() {
+        patterns.extend(NOTABLE.iter().filter_map(|word| TypePattern::parse(word).ok()));
+    }
     let filter = EventFilter::new(patterns, policy.as_deref(), agent.flatten(), target.as_deref());
     let fields = fields.as_ref().map(|fields| fields.iter().cloned().collect());
-    Ok((filter, Form { fields, ceiling: label.unwrap_or_default() }))
+    let least = if chat.is_some() { GATHER } else { Duration::ZERO };
+    let after = after.map_or(least, |after| after.duration().max(least));
+    Ok((filter, Form { fields, ceiling: label.unwrap_or_default(), chat, person: person.clone(), after }))
+}
+
+/// The chat of settings, and what does not fit it.
+fn chat(settings: &WebhookSettings, faults: &mut Vec<Fault>) -> Option<Chat> {
+    let chat = match settings.form.as_deref() {
+        None | Some(EVENTS) => None,
+        Some(word) => {
+            let chat = Chat::ALL.into_iter().find(|chat| chat.as_str() == word);
+            if chat.is_none() {
+                let known = Chat::ALL.map(Chat::as_str).into_iter().chain([EVENTS]);
+                faults.push(Fault::at(
+                    "/settings/form",
+                    suggest("must be cloudevents, slack, teams, ntfy or mail", word, known),
+                ));
+                return None;
+            }
+            chat
+        }
+    };
+    let only = |is_there: bool, field: &str, what: &str| {
+        is_there.then(|| Fault::at(format!("/settings/{field}"), format!("is only for {what}")))
+    };
+    let people = "messages to people: set form to slack, teams, ntfy or mail";
+    if chat.is_some() {
+        faults.extend(only(settings.fields.is_some(), "fields", "the form cloudevents"));
+    } else {
+        faults.extend(only(settings.person.is_some(), "person", people));
+        faults.extend(only(settings.after.is_some(), "after", people));
+    }
+    if settings.after.is_some_and(|after| after.duration() > LONGEST_AFTER) {
+        faults.push(Fault::at("/settings/after", "must be at most 24h"));
+    }
+    chat
+}
+
+/// Why this user cannot decide.
+fn person_fault(engine: &Engine, person: &str) -> Option<Fault> {
+    let users = engine.users.load();
+    let user = users.get(person).filter(|user| user.user.disabled_at.is_none());
+    let why = match user {
+        None => "is no user who can log in",
+        Some(user) if !user.user.role.may(Right::Approve) => "is a user who may not approve",
+        Some(_) => return None,
+    };
+    Some(Fault::at("/settings/person", why))
 }
 
 /// The id of a message: the same at each try and from each manager, and another one for an event of a restored ledger that
@@ -136,7 +218,7 @@ fn only_id(event: &Value, kept: &Value) -> Value {
 impl Engine {
     /// How confidential an event is: as its response says, else as its policy does, or did before it was deleted. What cannot
     /// be known counts as most confidential.
-    async fn sensitivity(&self, row: &EventRow) -> Result<Tlp, StoreError> {
+    pub(super) async fn sensitivity(&self, row: &EventRow) -> Result<Tlp, StoreError> {
         if let Some(label) = row.tlp.as_deref() {
             return Ok(Tlp::parse(label).unwrap_or(Tlp::Red));
         }

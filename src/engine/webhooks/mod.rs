@@ -6,7 +6,11 @@
 //! it is, and the events wait in the feed. [`receiver`] calls one webhook, [`message`] says what of an event goes out, and
 //! [`settings`] is what people set up.
 
+mod chat;
+mod mail;
 mod message;
+pub(crate) mod news;
+pub(crate) mod notice;
 mod receiver;
 mod settings;
 mod turn;

@@ -6,12 +6,16 @@ use std::time::Duration;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER, USER_AGENT};
 use reqwest::{Method, StatusCode, Url};
 use riposte_protocol::time::Timestamp;
+use serde_json::{Map, Value};
 
+use super::chat::Chat;
+use super::mail::Mailer;
 use super::message::{Form, parse};
 use crate::domain::webhook::WebhookSecret;
 use crate::engine::Engine;
 use crate::engine::egress::client::{ClientSettings, EgressClient};
 use crate::engine::egress::error::words;
+use crate::engine::egress::rules::Egress;
 use crate::engine::event_filter::EventFilter;
 use crate::store::configured::webhooks::StoredWebhook;
 
@@ -21,6 +25,8 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Media type of an event, as `CloudEvents` has it.
 const EVENT: &str = "application/cloudevents+json";
+/// Media type of a message to people.
+const JSON: &str = "application/json";
 
 /// What is sealed: the URL.
 pub(super) const URL: &str = "url";
@@ -43,13 +49,19 @@ pub(super) struct Receiver {
     secrets_until: Option<Timestamp>,
     /// The newest secret as it is stored, by which a new one is noticed.
     sealed: Vec<u8>,
-    url: Url,
-    client: EgressClient,
+    way: Way,
     is_disabled: bool,
     /// Which events.
     pub(super) filter: EventFilter,
     /// What of them.
     pub(super) form: Form,
+}
+
+/// How messages get there.
+#[derive(Debug)]
+enum Way {
+    Post { url: Url, client: EgressClient, topic: Option<String> },
+    Mail { mailer: Mailer, egress: Egress },
 }
 
 /// Why a message was not taken.
@@ -87,15 +99,20 @@ impl Receiver {
         let settings = stored.document.read().map_err(|error| error.to_string())?;
         let (filter, form) = parse(&settings, engine)
             .map_err(|faults| faults.into_iter().map(|fault| fault.detail).collect::<Vec<_>>().join("; "))?;
-        let client = engine.egress.client(client_settings(&url)).map_err(|error| words(&error))?;
+        let way = if form.chat == Some(Chat::Mail) {
+            Way::Mail { mailer: Mailer::read(&url)?, egress: engine.egress.clone() }
+        } else {
+            let (url, topic) = if form.chat == Some(Chat::Ntfy) { topic_of(&url)? } else { (url, None) };
+            let client = engine.egress.client(client_settings(&url)).map_err(|error| words(&error))?;
+            Way::Post { url, client, topic }
+        };
         Ok(Self {
             name: stored.name.clone(),
             version: stored.version,
             secrets,
             secrets_until: until,
             sealed: stored.secret.clone(),
-            url,
-            client,
+            way,
             is_disabled: settings.is_disabled,
             filter,
             form,
@@ -113,23 +130,41 @@ impl Receiver {
         self.is_disabled
     }
 
+    /// Name of the webhook.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The user to whom its messages go.
+    pub(super) fn person(&self) -> Option<&str> {
+        self.form.person.as_deref()
+    }
+
     /// Sends a message, whose id is the same at each try.
     ///
     /// # Errors
     /// Why it was not taken.
     pub(super) async fn send(&self, id: &str, body: &str, now: Timestamp) -> Result<(), Untaken> {
         let untaken = |fault: String| Untaken { fault, asked: None, is_gone: false };
+        let (url, client, topic) = match &self.way {
+            Way::Mail { mailer, egress } => return mailer.send(egress, id, body).await.map_err(untaken),
+            Way::Post { url, client, topic } => (url, client, topic),
+        };
         let seconds = now.as_secs().to_string();
         let signatures: Vec<String> =
             self.secrets.iter().map(|secret| secret.sign(id, &seconds, body.as_bytes())).collect();
-        let request = self.client.request(Method::POST, &self.url).map_err(|error| untaken(words(&error)))?;
-        let request = request
-            .header(CONTENT_TYPE, EVENT)
+        let body = topic.as_ref().map_or_else(|| Ok(body.to_owned()), |topic| with_topic(body, topic));
+        let request = client.request(Method::POST, url).map_err(|error| untaken(words(&error)))?;
+        let mut request = request
+            .header(CONTENT_TYPE, if self.form.chat.is_none() { EVENT } else { JSON })
             .header(USER_AGENT, concat!("riposte/", env!("CARGO_PKG_VERSION")))
-            .header("webhook-id", id)
-            .header("webhook-timestamp", seconds)
-            .header("webhook-signature", signatures.join(" "))
-            .body(body.to_owned());
+            .body(body.map_err(|error| untaken(error.to_string()))?);
+        if self.form.chat.is_none() {
+            request = request
+                .header("webhook-id", id)
+                .header("webhook-timestamp", seconds)
+                .header("webhook-signature", signatures.join(" "));
+        }
         let response = request.send().await.map_err(|error| untaken(words(&error.without_url())))?;
         let status = response.status();
         if status.is_success() {
@@ -142,6 +177,26 @@ impl Receiver {
             is_gone: status == StatusCode::GONE,
         })
     }
+}
+
+/// The address of an ntfy server, to which messages in JSON go, and the topic, which a person copies as one URL.
+///
+/// # Errors
+/// If there is no topic.
+pub(super) fn topic_of(url: &Url) -> Result<(Url, Option<String>), String> {
+    let topic = url.path().trim_matches('/').to_owned();
+    if topic.is_empty() || topic.contains('/') {
+        return Err("must end in the topic, such as https://ntfy.example.org/night-shift".into());
+    }
+    let mut base = url.clone();
+    base.set_path("/");
+    Ok((base, Some(topic)))
+}
+
+fn with_topic(body: &str, topic: &str) -> serde_json::Result<String> {
+    let mut message: Map<String, Value> = serde_json::from_str(body)?;
+    message.insert("topic".to_owned(), topic.into());
+    serde_json::to_string(&message)
 }
 
 /// The client for a URL. Plain HTTP is for loopback addresses alone, which was checked when it was set.

@@ -7,8 +7,11 @@ use reqwest::Url;
 use riposte_protocol::time::Timestamp;
 use serde_json::json;
 
+use super::chat::Chat;
+use super::mail::Mailer;
 use super::message::{message_id, parse};
-use super::receiver::{Receiver, SECRET, URL, client_settings, purpose};
+use super::notice::Notice;
+use super::receiver::{Receiver, SECRET, URL, client_settings, purpose, topic_of};
 use crate::domain::egress::allow_list::Destination;
 use crate::domain::event::EventType;
 use crate::domain::fault::Fault;
@@ -62,7 +65,7 @@ impl Engine {
         if !is_name(&name) {
             faults.push(Fault::at("/name", "must be 1 to 64 characters of a-z, 0-9 and '-'"));
         }
-        let url = self.read_url(&url).map_err(|fault| faults.push(fault));
+        let url = self.read_url(&url, &settings).map_err(|fault| faults.push(fault));
         if secret.as_deref().is_some_and(|secret| WebhookSecret::parse(secret).is_none()) {
             faults.push(Fault::at("/secret", "must be whsec_ and 24 to 64 bytes in base64"));
         }
@@ -101,8 +104,12 @@ impl Engine {
         let stored = self.stored_webhook(name).await?;
         let mut faults = parse(&settings, self).err().unwrap_or_default();
         let url = match url {
-            Some(url) => self.read_url(&url).map_err(|fault| faults.push(fault)).ok(),
-            None => Some(self.stored_url(&stored)?),
+            Some(url) => self.read_url(&url, &settings).map_err(|fault| faults.push(fault)).ok(),
+            // It must fit the form, which may be another one now.
+            None => {
+                let url = self.stored_url(&stored)?;
+                self.read_url(url.as_str(), &settings).map_err(|fault| faults.push(fault)).ok()
+            }
         };
         let Some(url) = url.filter(|_| faults.is_empty()) else { return Err(Refusal::Invalid(faults)) };
         let before: WebhookSettings = stored.document.read().map_err(StoreError::from)?;
@@ -153,7 +160,7 @@ impl Engine {
     pub async fn try_webhook(self: &Arc<Self>, name: &str) -> UseCase<WebhookTrial> {
         let (stored, begun) = (self.stored_webhook(name).await?, self.clock.now());
         let receiver = Receiver::open(self, &stored, begun).map_err(Refusal::Conflict)?;
-        let body = json!({
+        let event = json!({
             "specversion": "1.0",
             "id": "0",
             "source": self.feed.source,
@@ -163,8 +170,9 @@ impl Engine {
             "datacontenttype": "application/json",
             "data": {"detail": "a test"},
         });
+        let body = receiver.form.chat.map_or_else(|| event.to_string(), |chat| chat.body(&[Notice::test(name)]));
         let started = tokio::time::Instant::now();
-        let sent = receiver.send(&message_id(0, begun), &body.to_string(), begun).await;
+        let sent = receiver.send(&message_id(0, begun), &body, begun).await;
         let millis = i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX);
         Ok(WebhookTrial { is_taken: sent.is_ok(), fault: sent.err().map(|untaken| untaken.fault), millis })
     }
@@ -206,6 +214,18 @@ impl Engine {
         Ok(views)
     }
 
+    /// The user to whom messages of a webhook go; `None` if there is none, or it sends nothing.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn person_of_webhook(&self, name: &str) -> Result<Option<String>, StoreError> {
+        let Some(stored) = webhooks::all(&self.db).await?.into_iter().find(|stored| stored.name == name) else {
+            return Ok(None);
+        };
+        let settings: WebhookSettings = stored.document.read()?;
+        Ok(settings.person.filter(|_| !settings.is_disabled))
+    }
+
     async fn stored_webhook(&self, name: &str) -> UseCase<StoredWebhook> {
         let found = webhooks::all(&self.db).await?.into_iter().find(|stored| stored.name == name);
         found.ok_or_else(|| missing(name, StoreError::NotFound))
@@ -219,11 +239,18 @@ impl Engine {
     }
 
     /// Reads a URL. An address in it is checked now, a name at each call.
-    fn read_url(&self, text: &str) -> Result<Url, Fault> {
+    fn read_url(&self, text: &str, settings: &WebhookSettings) -> Result<Url, Fault> {
         let fault = |why: String| Fault::at("/url", why);
         let url = Url::parse(text.trim()).map_err(|error| fault(format!("is no URL: {error}")))?;
         if text.len() > MAX_URL {
             return Err(fault(format!("has more than {MAX_URL} bytes")));
+        }
+        if settings.form.as_deref() == Some(Chat::Mail.as_str()) {
+            let mailer = Mailer::read(&url).map_err(fault)?;
+            return self.egress.allows(mailer.destination()).map(|()| url).map_err(|error| fault(error.to_string()));
+        }
+        if settings.form.as_deref() == Some(Chat::Ntfy.as_str()) {
+            topic_of(&url).map_err(fault)?;
         }
         let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else {
             return Err(fault("has no host".into()));
@@ -311,9 +338,10 @@ fn view(stored: StoredWebhook, state: WebhookState, last: i64) -> Result<Webhook
     })
 }
 
-/// Scheme, host and port of a URL: its path may be what lets a caller in.
+/// Scheme, host and port of a URL: the rest may be what lets a caller in.
 fn place(url: &Url) -> String {
-    url.origin().ascii_serialization()
+    let port = url.port().map_or_else(String::new, |port| format!(":{port}"));
+    format!("{}://{}{port}", url.scheme(), url.host_str().unwrap_or_default())
 }
 
 fn missing(name: &str, error: StoreError) -> Refusal {

@@ -4,7 +4,9 @@
 use futures_util::StreamExt as _;
 use riposte_protocol::time::Timestamp;
 
+use super::chat::Chat;
 use super::message::message_id;
+use super::news;
 use super::receiver::{Receiver, Untaken};
 use super::settings;
 use crate::domain::event::EventType;
@@ -15,6 +17,7 @@ use crate::store::database::duties::Claim;
 use crate::store::ledger::events::LooseEvent;
 use crate::store::ledger::webhook_messages::{self, DueMessage, FailedMessage, WebhookState, WebhookTurn};
 use crate::telemetry::WebhookOutcome;
+use crate::views::events::EventRow;
 
 /// Events of a turn.
 const EVENTS: i64 = 100;
@@ -22,6 +25,8 @@ const EVENTS: i64 = 100;
 const AT_ONCE: usize = 8;
 /// Messages that were not taken, above which nothing new is sent: the receiver is away, and what is in the feed waits there.
 const MOST_WAITING: i64 = 64;
+/// Notices in one message.
+const TOGETHER: usize = 10;
 /// Failed requests in a row after which a receiver counts as failing.
 const FAILING: i64 = 3;
 
@@ -67,18 +72,61 @@ async fn read_on(engine: &Engine, receiver: &Receiver, mark: i64) -> Result<(Vec
         // The ledger is an earlier copy: what it tells from now on is new.
         return Ok((Vec::new(), bounds.last, 0));
     }
-    let rows = engine.events_after(mark, EVENTS).await?;
+    let mut rows = engine.events_after(mark, EVENTS).await?;
     let first = rows.first().map_or(bounds.last.max(mark), |row| row.seq - 1);
     let missed = if rows.is_empty() && bounds.reach(mark) { 0 } else { first - mark };
+    // What is told to people waits until it is old enough.
+    let ripe = engine.clock.now().minus(receiver.form.after);
+    let until = rows.iter().position(|row| Timestamp::from(row.at) > ripe).unwrap_or(rows.len());
+    rows.truncate(until);
     let last = rows.last().map_or(mark + missed, |row| row.seq);
-    let mut messages = Vec::new();
-    for row in &rows {
-        if receiver.filter.takes(row)? {
-            let body = receiver.form.body(engine, row).await?;
-            messages.push(DueMessage { seq: row.seq, at: row.at, r#type: row.r#type.clone(), body, tries: 0 });
+    let mut wanted = Vec::with_capacity(rows.len());
+    for row in rows {
+        if receiver.filter.takes(&row)? {
+            wanted.push(row);
         }
     }
+    let messages = match receiver.form.chat {
+        Some(chat) => told(engine, receiver, chat, wanted).await?,
+        None => {
+            let mut messages = Vec::with_capacity(wanted.len());
+            for row in wanted {
+                let body = receiver.form.body(engine, &row).await?;
+                messages.push(DueMessage { seq: row.seq, at: row.at, r#type: row.r#type, body, tries: 0 });
+            }
+            messages
+        }
+    };
     Ok((messages, last, missed))
+}
+
+/// The messages to people: one for each decision, and one for everything else.
+async fn told(
+    engine: &Engine,
+    receiver: &Receiver,
+    chat: Chat,
+    rows: Vec<EventRow>,
+) -> Result<Vec<DueMessage>, StoreError> {
+    let (mut messages, mut together, mut last) = (Vec::new(), Vec::new(), None);
+    for row in rows {
+        let Some(notice) = news::of(engine, receiver, &row).await? else { continue };
+        if notice.choice.is_some() {
+            let body = chat.body(&[notice]);
+            messages.push(DueMessage { seq: row.seq, at: row.at, r#type: row.r#type, body, tries: 0 });
+        } else {
+            together.push(notice);
+            last = Some(row);
+        }
+    }
+    if let Some(EventRow { seq, at, r#type, .. }) = last {
+        let more = together.len().saturating_sub(TOGETHER);
+        together.truncate(TOGETHER);
+        if let Some(notice) = together.last_mut().filter(|_| more > 0) {
+            notice.lines.push(format!("and {more} more: riposte events"));
+        }
+        messages.push(DueMessage { seq, at, r#type, body: chat.body(&together), tries: 0 });
+    }
+    Ok(messages)
 }
 
 async fn send_all(engine: &Engine, receiver: &Receiver, messages: Vec<DueMessage>) -> Vec<Sent> {

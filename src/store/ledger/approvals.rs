@@ -25,6 +25,7 @@ use crate::views::responses::DecisionRow;
 use riposte_protocol::target::Target;
 
 statements! {
+    SILENCE = "SELECT on_silence FROM responses WHERE id = $1";
     WAITING = "SELECT id, policy, policy_version, action, target_kind, target_value, arguments, agents, until, requested_by, quorum,
             on_silence, duration_millis, waves, one_shot, answer_by, seal
         FROM responses WHERE id = $1 AND state = 'awaiting_approval'";
@@ -71,6 +72,16 @@ struct Waiting {
     duration_millis: Option<i64>,
     waves: Option<JsonText>,
     one_shot: bool,
+}
+
+#[derive(sqlx::FromRow)]
+struct Silence {
+    on_silence: Option<OnSilence>,
+}
+
+/// What happens to a response on which no person decides in time.
+pub async fn on_silence(db: &Db, response: Uuid) -> Result<Option<OnSilence>> {
+    Ok(db.optional::<Silence>(SILENCE, binds![response]).await?.and_then(|row| row.on_silence))
 }
 
 impl Waiting {

@@ -9,6 +9,8 @@ use crate::store::database::{Db, Result, binds, statements};
 use crate::views::effects::{EffectRow, HolderRow};
 
 statements! {
+    HELD_BY = "SELECT COUNT(*) AS count FROM effects WHERE agent_id = $1
+        AND (desired = 'in_force' OR actual IN ('in_force', 'drifted'))";
     ONE = "SELECT id, agent_id, action, target_kind, target_value, desired, actual, until, failed_reverts,
             next_revert_at, created_at, changed_at, last_apply, last_reason,
             CASE WHEN agent_id IN (SELECT agents.id FROM agents WHERE revoked_at IS NOT NULL) THEN TRUE ELSE FALSE END
@@ -41,6 +43,16 @@ statements! {
 /// The effect of that id.
 pub async fn find(db: &Db, effect: Uuid) -> Result<Option<EffectRow>> {
     db.optional(ONE, binds![effect]).await
+}
+
+#[derive(sqlx::FromRow)]
+struct Held {
+    count: i64,
+}
+
+/// How many effects are wanted or in force on an agent.
+pub async fn held_by(db: &Db, agent: Uuid) -> Result<i64> {
+    Ok(db.optional::<Held>(HELD_BY, binds![agent]).await?.map_or(0, |row| row.count))
 }
 
 /// Filter of an effect list.
