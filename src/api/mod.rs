@@ -21,6 +21,7 @@ mod event_stream;
 pub mod events;
 pub mod exchange;
 pub mod explain;
+pub mod forwarders;
 pub mod freeze;
 pub mod front;
 pub mod health;

@@ -15,8 +15,8 @@ use super::front::error::ApiError;
 use super::state::AppState;
 use super::{
     actions, agent_key, agents, alerts, approval_page, audit, auth, backtest, bundle, commands, counts, docs, effects,
-    events, explain, freeze, health, holds, import, ingest, keys, lift, nodes, oidc, policies, poll, protected,
-    rejected, responses, secrets, signing_key, stream, users, wazuh, wazuh_agents, webhooks, whoami,
+    events, explain, forwarders, freeze, health, holds, import, ingest, keys, lift, nodes, oidc, policies, poll,
+    protected, rejected, responses, secrets, signing_key, stream, users, wazuh, wazuh_agents, webhooks, whoami,
 };
 use crate::views::problem::Problem;
 use crate::views::wazuh::WazuhProblem;
@@ -47,6 +47,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
         effects::routes(),
         events::routes(),
         explain::routes(),
+        forwarders::routes(),
         freeze::routes(),
         health::routes(),
         holds::routes(),

@@ -132,6 +132,10 @@ types! {
     IncidentLedgerBreached = "incident.ledger_breached",
     /// Alerts of a pipeline came later than `max_age`, such as after an outage.
     IncidentAlertsLate = "incident.alerts_late",
+    /// A forwarder does not report any more, so its alerts do not arrive.
+    IncidentForwarderSilent = "incident.forwarder_silent",
+    /// A forwarder that was silent reports again.
+    IncidentForwarderBack = "incident.forwarder_back",
     /// An administrator accepted such rows as they are.
     IncidentLedgerAccepted = "incident.ledger_accepted",
     /// A webhook does not take its messages; they are kept, and tried again.
@@ -319,6 +323,7 @@ mod tests {
                 .chain([EventType::NodeStarted, EventType::NodeStopped])
                 .chain([EventType::WebhookFailing, EventType::WebhookRecovered])
                 .chain([EventType::WebhookGaveUp, EventType::WebhookMissed])
+                .chain([EventType::IncidentForwarderSilent, EventType::IncidentForwarderBack])
                 .collect();
         for entry in AuditEvent::ALL {
             origins.extend(EventType::of(*entry));
@@ -368,7 +373,7 @@ mod tests {
         command: failed, refused, expired
         effect: active, lifted, failing, drifted, repaired, lost
         freeze: on, off
-        incident: key_copied, orders_rejected, orders_accepted, strangers, unliftable, host_restored, ledger_behind, ledger_breached, alerts_late, ledger_accepted
+        incident: key_copied, orders_rejected, orders_accepted, strangers, unliftable, host_restored, ledger_behind, ledger_breached, alerts_late, forwarder_silent, forwarder_back, ledger_accepted
         node: started, stopped
         policy: created, updated, deleted
         protected: created, deleted

@@ -25,6 +25,7 @@ use crate::store::configured::breakers::{self, OpenBreakers};
 use crate::store::ledger::commands::{self, CommandCount};
 use crate::store::ledger::effects::{self, EffectCount};
 use crate::store::ledger::events;
+use crate::store::ledger::forwarders;
 use crate::store::ledger::outcomes;
 use crate::store::ledger::webhook_messages::{self, WebhookState};
 
@@ -83,6 +84,7 @@ struct Reading {
     presence: BTreeMap<Presence, i64>,
     breakers: OpenBreakers,
     webhooks: Vec<WebhookState>,
+    silent_forwarders: i64,
     /// Number of the last event.
     last_event: i64,
 }
@@ -103,6 +105,7 @@ impl Reading {
             presence,
             breakers: breakers::open(db).await?,
             webhooks: webhook_messages::states(db).await?,
+            silent_forwarders: forwarders::silent(db).await?,
             last_event: events::bounds(db).await?.last,
         })
     }
@@ -139,6 +142,8 @@ impl Reading {
         let OpenBreakers { policies, agents } = self.breakers;
         let breakers = [("policy", policies), ("agent", agents)].map(|(scope, count)| ([("scope", scope)], count));
         gauges(encoder, "breakers_open", "Open breakers: global, and on one agent.", breakers)?;
+        let silent = "Forwarders that have not reported for five minutes.";
+        gauge(encoder, "forwarders_silent", silent, self.silent_forwarders)?;
         let of_webhooks = |value: fn(&WebhookState, i64) -> i64| {
             let last = self.last_event;
             self.webhooks.iter().map(move |state| ([("webhook", state.webhook.as_str())], value(state, last)))

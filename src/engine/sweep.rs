@@ -18,6 +18,7 @@ use crate::store::StoreError;
 use crate::store::configured::{changes, protected};
 use crate::store::database::duties::{Claim, Duty};
 use crate::store::ledger::audit::LedgerTx;
+use crate::store::ledger::forwarders;
 use crate::store::writer::SweepStep;
 
 /// Interval between checkpoints.
@@ -40,11 +41,13 @@ const KEEP_ANSWERS: Duration = Duration::from_hours(24);
 const KEEP_SIGHTINGS: Duration = Duration::from_hours(24);
 /// How long a manager that is away can still follow what was changed, instead of reading everything.
 const KEEP_CHANGES: Duration = Duration::from_hours(1);
+/// A forwarder reports each minute.
+const FORWARDER_SILENT: Duration = Duration::from_mins(5);
 /// How long expired enrolment tokens stay listed, and expired sessions stored.
 const KEEP_TOKENS: Duration = Duration::from_hours(168);
 
 /// The duties of a round, with their intervals.
-const DUTIES: [(&str, Duration); 16] = [
+const DUTIES: [(&str, Duration); 17] = [
     ("expire", PERIOD),
     ("time_out", PERIOD),
     ("silence", PERIOD),
@@ -56,6 +59,7 @@ const DUTIES: [(&str, Duration); 16] = [
     ("late_alerts", PERIOD),
     ("rotation", PERIOD),
     ("presence", PERIOD),
+    ("forwarders", PERIOD),
     ("seals", PERIOD),
     ("keys", PERIOD.saturating_mul(RELOAD_EVERY)),
     ("reload", PERIOD.saturating_mul(RELOAD_EVERY)),
@@ -64,7 +68,7 @@ const DUTIES: [(&str, Duration); 16] = [
 ];
 
 /// Those that one of the managers does for all.
-pub(super) const SHARED: [&str; 11] = [
+pub(super) const SHARED: [&str; 12] = [
     "expire",
     "time_out",
     "silence",
@@ -73,6 +77,7 @@ pub(super) const SHARED: [&str; 11] = [
     "breakers",
     "rotation",
     "presence",
+    "forwarders",
     "seals",
     "clear",
     "retention",
@@ -201,7 +206,14 @@ async fn shared(engine: &Arc<Engine>, round: u32, claim: &Claim) {
     duty(engine, "breakers", trip(engine)).await;
     duty(engine, "rotation", key_rotation::step(engine)).await;
     duty(engine, "presence", presence_news::tell(engine)).await;
+    duty(engine, "forwarders", find_silent_forwarders(engine, claim)).await;
     duty(engine, "seals", look_at_seals(engine, round)).await;
+}
+
+/// Tells of forwarders that do not report any more.
+async fn find_silent_forwarders(engine: &Engine, claim: &Claim) -> Result<(), StoreError> {
+    let now = engine.clock.now();
+    forwarders::find_silent(&engine.db, now.minus(FORWARDER_SILENT), claim.fence.as_ref(), now).await
 }
 
 /// Looks at all sealed rows now and then, and records what was found there or where rows were read.

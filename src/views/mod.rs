@@ -19,6 +19,7 @@ pub mod effects;
 pub mod events;
 pub mod explain;
 pub mod field_errors;
+pub mod forwarders;
 pub mod freeze;
 pub mod health;
 pub mod import;

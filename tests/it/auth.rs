@@ -55,6 +55,11 @@ async fn create_webhook(admin: &Client, target: &str) -> String {
     name
 }
 
+async fn report_forwarder(admin: &Client, name: String) -> String {
+    admin.put(&format!("/v1/forwarders/{name}"), &json!({"version": "0.1.0"}), None).await.is(204);
+    name
+}
+
 /// A webhook that is sent nothing; its name has an address that is never called.
 fn webhook(name: &str) -> Value {
     json!({"name": name, "url": "https://localhost:9/", "settings": {"is_disabled": true}})
@@ -181,6 +186,7 @@ impl Stage {
                 name
             }
             On::Webhook => create_webhook(&admin, &self.target()).await,
+            On::Forwarder => report_forwarder(&admin, self.target()).await,
             On::User => {
                 let name = format!("u-{}", self.target());
                 admin.post("/v1/users", &json!({"name": name, "role": "viewer"})).await.is(201);
@@ -250,6 +256,7 @@ impl Stage {
                 json!({"everything": true, "count": count, "reason": "over"})
             }
             ("POST", "/v1/holds") => json!({"name": target, "reason": "why", "kind": "target", "value": target}),
+            ("PUT", "/v1/forwarders/{name}") => json!({"version": "0.1.0"}),
             ("POST", "/v1/webhooks") => webhook(&format!("w-{}", target.replace('.', "-"))),
             ("PUT", "/v1/webhooks/{name}") => json!({"settings": {"types": ["freeze.on"], "is_disabled": true}}),
             ("PUT", "/v1/responses/{id}/case") => json!({"case": target}),

@@ -2,6 +2,7 @@
 //! whichever they talk to, and a manager that stops holds up no other. Real managers, a real
 //! PostgreSQL, agents that speak the protocol.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
@@ -17,6 +18,7 @@ use crate::processes::{
     Api, FakeAgent, Heard, Manager, PATIENCE, Stream, alert, eventually, require, signal, succeeded, text,
 };
 use crate::support::Database;
+use crate::support::receiver::{Mood, Receiver};
 
 /// Well above what a hint takes on a busy machine, and below the shortest time between two looks at the ledger.
 const HINTED: Duration = Duration::from_millis(900);
@@ -339,6 +341,42 @@ async fn promise_5_an_undo_is_on_time_when_the_manager_that_owes_it_is_killed() 
     assert_eq!(next_op(&mut stream, PATIENCE).await, Some(Op::Revert));
     assert!(begun.elapsed() < Duration::from_secs(16), "{:?}", begun.elapsed());
     other.audit_is_intact().await;
+}
+
+/// One manager sends to webhooks. When it dies, the next one goes on: a message comes once, or twice with one id, never not at all.
+#[tokio::test]
+async fn a_webhook_misses_no_event_when_the_manager_that_sends_is_killed() {
+    const ROUNDS: usize = 40;
+    let mut pair = Pair::start_with(&["--egress-allow", "127.0.0.0/8"]).await;
+    let [one, other] = pair.apis();
+    let receiver = Receiver::start(Mood::Answers(200)).await;
+    let asked = json!({"name": "a", "url": receiver.url("/"), "settings": {"types": ["protected.created"]}});
+    other.post("/v1/webhooks", &asked).await;
+    for round in 0..ROUNDS {
+        // It started first, so it has the duty.
+        if round == ROUNDS / 2 {
+            eventually("it sends", PATIENCE, async || (receiver.taken().len() > 3).then_some(())).await;
+            pair.one.kill9();
+        }
+        let api = if round < ROUNDS / 2 && round % 2 == 0 { &one } else { &other };
+        api.post("/v1/protected", &json!({"kind": "user", "value": format!("user{round}"), "reason": "a test"})).await;
+    }
+    let events = other.get("/v1/events?follow=false&type=protected.created&limit=500").await;
+    let expected: BTreeSet<&str> =
+        events["items"].as_array().unwrap().iter().map(|event| event["id"].as_str().unwrap()).collect();
+    assert_eq!(expected.len(), ROUNDS);
+    eventually("every event was taken", PATIENCE, async || {
+        let taken = receiver.taken();
+        let numbers: BTreeSet<String> = taken.iter().map(|message| text(&message.json(), "id").to_owned()).collect();
+        expected.iter().all(|number| numbers.contains(*number)).then_some(())
+    })
+    .await;
+    let mut ids: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for message in receiver.taken() {
+        ids.entry(text(&message.json(), "id").to_owned()).or_default().insert(message.header("webhook-id").to_owned());
+    }
+    assert!(ids.values().all(|ids| ids.len() == 1), "one id for each event: {ids:?}");
+    assert!(receiver.taken().len() < 2 * ROUNDS, "{} messages of {ROUNDS} events", receiver.taken().len());
 }
 
 #[tokio::test]

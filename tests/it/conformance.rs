@@ -17,8 +17,9 @@ use std::process::{Command, Output, Stdio};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::processes::{FakeAgent, Manager, tied};
+use crate::processes::{FakeAgent, Manager, PATIENCE, eventually, tied};
 use crate::support::Database;
+use crate::support::receiver::{Mood, Receiver};
 
 /// Returns the path of a program in the tests' Python environment.
 ///
@@ -123,6 +124,31 @@ on_both_databases! {
         let targets: Vec<&str> = owed.iter().map(|command| command.target.value()).collect();
         // Both clients asked for one effect, which one command brings about.
         assert_eq!(targets, ["203.0.113.7"]);
+    }
+
+    async fn the_library_of_standard_webhooks_takes_our_messages_and_no_others(database: Database) {
+        let url = database.url();
+        let mut flags = vec!["--egress-allow", "127.0.0.0/8"];
+        if !url.is_empty() {
+            flags.extend(["--database-url", &url]);
+        }
+        let manager = Manager::start_with(&flags).await;
+        let (api, receiver) = (manager.api(), Receiver::start(Mood::Answers(200)).await);
+        let asked = json!({"name": "a", "url": receiver.url("/"), "settings": {"types": ["protected.created"]}});
+        let secret = api.post("/v1/webhooks", &asked).await["secret"].clone();
+        let entry = json!({"kind": "user", "value": "ümläut", "reason": "a test"});
+        api.post("/v1/protected", &entry).await;
+        let message = eventually("a message", PATIENCE, async || receiver.taken().first().cloned()).await;
+        let names = ["webhook-id", "webhook-timestamp", "webhook-signature"];
+        let headers: std::collections::BTreeMap<_, _> = names.map(|name| (name, message.header(name))).into();
+        let given = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(given.path(), json!({"secret": secret, "headers": headers, "body": message.body}).to_string()).unwrap();
+        let mut library = tied(&python("python"));
+        library.arg(root().join("tests/conformance/webhook_receiver.py")).env("PYTHONDONTWRITEBYTECODE", "1");
+        let output = library.stdin(std::fs::File::open(given.path()).unwrap()).output().unwrap();
+        assert!(output.status.success(), "{}", say(&output));
+        let event: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(event["type"], "riposte.protected.created", "{event}");
     }
 
     async fn the_server_does_what_its_contract_says(database: Database) {

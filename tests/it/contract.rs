@@ -239,6 +239,9 @@ async fn answers_match_the_schemas_of_the_contract() {
     });
     admin.put("/v1/secrets/chat", &json!({"value": "x", "actions": ["log-only"]}), None).await.is(204);
     check("get", "/v1/secrets", admin.get("/v1/secrets").await);
+    let report = json!({"version": "0.1.0", "behind_bytes": 7, "last_alert_at": "2026-01-01T00:00:00Z"});
+    admin.put("/v1/forwarders/wazuh-1", &report, None).await.is(204);
+    check("get", "/v1/forwarders", admin.get("/v1/forwarders").await);
     let webhook = json!({"name": "tickets", "url": "https://localhost:9/", "settings": {"types": ["freeze.off"], "fields": ["policy"]}});
     check("post", "/v1/webhooks", admin.post("/v1/webhooks", &webhook).await);
     check("get", "/v1/webhooks", admin.get("/v1/webhooks").await);

@@ -12,7 +12,7 @@ use crate::support::alert::{brute_force, drop_policy};
 use crate::support::{Client, Database, Follower, TestApp, Told};
 
 /// Types of events that are no entry of the audit log.
-const LOOSE: [EventType; 10] = [
+const LOOSE: [EventType; 12] = [
     EventType::EffectActive,
     EventType::EffectLifted,
     EventType::AgentConnected,
@@ -23,6 +23,8 @@ const LOOSE: [EventType; 10] = [
     EventType::WebhookRecovered,
     EventType::WebhookGaveUp,
     EventType::WebhookMissed,
+    EventType::IncidentForwarderSilent,
+    EventType::IncidentForwarderBack,
 ];
 
 /// A service key with a scope.

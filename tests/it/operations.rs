@@ -41,6 +41,7 @@ pub(super) enum On {
     Rejected,
     Secret,
     Webhook,
+    Forwarder,
     /// A response that waits for approval.
     Waiting,
     /// A response that acted first and waits for confirmation.
@@ -110,6 +111,9 @@ pub(super) const OPERATIONS: &[Operation] = &[
     ("POST", "/v1/webhooks/{name}/test", Who::Roles(ADMINS), On::Webhook, 200, None),
     ("GET", "/v1/webhooks/{name}/messages", Who::Roles(ADMINS), On::Webhook, 200, None),
     ("POST", "/v1/webhooks/{name}/replay", Who::Roles(ADMINS), On::Webhook, 200, None),
+    ("GET", "/v1/forwarders", Who::Roles(VIEWERS), On::Nothing, 200, None),
+    ("PUT", "/v1/forwarders/{name}", Who::Roles(PIPELINES), On::Forwarder, 204, None),
+    ("DELETE", "/v1/forwarders/{name}", Who::Roles(ADMINS), On::Forwarder, 204, None),
     ("GET", "/v1/freeze", Who::Roles(VIEWERS), On::Nothing, 200, None),
     ("PUT", "/v1/freeze", Who::Roles(ANALYSTS), On::Nothing, 200, Some("frozen")),
     ("GET", "/v1/signing-key", Who::Roles(VIEWERS), On::Nothing, 200, None),

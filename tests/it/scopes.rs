@@ -65,6 +65,8 @@ fn expected(scope: &str, method: &str, path: &str) -> Option<u16> {
             }
             // A hidden agent is one that does not exist.
             (_, path) if path.starts_with("/v1/auth/") || path.starts_with("/wazuh/") => None,
+            // What a forwarder says of itself is about no agent.
+            ("PUT", "/v1/forwarders/{name}") => None,
             (method, _) if method != "GET" => Some(403),
             _ => None,
         },

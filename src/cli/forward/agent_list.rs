@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use reqwest::Method;
 use tokio_util::sync::CancellationToken;
 
+use super::report::own_name;
 use crate::cli::client::Remote;
 use crate::views::agents::{TakenList, WazuhAgentList, WazuhListed};
 
@@ -48,7 +49,7 @@ pub(super) async fn run(remote: Remote, keys: PathBuf, stop: CancellationToken) 
 
 async fn send(remote: &Remote, keys: &Path) -> anyhow::Result<TakenList> {
     let text = std::fs::read_to_string(keys)?;
-    let manager = std::fs::read_to_string("/proc/sys/kernel/hostname")?.trim().to_owned();
+    let manager = own_name()?;
     let list = WazuhAgentList { manager, agents: agents_in(&text) };
     remote.send(Method::PUT, "/v1/wazuh-agents", None, Some(&list)).await?.done()
 }

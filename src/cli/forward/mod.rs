@@ -9,6 +9,7 @@ mod files;
 mod metrics;
 mod position;
 mod reader;
+mod report;
 mod sender;
 
 use std::net::SocketAddr;
@@ -99,6 +100,7 @@ pub async fn run(args: ForwardArgs) -> anyhow::Result<ExitCode> {
     if let Some(keys) = agent_list::beside(&args.alerts) {
         tasks.spawn("agent list", agent_list::run(args.remote.clone(), keys, stop.clone()));
     }
+    tasks.spawn("report", report::run(args.remote.clone(), Arc::clone(&metrics), stop.clone()));
     let sender = Sender::new(args.remote, Arc::clone(&metrics), stop.clone())?;
     let files = AlertFiles::new(args.alerts);
     let mut catch_up = CatchUp::new(files.clone(), Arc::clone(&metrics), &start);

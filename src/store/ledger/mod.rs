@@ -15,6 +15,7 @@ pub mod effects;
 pub mod end;
 pub mod events;
 pub mod failures;
+pub mod forwarders;
 pub mod guard;
 pub mod holds;
 pub mod idempotency;

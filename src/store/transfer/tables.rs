@@ -141,6 +141,10 @@ exported_tables! {
         "id": Text, "hash": Bytes, "labels": Text, "uses": Int, "uses_left": Int,
         "expires_at": Int, "created_at": Int, "created_by": Text, "seal": Bytes
     ];
+    "forwarders" 7 [
+        "name": Text, "principal": Text, "version": Text, "heard_at": Int, "behind_bytes": Int,
+        "last_alert_at": Int, "is_silent": Bool
+    ];
     "freezes" 6 [
         "id": Int, "frozen": Bool, "reason": Text, "changed_at": Int, "changed_by": Text,
         "seal": Bytes

@@ -21,6 +21,8 @@ pub(crate) enum Mood {
     Silent,
     /// Answers 200, with a body of this many bytes that are no JSON.
     Babbles(usize),
+    /// Answers 200 with the text of the first of these beginnings that a path has, and 404 elsewhere.
+    Says(&'static [(&'static str, &'static str)]),
     /// Answers 500 to every body that holds this, and 200 to all others.
     Chokes(&'static str),
 }
@@ -99,7 +101,12 @@ async fn take(
     let body = String::from_utf8(body.to_vec()).unwrap();
     let mood = inside.lock().unwrap().mood.clone();
     let mut answer_headers = HeaderMap::new();
+    let path = uri.to_string();
     let (status, text) = match &mood {
+        Mood::Says(answers) => match answers.iter().find(|(beginning, _)| path.starts_with(beginning)) {
+            Some((_, text)) => (200, (*text).to_owned()),
+            None => (404, String::new()),
+        },
         Mood::Answers(status) => (*status, String::new()),
         Mood::AsksToWait(seconds) => {
             answer_headers.insert("retry-after", HeaderValue::from(*seconds));
@@ -110,7 +117,6 @@ async fn take(
         Mood::Chokes(what) => (if body.contains(what) { 500 } else { 200 }, String::new()),
     };
     let is_taken = (200..300).contains(&status);
-    let path = uri.to_string();
     inside.lock().unwrap().seen.push(Received { path, headers, body, is_taken });
     if mood == Mood::Silent {
         std::future::pending::<()>().await;
