@@ -7,7 +7,6 @@ use axum::response::{Html, IntoResponse as _, Response};
 use serde::Deserialize;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
-use uuid::Uuid;
 
 use super::auth::ClientOrigin;
 use super::front::auth::of_link;
@@ -19,10 +18,9 @@ use crate::domain::approval_link::ApprovalLink;
 use crate::domain::principal::Principal;
 use crate::domain::response::{Decision, ResponseState};
 use crate::domain::right::Right;
-use crate::engine::webhooks::news::what_waits;
+use crate::engine::webhooks::news::{Waiting, what_waits};
 use crate::engine::webhooks::notice::clean;
 use crate::store::StoreError;
-use crate::store::ledger::approvals;
 use crate::store::ledger::responses;
 use crate::views::responses::{ApprovalForm, ResponseRow};
 
@@ -161,29 +159,25 @@ async fn open(state: &AppState, text: &str) -> Result<Option<Opened>, StoreError
 
 async fn waiting_page(state: &AppState, opened: &Opened, choice: Option<&str>) -> Result<String, StoreError> {
     let response = &opened.response;
-    let agents: Vec<Uuid> = response.agents.read()?;
+    let Waiting { lines, silence } = what_waits(&state.engine, opened.link.response, response).await?;
     let row = |line: &String| {
         let (name, text) = line.split_once(": ").unwrap_or(("", line.as_str()));
         ["<dt>", &escaped(name), "</dt><dd>", &escaped(text), "</dd>"].concat()
     };
-    let rows: String = what_waits(&state.engine, response, &agents).iter().map(row).collect();
+    let rows: String = lines.iter().map(row).collect();
     let title = escaped(&format!("{} waits for you, {}", clean(&response.action), clean(&opened.link.person)));
     if response.state != ResponseState::AwaitingApproval {
         let state = response.state.as_str().replace('_', " ");
         return Ok(format!("<h1>It does not wait any more: it is {}.</h1><dl>{rows}</dl>", escaped(&state)));
     }
-    let silence = match approvals::on_silence(&state.engine.db, opened.link.response).await? {
-        Some(crate::domain::policy::OnSilence::Enforce) => "carried out",
-        _ => "rejected",
-    };
-    let until = response.answer_by.map(|at| format!("<p class=note>Without an answer until {at} it is {silence}.</p>"));
+    let silence = silence.map(|words| format!("<p class=note>{}</p>", escaped(&words)));
     let button = |value: &str, words: &str| format!("<button name=choice value={value}>{words}</button>");
     let (approve, reject) = (button("approve", "Approve"), button("reject", "Reject"));
     let buttons = if choice == Some("reject") { reject + &approve } else { approve + &reject };
     Ok(format!(
         "<h1>{title}</h1><dl>{rows}</dl>{}<form method=post><label for=reason>Reason</label>\
          <textarea id=reason name=reason rows=3 required maxlength=1000></textarea>{buttons}</form>",
-        until.unwrap_or_default(),
+        silence.unwrap_or_default(),
     ))
 }
 

@@ -78,7 +78,7 @@ on_both_databases! {
         admin.put("/v1/webhooks/alice-dm", &json!({"settings": {"form": "slack", "person": "alice"}}), None).await.is(200);
         let message = app.in_time("alice is told", || async { slack.taken().first().cloned() }).await.json();
         let text = message["blocks"][0]["text"]["text"].as_str().unwrap();
-        for words in ["firewall-drop 203.0.113.9 on 1 agent waits for approval", "Agents: web-01", "Policy: ssh", "it is rejected."] {
+        for words in ["firewall-drop 203.0.113.9 on 1 agent waits for approval", "Agents: web-01", "Policy: ssh", "For: 10m from the approval on", "Alert: rule 5763", "it is rejected."] {
             assert!(text.contains(words), "{words}: {text}");
         }
         let buttons = message["blocks"][1]["elements"].as_array().unwrap();

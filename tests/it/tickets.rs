@@ -1,4 +1,4 @@
-//! `deploy/integrations/riposte-tickets.py`: a response gets one ticket, in TheHive or Jira, and is filed under it. The ticket
+//! `deploy/integrations/riposte-tickets.py`: a response gets one ticket, in `TheHive` or Jira, and is filed under it. The ticket
 //! systems are receivers that answer as their documentation says.
 
 use std::io::BufRead as _;
@@ -64,7 +64,7 @@ async fn a_response_gets_one_alert_in_thehive_and_is_filed_under_it() {
     let (response, _) = api.answer_to(&alert(1, "203.0.113.7", "web-01")).await;
     eventually("it was asked", PATIENCE, async || (!thehive.seen().is_empty()).then_some(())).await;
     thehive.becomes(Mood::Says(&[
-        ("/api/v1/query", r#"[]"#),
+        ("/api/v1/query", "[]"),
         ("/api/v1/alert", r#"{"_id": "~41", "_type": "Alert", "sourceRef": "x"}"#),
     ]));
     assert_eq!(case(&api, &response).await, "thehive ~41");

@@ -1,19 +1,24 @@
 //! What people are told, in chat and by mail: what happened, in words, and what they can do about it. Events that are no news any
 //! more by the time they would be told are left out; so an escalation reaches the next person only if none has acted.
 
+use std::time::Duration;
+
 use riposte_protocol::time::Timestamp;
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::notice::{Choice, Notice, clean};
 use super::receiver::Receiver;
 use crate::domain::approval_link::ApprovalLink;
+use crate::domain::duration::Span;
 use crate::domain::policy::OnSilence;
 use crate::domain::presence::Presence;
 use crate::domain::response::ResponseState;
 use crate::engine::Engine;
 use crate::store::StoreError;
 use crate::store::configured::breakers;
-use crate::store::ledger::{approvals, effects, responses};
+use crate::store::ledger::approvals::{self, Consequences};
+use crate::store::ledger::{alerts, effects, responses};
 use crate::views::events::EventRow;
 use crate::views::responses::ResponseRow;
 
@@ -85,14 +90,9 @@ async fn approval(engine: &Engine, receiver: &Receiver, row: &EventRow) -> Resul
     let target = response.target_value.as_deref().map(clean).unwrap_or_default();
     let title =
         format!("{} {target} on {} waits for approval", clean(&response.action), counted(agents.len(), "agent"));
-    let mut lines = what_waits(engine, &response, &agents);
+    let Waiting { mut lines, silence } = what_waits(engine, id, &response).await?;
     let until = response.answer_by.map(Timestamp::from);
-    if let Some(until) = until {
-        lines.push(match approvals::on_silence(&engine.db, id).await? {
-            Some(OnSilence::Enforce) => format!("Without an answer until {until} it is carried out."),
-            _ => format!("Without an answer until {until} it is rejected."),
-        });
-    }
+    lines.extend(silence);
     let choice = receiver.person().zip(until).and_then(|(person, until)| {
         let base = engine.public_url.trim_end_matches('/');
         let link = ApprovalLink { response: id, webhook: receiver.name().to_owned(), person: person.to_owned(), until };
@@ -108,8 +108,20 @@ async fn approval(engine: &Engine, receiver: &Receiver, row: &EventRow) -> Resul
     Ok(Some(Notice { title, lines, choice, is_urgent: true }))
 }
 
-/// What a response that waits will do, where and why; also what the page shows.
-pub(crate) fn what_waits(engine: &Engine, response: &ResponseRow, agents: &[Uuid]) -> Vec<String> {
+/// A response that waits, in words.
+pub(crate) struct Waiting {
+    /// What it will do, where and why, a line each: a name, a colon, a text.
+    pub(crate) lines: Vec<String>,
+    /// What happens without an answer, and when.
+    pub(crate) silence: Option<String>,
+}
+
+/// What a response that waits will do; also what the page shows.
+///
+/// # Errors
+/// If the ledger cannot be read.
+pub(crate) async fn what_waits(engine: &Engine, id: Uuid, response: &ResponseRow) -> Result<Waiting, StoreError> {
+    let agents: Vec<Uuid> = response.agents.read()?;
     let names = agents.iter().take(NAMED).map(|id| engine.db.names().agent(*id).unwrap_or_else(|| id.to_string()));
     let mut named = names.map(|name| clean(&name)).collect::<Vec<_>>().join(", ");
     if agents.len() > NAMED {
@@ -121,11 +133,13 @@ pub(crate) fn what_waits(engine: &Engine, response: &ResponseRow, agents: &[Uuid
         format!("Target: {} {target}", response.target_kind.as_deref().unwrap_or("none")).trim_end().to_owned(),
         format!("Agents: {named}"),
     ];
-    let until = match response.until {
-        Some(until) => format!("For: until {until}"),
-        None => "For: until it is lifted by hand".to_owned(),
-    };
-    lines.push(until);
+    let Consequences { on_silence, duration_millis } = approvals::consequences(&engine.db, id).await?;
+    let span = duration_millis.and_then(|millis| u64::try_from(millis).ok()).map(Duration::from_millis);
+    lines.push(span.map_or_else(
+        || "For: until it is lifted by hand".to_owned(),
+        |span| format!("For: {} from the approval on", Span::from(span)),
+    ));
+    lines.extend(alert_of(engine, response).await?);
     lines.extend(response.policy.as_ref().map(|policy| format!("Policy: {}", clean(policy))));
     if response.policy.is_none() {
         lines.push(format!("Asked for by: {}", clean(&response.requested_by)));
@@ -137,9 +151,21 @@ pub(crate) fn what_waits(engine: &Engine, response: &ResponseRow, agents: &[Uuid
     }
     lines.extend(response.case_ref.as_ref().map(|case| format!("Case: {}", clean(case))));
     if let Some(quorum) = response.quorum.filter(|quorum| *quorum > 1) {
-        lines.push(format!("It needs {quorum} people."));
+        lines.push(format!("Approvals: it needs {quorum} people"));
     }
-    lines
+    let done = if on_silence == Some(OnSilence::Enforce) { "carried out" } else { "rejected" };
+    let silence = response.answer_by.map(|until| format!("Without an answer until {until} it is {done}."));
+    Ok(Waiting { lines, silence })
+}
+
+/// The alert that caused it: its rule, and what that says.
+async fn alert_of(engine: &Engine, response: &ResponseRow) -> Result<Option<String>, StoreError> {
+    let Some(id) = response.alert_id.as_deref().and_then(|id| id.parse().ok()) else { return Ok(None) };
+    let Some(alert) = alerts::find(&engine.db, id).await? else { return Ok(None) };
+    let document: Value = serde_json::from_str(&alert.text()?).unwrap_or_default();
+    let about = document.pointer("/rule/description").and_then(Value::as_str).map(clean).unwrap_or_default();
+    let rule = format!("Alert: rule {}, level {}: {about}", clean(&alert.rule_id), alert.rule_level);
+    Ok(Some(rule.trim_end_matches([' ', ':']).to_owned()))
 }
 
 async fn breaker(engine: &Engine, row: &EventRow) -> Result<Option<Notice>, StoreError> {

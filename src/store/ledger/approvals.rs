@@ -25,7 +25,7 @@ use crate::views::responses::DecisionRow;
 use riposte_protocol::target::Target;
 
 statements! {
-    SILENCE = "SELECT on_silence FROM responses WHERE id = $1";
+    SILENCE = "SELECT on_silence, duration_millis FROM responses WHERE id = $1";
     WAITING = "SELECT id, policy, policy_version, action, target_kind, target_value, arguments, agents, until, requested_by, quorum,
             on_silence, duration_millis, waves, one_shot, answer_by, seal
         FROM responses WHERE id = $1 AND state = 'awaiting_approval'";
@@ -74,14 +74,18 @@ struct Waiting {
     one_shot: bool,
 }
 
-#[derive(sqlx::FromRow)]
-struct Silence {
-    on_silence: Option<OnSilence>,
+/// What follows a decision on a response, or none in time.
+#[derive(Clone, Copy, Debug, Default, sqlx::FromRow)]
+pub struct Consequences {
+    /// What happens if no person decides in time.
+    pub on_silence: Option<OnSilence>,
+    /// For how long it acts once it is approved, in milliseconds; `None`: until it is lifted.
+    pub duration_millis: Option<i64>,
 }
 
-/// What happens to a response on which no person decides in time.
-pub async fn on_silence(db: &Db, response: Uuid) -> Result<Option<OnSilence>> {
-    Ok(db.optional::<Silence>(SILENCE, binds![response]).await?.and_then(|row| row.on_silence))
+/// What follows a decision on this response.
+pub async fn consequences(db: &Db, response: Uuid) -> Result<Consequences> {
+    Ok(db.optional(SILENCE, binds![response]).await?.unwrap_or_default())
 }
 
 impl Waiting {
