@@ -11,9 +11,10 @@ use crate::random::Random;
 const STAGED_EVERY: u64 = 2000;
 /// File name of the program without a lasting effect.
 pub(crate) const PROGRAM: &str = "note.sh";
-/// The program: it records the address that it receives.
+/// The program: it records the address that it receives. Its order may be cut short, where the agent is killed while it
+/// writes: then it does nothing.
 pub(crate) const PROGRAM_TEXT: &str = r#"#!/bin/sh
-read -r INPUT
+read -r INPUT || exit 1
 ADDRESS=${INPUT#*\"srcip\":\"}
 echo "${ADDRESS%%\"*}" >> "${0%/*}/../ran"
 "#;

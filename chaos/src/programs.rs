@@ -189,6 +189,8 @@ impl Manager {
         command.args(["serve", "--listen", &self.address.to_string(), "--data-dir"]).arg(&self.data);
         // The plan's alerts are the same in every run, with the same timestamps.
         command.args(["--max-age", "none"]);
+        // The receiver of the webhook is on this host.
+        command.args(["--egress-allow", "127.0.0.0/8"]);
         if let Some(url) = &self.database_url {
             command.args(["--database-url", url]);
         } else if let Some(slow) = &self.slow {

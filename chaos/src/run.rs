@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::api::Api;
 use crate::clock::now_ms;
+use crate::endpoint::Endpoint;
 use crate::faults::{Database, FaultKind, schedule};
 use crate::ledger::Ledger;
 use crate::load::Load;
@@ -56,6 +57,7 @@ pub(crate) async fn run(order: &Order, say: &mut dyn FnMut(String)) -> anyhow::R
     say(format!("{}: {} agents stream; faults begin", order.database.name(), order.agents));
     let base = format!("http://{}", world.pipeline.address);
     let load = Load::start(plan.clone(), &base, &world.api.key, order.rate)?;
+    let endpoint = Endpoint::start(&world.api, order.seed).await?;
     let through_network = Api { base, ..world.api.clone() };
     let pause = (order.lasts / 20).clamp(Duration::from_secs(2), Duration::from_mins(1));
     let reader = Reader::start(through_network, load.endless(), pause);
@@ -71,6 +73,7 @@ pub(crate) async fn run(order: &Order, say: &mut dyn FnMut(String)) -> anyhow::R
     }
     let mut seen = load.finish(Duration::from_secs(90)).await;
     let turned = shield.finish().await?;
+    let told = endpoint.finish(&world.api).await?;
     let mut last = Verdict::of("11. all activity ends, and overload has Retry-After");
     let rest = at_rest(&world, &PASSING).await;
     last.check(rest.is_ok(), || rest.as_ref().err().cloned().unwrap_or_default());
@@ -113,7 +116,7 @@ pub(crate) async fn run(order: &Order, say: &mut dyn FnMut(String)) -> anyhow::R
     counts.counts.insert("listings read to their end".into(), listings.whole);
     counts.counts.insert("pages of listings that failed".into(), listings.failed_pages);
     verdicts.extend([converged, last, listings.verdict, audit(&world).await?, rotated(&world, &faults).await?]);
-    verdicts.extend([healthy(&world)?, sound(&mut world)]);
+    verdicts.extend([healthy(&world)?, sound(&mut world), told]);
     verdicts
         .sort_by_key(|verdict| verdict.promise.split('.').next().and_then(|number| number.parse().ok()).unwrap_or(99));
     seen.latencies_ms.sort_unstable();

@@ -37,7 +37,7 @@ const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;margin:0 auto;max-w
     h1{font-size:1.25rem}dl{margin:0}dt{font-weight:600;margin-top:.5rem}dd{margin:0;overflow-wrap:anywhere}\
     label{display:block;margin:1rem 0 .25rem}textarea{width:100%;box-sizing:border-box;font:inherit;padding:.5rem}\
     button{font:inherit;padding:.75rem 1.25rem;margin:1rem .5rem 0 0;border:1px solid #111;border-radius:.4rem;background:#fff;color:#111}\
-    button[value=approve]{background:#0a5;color:#fff;border-color:#0a5}button[value=reject]{background:#b00;color:#fff;border-color:#b00}\
+    button[value=approve]{background:#07733c;color:#fff;border-color:#07733c}button[value=reject]{background:#b00;color:#fff;border-color:#b00}\
     .note{border-left:.25rem solid #b70;padding-left:.75rem}\
     @media(prefers-color-scheme:dark){body{color:#eee;background:#111}button{background:#222;color:#eee;border-color:#888}}";
 
