@@ -251,7 +251,7 @@ pub struct WazuhConfigurations {
 
 /// What the API is.
 #[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct WazuhApi {
+pub struct WazuhAbout {
     /// What it is.
     pub data: WazuhApiInfo,
     /// Always 0.

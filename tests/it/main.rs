@@ -78,6 +78,7 @@ mod crash;
 mod delivery;
 mod field_agent;
 mod forward;
+mod generated_clients;
 mod headers;
 mod health;
 mod legal_holds;
