@@ -39,6 +39,7 @@ ALERT = {"pipeline": "p", "id": "a", "time": "2026-11-24T10:00:00Z", "rule": {"i
 
 FORMATS = {
     "action-name": ["log-only", "firewall-drop"],
+    "wazuh-query": ["id>4", "(name~web,os.name=linux);status!=active", "lastKeepAlive<2026-11-24 10:00:00"],
     "wazuh-command": ["log-only0", "log-only600", "!log-only"],
     "agent-word": ["web-01"],
     "cel": CEL,

@@ -49,6 +49,7 @@ mod policies;
 mod priority;
 mod properties;
 mod protected;
+mod protocol_page;
 mod proxies;
 mod quorums;
 mod reading;

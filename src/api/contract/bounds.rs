@@ -11,6 +11,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 
 use super::operations::{id, merge, operations};
+use crate::compat::wazuh_api::fields::{AgentField, FIELDS};
 use crate::domain::event::EventType;
 
 /// A positive duration such as `1h30m`.
@@ -107,6 +108,9 @@ fn of_parameter(operation: &str, name: &str) -> Option<Value> {
         ("wazuh_run" | "wazuh_list", "agents_list") => json!({"pattern": "^[0-9]{1,10}(,[0-9]{1,10})*$"}),
         ("wazuh_list", "status") => json!({"pattern": WAZUH_STATUSES}),
         ("wazuh_list", "group_config_status") => json!({"enum": ["synced", "not synced"]}),
+        ("wazuh_list", "q") => json!({"pattern": wazuh_query(), "format": "wazuh-query"}),
+        ("wazuh_list", "sort") => json!({"pattern": format!("^[+-]?{0}(,{0})*$", wazuh_fields(|_| true))}),
+        ("wazuh_list", "select") => json!({"pattern": format!("^{0}(,{0})*$", wazuh_fields(|_| true))}),
         ("policies_versions" | "audit_list" | "events_list", "cursor") | ("events_list", "Last-Event-ID") => {
             json!({"pattern": "^[0-9]{1,18}$"})
         }
@@ -130,6 +134,28 @@ fn of_parameter(operation: &str, name: &str) -> Option<Value> {
         ("effects_list", "actual") => json!({"enum": ["unknown", "in_force", "absent", "drifted"]}),
         _ => return None,
     })
+}
+
+/// The fields of an agent in Wazuh's API.
+fn wazuh_fields(which: impl Fn(AgentField) -> bool) -> String {
+    let names = FIELDS.into_iter().filter(|field| which(*field)).map(|field| field.name.replace('.', "\\."));
+    format!("({})", names.collect::<Vec<_>>().join("|"))
+}
+
+/// Conditions over such fields. A pattern cannot count parentheses: it allows them between conditions.
+fn wazuh_query() -> String {
+    let value = "[^;,()\\s\\u0000-\\u001f\\u007f-\\u009f]";
+    let text = format!(
+        "{}(=|!=|<|>|~){value}([^;,()\\u0000-\\u001f\\u007f-\\u009f]*)",
+        wazuh_fields(|field| !field.is_time())
+    );
+    let time = format!(
+        "{}(=|!=|<|>)[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}([ T][0-9]{{2}}:[0-9]{{2}}:[0-9]{{2}}Z?)?",
+        wazuh_fields(AgentField::is_time)
+    );
+    let like = format!("{}~{value}([^;,()\\u0000-\\u001f\\u007f-\\u009f]*)", wazuh_fields(AgentField::is_time));
+    let one = format!("\\(*({text}|{time}|{like})\\)*");
+    format!("^{one}([;,]{one})*$")
 }
 
 /// Types of events and their families, separated by commas.
