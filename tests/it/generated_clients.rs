@@ -175,11 +175,24 @@ fn folder() -> (TempDir, String) {
     (folder, contract.to_str().unwrap().to_owned())
 }
 
+/// The page for people has the command that the test runs.
+fn told_on_the_page(program: &str, arguments: &[&str], contract: &str, settings: &str) {
+    let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/api-clients.md")).unwrap();
+    let name = |argument: &&str| match *argument {
+        argument if argument == contract => "openapi.yaml".to_owned(),
+        argument if argument == settings => "python.yml".to_owned(),
+        argument => argument.to_owned(),
+    };
+    let command = format!("{program} {}", arguments.iter().map(name).collect::<Vec<_>>().join(" "));
+    assert!(page.replace("\\\n  ", "").contains(&command), "docs/api-clients.md does not have: {command}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_in_python_is_made_of_the_contract_and_works() {
     let (folder, contract) = folder();
     let settings = file("python.yml");
     let made = ["generate", "--path", &contract, "--config", settings.to_str().unwrap(), "--output-path", "made"];
+    told_on_the_page("openapi-python-client", &made, &contract, settings.to_str().unwrap());
     let output = run("openapi-python-client", folder.path(), &python("openapi-python-client"), &made, &[]);
     let said = [&*output.stdout, &*output.stderr].map(String::from_utf8_lossy).concat();
     // A warning says what the client lacks. These media types are other names of those that it has.
@@ -204,6 +217,7 @@ async fn a_client_in_typescript_is_made_of_the_contract_and_works() {
     }
     let made = ["generate", "--generator-name", "typescript-axios", "--input-spec", &contract, "--output", "made"];
     let made = [&made[..], &["--additional-properties", "useSingleRequestParameter=true"]].concat();
+    told_on_the_page("openapi-generator-cli", &made, &contract, "");
     run("openapi-generator-cli", folder.path(), &python("openapi-generator-cli"), &made, &[]);
     let npm = ["ci", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"];
     run("npm ci", folder.path(), Path::new("npm"), &npm, &[]);

@@ -41,8 +41,11 @@ fn quoted(cell: &str) -> Vec<&str> {
     cell.split('`').skip(1).step_by(2).collect()
 }
 
+/// Fields that are needed, and others.
+type Fields = (Vec<String>, Vec<String>);
+
 /// Which fields of a whole message its reader needs, and which it does not.
-fn fields<T: Serialize + DeserializeOwned>(message: &Value) -> (Vec<String>, Vec<String>) {
+fn fields<T: Serialize + DeserializeOwned>(message: &Value) -> Fields {
     let read: T = serde_json::from_value(message.clone()).unwrap_or_else(|error| panic!("{error}: {message}"));
     let written = serde_json::to_value(&read).unwrap();
     let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
@@ -55,7 +58,7 @@ fn fields<T: Serialize + DeserializeOwned>(message: &Value) -> (Vec<String>, Vec
 }
 
 /// A whole message of each kind that the page lists.
-fn messages() -> Vec<(&'static str, (Vec<String>, Vec<String>))> {
+fn messages() -> Vec<(&'static str, Fields)> {
     let id = Uuid::from_u128(7);
     let (time, key) = ("2026-11-24T10:00:00.000Z", json!({"kid": "k", "public_key": "p"}));
     let target = json!({"kind": "ip", "value": "203.0.113.7"});
@@ -171,13 +174,17 @@ fn the_page_says_which_fields_are_needed() {
 }
 
 fn bytes(count: usize) -> String {
-    if count % (1024 * 1024) == 0 { format!("{} MiB", count / 1024 / 1024) } else { format!("{} KiB", count / 1024) }
+    if count.is_multiple_of(1024 * 1024) {
+        format!("{} MiB", count / 1024 / 1024)
+    } else {
+        format!("{} KiB", count / 1024)
+    }
 }
 
 fn seconds(count: u64) -> String {
     match count {
         1 => "1 second".to_owned(),
-        count if count >= 120 && count % 60 == 0 => format!("{} minutes", count / 60),
+        count if count >= 120 && count.is_multiple_of(60) => format!("{} minutes", count / 60),
         count => format!("{count} seconds"),
     }
 }

@@ -131,8 +131,9 @@ mod tests {
     fn every_fault_has_its_line() {
         let text = "observ = true\ndenied_actions = [\"log-only\",\n  \"firewal-drop\"]\nverify_every = \"1s\"\n\
                     timeout_seconds = 20\nscript_timeout_seconds = 30\ndrift = \"ignore\"\nscripts_dir = \"bin\"\n\
-                    responses_log = \"log\"\nmax_output_bytes = \"many\"\n\n[protected]\naddresses = [\n  \"10.0.0.0/8\",\n  \
-                    \"10.0.0\",\n  \"x\",\n]\nuser = [\"root\"]\nfiles = [\"etc\"]\n\n[[allowed_actions]]\naction = \"x\"\n";
+                    responses_log = \"log\"\nmax_output_bytes = \"many\"\n\n[protected]\naddresses = [\n\
+                    \"10.0.0.0/8\",\n\"10.0.0\",\n\"x\",\n]\nuser = [\"root\"]\nfiles = [\"etc\"]\n\n\
+                    [[allowed_actions]]\naction = \"x\"\n";
         let told = told(text);
         let lines: Vec<usize> = told.iter().map(|(line, _)| line.unwrap()).collect();
         assert_eq!(lines, [1, 3, 4, 6, 7, 8, 9, 10, 15, 16, 18, 19, 21], "{told:#?}");

@@ -5,7 +5,7 @@ use riposte_protocol::command::{Op, Script, ScriptStyle};
 use riposte_protocol::target::{Target, TargetKind};
 use serde_json::{Map, Value, json};
 
-use super::order::{WazuhMessage, WazuhOrigin, WazuhParameters};
+use super::order::{OrderedAlert, WazuhMessage, WazuhOrigin, WazuhParameters};
 use crate::actions::Attempt;
 use crate::conventions::{FOLDER, minimal_alert, verb};
 
@@ -53,7 +53,7 @@ pub(super) fn line(attempt: &Attempt<'_>, script: &Script, command: &str) -> Str
             let alert = alert(attempt).cloned().unwrap_or_else(least);
             let parameters = WazuhParameters {
                 extra_args: attempt.arguments,
-                alert: &alert,
+                alert: OrderedAlert(&alert),
                 program: format!("{FOLDER}/{}", script.executable),
             };
             let origin = WazuhOrigin { name: "", module: "wazuh-execd" };

@@ -46,13 +46,18 @@ pub(super) struct WazuhOrigin {
 #[derive(Debug, Serialize)]
 pub(super) struct WazuhParameters<'a> {
     pub(super) extra_args: &'a [String],
-    #[serde(serialize_with = "alert")]
-    pub(super) alert: &'a Value,
+    pub(super) alert: OrderedAlert<'a>,
     pub(super) program: String,
 }
 
-fn alert<S: Serializer>(alert: &&Value, serializer: S) -> Result<S::Ok, S::Error> {
-    Ordered { value: alert, first: &ALERT }.serialize(serializer)
+/// An alert with its keys in Wazuh's order.
+#[derive(Debug)]
+pub(super) struct OrderedAlert<'a>(pub(super) &'a Value);
+
+impl Serialize for OrderedAlert<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Ordered { value: self.0, first: &ALERT }.serialize(serializer)
+    }
 }
 
 /// An object whose keys `first` come first.
@@ -98,14 +103,20 @@ mod tests {
             version: 1,
             origin: WazuhOrigin { name: "", module: "wazuh-execd" },
             command: "add",
-            parameters: WazuhParameters { extra_args: &[], alert: &alert, program: "active-response/bin/x".into() },
+            parameters: WazuhParameters {
+                extra_args: &[],
+                alert: OrderedAlert(&alert),
+                program: "active-response/bin/x".into(),
+            },
         };
         assert_eq!(
             serde_json::to_string(&message).unwrap(),
             concat!(
-                r#"{"version":1,"origin":{"name":"","module":"wazuh-execd"},"command":"add","parameters":{"extra_args":[],"#,
+                r#"{"version":1,"origin":{"name":"","module":"wazuh-execd"},"command":"add","#,
+                r#""parameters":{"extra_args":[],"#,
                 r#""alert":{"timestamp":"2026-11-24T10:00:00.000+0000","#,
-                r#""rule":{"level":10,"id":"5712","groups":["sshd"],"extra":true},"agent":{"id":"005","name":"web-01"},"#,
+                r#""rule":{"level":10,"id":"5712","groups":["sshd"],"extra":true},"#,
+                r#""agent":{"id":"005","name":"web-01"},"#,
                 r#""id":"1.2","data":{"srcip":"203.0.113.7"},"zebra":{"rule":{"id":"1","level":1}}},"#,
                 r#""program":"active-response/bin/x"}}"#
             )

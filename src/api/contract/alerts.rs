@@ -1,5 +1,6 @@
-//! Schemas of alerts in each accepted format, and bodies that are no JSON. The parsers (`domain/formats/`) read few fields and
-//! ignore the others, so the schemas are open. They name the fields of a well-formed alert.
+//! Schemas of alerts in each accepted format, and bodies that are no JSON. The parsers
+//! (`domain/formats/`) read few fields and ignore the others, so the schemas are open. They name the
+//! fields of a well-formed alert.
 
 use serde_json::{Value, json};
 

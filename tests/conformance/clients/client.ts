@@ -1,5 +1,5 @@
-// The client that openapi-generator makes of openapi.yaml for TypeScript and axios, at work; `tests/it/generated_clients.rs`
-// compiles and starts it. It does what python_client.py does.
+// The client that openapi-generator makes of openapi.yaml for TypeScript and axios, at work. It does what
+// python_client.py does; `tests/it/generated_clients.rs` compiles and starts it.
 
 import { readFileSync } from 'node:fs';
 import { isAxiosError, type AxiosResponse } from 'axios';
