@@ -21,9 +21,10 @@ test:
 
 # Does the server do what openapi.yaml says? Requests made from the contract by schemathesis, as every kind of caller, on both
 # databases, for MINUTES each. `make test` has always the same part of it, on SQLite.
+# Clients that generators make of the contract, in Python and TypeScript, compile and work.
 conformance:
 	scripts/test-deps.sh
-	CONFORMANCE_SECONDS=$$(($(MINUTES) * 60)) cargo nextest run --ignore-default-filter --package riposte --locked --test it conformance::
+	CONFORMANCE_SECONDS=$$(($(MINUTES) * 60)) cargo nextest run --ignore-default-filter --package riposte --locked --test it conformance:: generated_clients::
 
 # The forwarder beside a writer that rotates as Wazuh does, with crashes of all programs: ALERTS alerts, none lost.
 ALERTS ?= 1000000

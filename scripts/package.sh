@@ -53,7 +53,10 @@ scriptlets() {
     local name=$1 state=$2 file
     mkdir -p "$stage/rpm/$name"
     for file in post preun postun; do
-        sed -e "s|UNIT|$name.service|g" -e "s|STATE|$state|g" "deploy/packages/rpm/$file" >"$stage/rpm/$name/$file"
+        local from=deploy/packages/rpm/$file
+        # The agent looks at its configuration before a restart.
+        if [ "$name-$file" = riposte-agent-postun ]; then from=$from-agent; fi
+        sed -e "s|UNIT|$name.service|g" -e "s|STATE|$state|g" "$from" >"$stage/rpm/$name/$file"
     done
 }
 scriptlets riposte /var/lib/private/riposte

@@ -198,6 +198,17 @@ runs "$before"
 step "Upgrade to $version again"
 install_all new
 runs "$version"
+
+step 'An agent that would not start again is not restarted'
+running=$(inside systemctl show --property=MainPID --value riposte-agent)
+inside sh -c 'echo RIPOSTE_TRANSPORT=strem >>/etc/riposte/agent.env'
+inside sh -c 'dpkg --install --force-confold /new/riposte-agent_*.deb 2>&1' | tee "$work/refused"
+grep -q '^/etc/riposte/agent.env:[0-9]*: RIPOSTE_TRANSPORT: ' "$work/refused" || fail 'the package did not say what is wrong'
+[ "$(inside systemctl show --property=MainPID --value riposte-agent)" = "$running" ] || fail 'the agent was restarted'
+inside sed -i /RIPOSTE_TRANSPORT=strem/d /etc/riposte/agent.env
+inside sh -c 'dpkg --install --force-confold /new/riposte-agent_*.deb'
+[ "$(inside systemctl show --property=MainPID --value riposte-agent)" != "$running" ] || fail 'the agent was not restarted'
+runs "$version"
 if [ -n "$forwards" ]; then
     send_alert 12
     until_true has_alert 12

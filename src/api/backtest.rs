@@ -39,7 +39,8 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
 /// With `Accept: application/x-ndjson` the response is lines of `{"progress":{"scanned","total"}}`,
 /// then one `{"result":…}` or `{"error":…}`. Only one backtest runs at a time; others get 503.
 #[utoipa::path(post, operation_id = "backtest", path = "/v1/policies/backtest", tag = "policies",
-    request_body = NewBacktest, responses((status = 200, body = BacktestReport)))]
+    request_body = NewBacktest,
+    responses((status = 200, content((BacktestReport = "application/json"), (String = "application/x-ndjson")))))]
 pub async fn run(
     caller: Caller<Read>,
     State(state): State<AppState>,

@@ -48,7 +48,7 @@ pub struct HowToImport {
 /// that Wazuh would refuse gets 422; one with names that already exist gets 409. Otherwise
 /// everything is stored in one transaction, unless `dry_run` is set.
 #[utoipa::path(post, operation_id = "import", path = "/v1/policies/import", tag = "policies", params(HowToImport),
-    request_body(content = String, content_type = "application/xml"),
+    request_body(content((String = "application/xml"), (String = "text/xml"))),
     responses((status = 200, description = "A dry run", body = Import), (status = 201, body = Import), (status = 409)))]
 pub async fn run(
     caller: Caller<WritePolicies>,

@@ -19,7 +19,7 @@ use crate::engine::capabilities::Announcement;
 use crate::engine::deliver::Conversation;
 
 /// Longest wait for a command, in seconds: below the idle timeout of common proxies.
-const MAX_WAIT_SECS: u32 = 55;
+pub const MAX_WAIT_SECS: u32 = 55;
 
 /// The operations of this resource.
 pub(super) fn routes() -> OpenApiRouter<AppState> {

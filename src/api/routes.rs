@@ -90,7 +90,8 @@ pub(super) fn generated() -> OpenApi {
         .description(Some(
             "Alerts in, commands out, every block lifted again. Errors are problem+json (RFC 9457); lists are paged by \
              cursor; times are RFC 3339 in UTC; durations are texts such as 10m; a POST that creates takes an Idempotency-Key. \
-             Lists are compressed for clients that accept gzip. Each response has an X-Request-Id: that of the request, \
+             A JSON body may have any media type application/…+json. Lists are compressed for clients that accept gzip. \
+             Each response has an X-Request-Id: that of the request, \
              if it is 1 to 64 letters, digits, '-', '_' or '.', or else a new one. \
              What is not HTTP/1.1 at all is answered 400, 414 or 431 without a body.",
         ))

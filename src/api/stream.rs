@@ -33,11 +33,11 @@ use crate::engine::hub::StreamHandle;
 /// Read buffer of a socket: frames are small, connections are many.
 const READ_BUFFER: usize = 1024;
 /// Time limit for the first message.
-const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+pub const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 /// Silence after which a stream counts as dead: three heartbeats and a margin.
-const SILENCE: Duration = Duration::from_secs(100);
+pub const SILENCE: Duration = Duration::from_secs(100);
 /// Interval of pings: an agent that hears nothing for three of them knows that the connection is gone.
-const PING_EVERY: Duration = Duration::from_secs(30);
+pub const PING_EVERY: Duration = Duration::from_secs(30);
 /// Time limit for sending a frame. A slower connection is closed; its commands stay pending.
 const SEND_TIMEOUT: Duration = Duration::from_secs(20);
 /// Delay before the store is read again after a failure.
@@ -318,7 +318,7 @@ async fn converse(
 }
 
 /// Maximum number of commands per frame.
-const FRAME: usize = MAX_ITEMS / 4;
+pub const FRAME: usize = MAX_ITEMS / 4;
 
 /// Sends pending commands, up to one message. `Err(None)` means that the store could not be read:
 /// try again.

@@ -28,7 +28,7 @@ use crate::store::ledger::commands::OwedCommand;
 use crate::store::ledger::story::escape;
 
 /// How long a delivered command may stay unacknowledged before it is sent again.
-const LEASE: Duration = Duration::from_secs(30);
+pub const LEASE: Duration = Duration::from_secs(30);
 /// Bytes for commands in one message; the rest of the frame is for other fields.
 const MESSAGE_BYTES: usize = MAX_FRAME_BYTES - 64 * 1024;
 /// Overhead of a command in a message: quotes and a comma.

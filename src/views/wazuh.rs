@@ -156,39 +156,52 @@ pub struct WazuhProblem {
     pub error: Option<u32>,
 }
 
-/// An agent.
+/// An agent; with `select`, the fields of it that are asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct WazuhAgent {
     /// Operating system.
+    #[schema(required = false)]
     pub os: WazuhOs,
     /// Always `synced`.
+    #[schema(required = false)]
     pub group_config_status: String,
     /// Time of the last contact; absent if there was none.
     #[serde(rename = "lastKeepAlive", skip_serializing_if = "Option::is_none")]
     pub last_keep_alive: Option<String>,
     /// Time of the enrolment.
     #[serde(rename = "dateAdd")]
+    #[schema(required = false)]
     pub date_add: String,
     /// Always `riposte`.
+    #[schema(required = false)]
     pub node_name: String,
     /// The Wazuh manager that assigned the id: the label `wazuh_manager`, or `riposte`.
+    #[schema(required = false)]
     pub manager: String,
     /// Always `any`: agents have no fixed address.
     #[serde(rename = "registerIP")]
+    #[schema(required = false)]
     pub register_ip: String,
     /// Always `any`: agents have no fixed address.
+    #[schema(required = false)]
     pub ip: String,
     /// Always `default`.
+    #[schema(required = false)]
     pub group: Vec<String>,
     /// `active`, `disconnected` or `never_connected`.
+    #[schema(required = false)]
     pub status: String,
     /// 0 if it was ever connected.
+    #[schema(required = false)]
     pub status_code: u32,
     /// Its name in Wazuh.
+    #[schema(required = false)]
     pub name: String,
     /// Its Wazuh id: the label `wazuh_id`.
+    #[schema(required = false)]
     pub id: String,
     /// Version of the agent program.
+    #[schema(required = false)]
     pub version: String,
 }
 
@@ -196,12 +209,16 @@ pub struct WazuhAgent {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct WazuhOs {
     /// Architecture.
+    #[schema(required = false)]
     pub arch: String,
     /// Name.
+    #[schema(required = false)]
     pub name: String,
     /// Platform.
+    #[schema(required = false)]
     pub platform: String,
     /// Version.
+    #[schema(required = false)]
     pub version: String,
 }
 
@@ -251,7 +268,7 @@ pub struct WazuhConfigurations {
 
 /// What the API is.
 #[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct WazuhApi {
+pub struct WazuhAbout {
     /// What it is.
     pub data: WazuhApiInfo,
     /// Always 0.

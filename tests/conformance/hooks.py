@@ -38,8 +38,8 @@ CEL = ["rule.level >= 10", "data.srcport > 1024", 'source.ip == "203.0.113.7"']
 ALERT = {"pipeline": "p", "id": "a", "time": "2026-11-24T10:00:00Z", "rule": {"id": "1", "level": 3}}
 
 FORMATS = {
-    "alert-lines": [json.dumps(ALERT), json.dumps(ALERT) + "\n" + json.dumps(ALERT) + "\n"],
     "action-name": ["log-only", "firewall-drop"],
+    "wazuh-query": ["id>4", "(name~web,os.name=linux);status!=active", "lastKeepAlive<2026-11-24 10:00:00"],
     "wazuh-command": ["log-only0", "log-only600", "!log-only"],
     "agent-word": ["web-01"],
     "cel": CEL,
@@ -52,6 +52,13 @@ FORMATS = {
     "network-text": ["203.0.113.0/24", "2001:db8::/32", "203.0.113.9"],
     "rate-text": ["1/1s", "60/1m", "4294967295/24h"],
 }
+# Bodies that are no JSON.
+LINES = [json.dumps(ALERT).encode(), (json.dumps(ALERT) + "\n" + json.dumps(ALERT) + "\n").encode()]
+XML = b"<ossec_config/>"
+for kind in ["application/x-ndjson", "application/ndjson", "application/jsonl"]:
+    schemathesis.openapi.media_type(kind, st.sampled_from(LINES))
+for kind in ["application/xml", "text/xml"]:
+    schemathesis.openapi.media_type(kind, st.just(XML))
 for name, values in FORMATS.items():
     schemathesis.openapi.format(name, st.sampled_from([v if isinstance(v, str) else json.dumps(v) for v in values]))
 for kind, values in TARGETS.items():
@@ -158,7 +165,7 @@ def finite(case):
             case.query["type"] = random.choice(["response.*", "policy.created,effect.*"])
 
 
-@schemathesis.serializer("application/x-ndjson", "application/xml")
+@schemathesis.serializer("application/x-ndjson", "application/ndjson", "application/jsonl", "application/xml", "text/xml")
 def text(context, value):
     return value if isinstance(value, bytes) else str(value).encode()
 

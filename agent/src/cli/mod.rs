@@ -2,6 +2,7 @@
 //! command line.
 
 mod arguments;
+mod config;
 mod enroll;
 mod release;
 mod rotate_key;
@@ -15,6 +16,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use self::arguments::{
     EnrollArguments, PolicyFile, ReleaseArguments, RotateKeyArguments, RunArguments, StateDir, WazuhArguments,
 };
+use self::config::ConfigOrder;
 use crate::telemetry::{self, LogFormat};
 
 #[derive(Debug, Parser)]
@@ -37,6 +39,9 @@ enum Order {
     Release(ReleaseArguments),
     /// Replace the key by which this agent proves its identity; a running agent takes the new one over
     RotateKey(RotateKeyArguments),
+    /// Check the configuration before a start
+    #[command(subcommand)]
+    Config(ConfigOrder),
     /// Show what this agent holds, from its journal
     Status {
         #[command(flatten)]
@@ -73,6 +78,7 @@ pub fn main() -> ExitCode {
         Order::Run(arguments) => on_runtime(run::run(arguments)),
         Order::Release(arguments) => on_runtime(release::release(arguments)),
         Order::RotateKey(arguments) => on_runtime(rotate_key::rotate_key(arguments)),
+        Order::Config(order) => config::run(order, &Cli::command()),
         Order::Status { state, json } => show::status(&state.path, json),
         Order::Actions { state, wazuh, policy, json } => show::actions(&state, &wazuh, &policy, json),
     };

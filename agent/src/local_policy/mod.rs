@@ -5,6 +5,7 @@
 //! can write it.
 
 mod by_default;
+mod check;
 mod limits;
 mod read;
 
@@ -16,6 +17,7 @@ use riposte_protocol::account::Account;
 use riposte_protocol::message::MAX_OUTPUT_BYTES;
 use riposte_protocol::target::{Target, TargetKind};
 
+pub use check::{PolicyCheck, PolicyFault};
 pub use limits::Limits;
 pub use read::PolicyError;
 #[cfg(test)]

@@ -131,31 +131,41 @@ impl LocalPolicy {
     /// # Errors
     /// When the file cannot be read or trusted, or a key or value is not valid.
     pub fn load(chosen: Option<&Path>, state_dir: &Path, actions: &[&str]) -> Result<Self, PolicyError> {
-        let usual = state_dir.join("agent.toml");
-        let path = chosen.unwrap_or(&usual);
-        let file_error = |source| PolicyError::File { path: path.into(), source };
-        let bytes = match guarded::read(path, MAX_BYTES) {
-            Ok(bytes) => bytes,
-            Err(error) if error.is_missing() && chosen.is_none() => return Ok(Self::default()),
-            Err(PathError::System { source, .. }) => return Err(file_error(source)),
-            Err(PathError::Refused { path: part, reason }) => {
-                let reason = if part == path { reason } else { format!("{}: {reason}", part.display()) };
-                return Err(PolicyError::Untrusted { path: path.into(), reason });
-            }
-        };
-        let text = String::from_utf8(bytes).map_err(|error| file_error(io::Error::other(error)))?;
-        let policy = parse(&text, actions).map_err(|reason| PolicyError::Invalid { path: path.into(), reason })?;
-        Ok(Self { path: Some(path.into()), ..policy })
+        let Some((path, text)) = text(chosen, state_dir)? else { return Ok(Self::default()) };
+        let policy = parse(&text, actions).map_err(|reason| PolicyError::Invalid { path: path.clone(), reason })?;
+        Ok(Self { path: Some(path), ..policy })
     }
 }
 
+/// The file and its text, if there is one.
+pub(super) fn text(chosen: Option<&Path>, state_dir: &Path) -> Result<Option<(PathBuf, String)>, PolicyError> {
+    let usual = state_dir.join("agent.toml");
+    let path = chosen.unwrap_or(&usual);
+    let file_error = |source| PolicyError::File { path: path.into(), source };
+    let bytes = match guarded::read(path, MAX_BYTES) {
+        Ok(bytes) => bytes,
+        Err(error) if error.is_missing() && chosen.is_none() => return Ok(None),
+        Err(PathError::System { source, .. }) => return Err(file_error(source)),
+        Err(PathError::Refused { path: part, reason }) => {
+            let reason = if part == path { reason } else { format!("{}: {reason}", part.display()) };
+            return Err(PolicyError::Untrusted { path: path.into(), reason });
+        }
+    };
+    let text = String::from_utf8(bytes).map_err(|error| file_error(io::Error::other(error)))?;
+    Ok(Some((path.into(), text)))
+}
+
 fn parse(text: &str, actions: &[&str]) -> Result<LocalPolicy, String> {
-    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| plain(&error))?;
+    rules(text.parse().map_err(|error: toml::de::Error| plain(&error))?, actions)
+}
+
+/// The rules of a table, or its first fault.
+pub(super) fn rules(table: toml::Table, actions: &[&str]) -> Result<LocalPolicy, String> {
     known(table.keys(), KEYS, "")?;
     if let Some(protected) = table.get("protected").and_then(toml::Value::as_table) {
         known(protected.keys(), PROTECTED_KEYS, "protected.")?;
     }
-    let raw: Raw = toml::from_str(text).map_err(|error| plain(&error))?;
+    let raw: Raw = table.try_into().map_err(|error| plain(&error))?;
     let allowed = raw.allowed_actions.map(|entries| entries.iter().map(|entry| allowed(entry, actions)).collect());
     let allowed_actions: Option<Vec<Allowed>> = allowed.transpose()?;
     let named = allowed_actions.iter().flatten().filter_map(|entry| match entry {

@@ -5,6 +5,7 @@ use riposte_protocol::command::{Op, Script, ScriptStyle};
 use riposte_protocol::target::{Target, TargetKind};
 use serde_json::{Map, Value, json};
 
+use super::order::{OrderedAlert, WazuhMessage, WazuhOrigin, WazuhParameters};
 use crate::actions::Attempt;
 use crate::conventions::{FOLDER, minimal_alert, verb};
 
@@ -45,20 +46,22 @@ pub(super) fn line(attempt: &Attempt<'_>, script: &Script, command: &str) -> Str
                 _ => Map::new(),
             };
             message.insert("command".into(), command.into());
-            Value::Object(message)
+            serde_json::to_string(&message)
         }
-        ScriptStyle::Wazuh | ScriptStyle::Argv => json!({
-            "version": 1,
-            "origin": { "name": "", "module": "wazuh-execd" },
-            "command": command,
-            "parameters": {
-                "extra_args": attempt.arguments,
-                "alert": alert(attempt).cloned().unwrap_or_else(|| minimal_alert(attempt.target, &script.executable)),
-                "program": format!("{FOLDER}/{}", script.executable),
-            },
-        }),
+        ScriptStyle::Wazuh | ScriptStyle::Argv => {
+            let least = || minimal_alert(attempt.target, &script.executable);
+            let alert = alert(attempt).cloned().unwrap_or_else(least);
+            let parameters = WazuhParameters {
+                extra_args: attempt.arguments,
+                alert: OrderedAlert(&alert),
+                program: format!("{FOLDER}/{}", script.executable),
+            };
+            let origin = WazuhOrigin { name: "", module: "wazuh-execd" };
+            serde_json::to_string(&WazuhMessage { version: 1, origin, command, parameters })
+        }
     };
-    format!("{message}\n")
+    // Texts and numbers as keys and values can always be written.
+    format!("{}\n", message.unwrap_or_default())
 }
 
 /// Reads a program's question; `None` if the line is none.

@@ -5,6 +5,7 @@
 
 mod keys;
 mod message;
+mod order;
 #[cfg(test)]
 mod tests;
 

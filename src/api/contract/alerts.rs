@@ -1,23 +1,46 @@
-//! Schemas of alerts in each accepted format. The parsers (`domain/formats/`) read few fields and
-//! ignore the others, so the schemas are open. They name the fields of a well-formed alert.
+//! Schemas of alerts in each accepted format, and bodies that are no JSON. The parsers
+//! (`domain/formats/`) read few fields and ignore the others, so the schemas are open. They name the
+//! fields of a well-formed alert.
 
 use serde_json::{Value, json};
 
-/// Adds the schemas, and the body of the ingest request.
+/// Adds the schemas, and the bodies of the requests that take alerts or a configuration.
 pub(super) fn describe(contract: &mut Value, max_batch: usize) {
     let Some(schemas) = contract.pointer_mut("/components/schemas") else { return };
     schemas["GenericAlert"] = generic();
     schemas["WazuhAlert"] = wazuh();
     schemas["WazuhFinding"] = finding();
     let formats = ["GenericAlert", "WazuhAlert", "WazuhFinding"];
-    let any_of = formats.map(|name| json!({"$ref": format!("#/components/schemas/{name}")}));
-    schemas["AnyAlert"] = json!({"description": "One alert.", "anyOf": any_of});
+    let formats = formats.map(|name| json!({"$ref": format!("#/components/schemas/{name}")}));
+    schemas["AnyAlert"] = json!({"description": "One alert.", "oneOf": formats});
     let alert = json!({"$ref": "#/components/schemas/AnyAlert"});
     let list = json!({"type": "array", "minItems": 1, "maxItems": max_batch, "items": alert});
+    let mut bodies = formats.to_vec();
+    // Beside the formats and not beside their union, which clients would import twice.
+    bodies.push(list);
     if let Some(content) = contract.pointer_mut("/paths/~1v1~1alerts/post/requestBody/content") {
-        content["application/json"]["schema"] = json!({"oneOf": [alert, list]});
+        content["application/json"]["schema"] = json!({ "oneOf": bodies });
+        // A list and a file are no choice that Python's isinstance could make, so that clients in Python
+        // send lines to the other route.
+        content["application/x-ndjson"] = json!({});
+        other_names(content);
+    }
+    if let Some(content) = contract.pointer_mut("/paths/~1v1~1ingest~1{secret}/post/requestBody/content") {
         content["application/x-ndjson"]["schema"] =
-            json!({"type": "string", "minLength": 1, "description": "One alert per line.", "format": "alert-lines"});
+            json!({"type": "string", "format": "binary", "description": "One alert per line."});
+        other_names(content);
+    }
+    if let Some(content) = contract.pointer_mut("/paths/~1v1~1policies~1import/post/requestBody/content") {
+        content["application/xml"]["schema"]["format"] = json!("binary");
+        // Without a schema of its own: a client has one way to send it.
+        content["text/xml"] = json!({});
+    }
+}
+
+/// Other names of `application/x-ndjson`.
+fn other_names(content: &mut Value) {
+    for name in ["application/ndjson", "application/jsonl"] {
+        content[name] = json!({});
     }
 }
 

@@ -11,6 +11,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 
 use super::operations::{id, merge, operations};
+use crate::compat::wazuh_api::fields::{AgentField, FIELDS};
 use crate::domain::event::EventType;
 
 /// A positive duration such as `1h30m`.
@@ -55,12 +56,6 @@ pub(super) fn set(contract: &mut Value) -> Vec<String> {
         match found {
             Some(found) => merge(found, &bound),
             None => lost.push(place.to_owned()),
-        }
-    }
-    let on = contract.pointer_mut("/components/schemas/OnDocument/anyOf").and_then(Value::as_array_mut);
-    for kind in on.into_iter().flatten() {
-        if let Some(property) = kind.pointer_mut("/properties/agents") {
-            merge(property, &merged(words(), &json!({"minItems": 1})));
         }
     }
     for operation in operations(contract) {
@@ -113,6 +108,9 @@ fn of_parameter(operation: &str, name: &str) -> Option<Value> {
         ("wazuh_run" | "wazuh_list", "agents_list") => json!({"pattern": "^[0-9]{1,10}(,[0-9]{1,10})*$"}),
         ("wazuh_list", "status") => json!({"pattern": WAZUH_STATUSES}),
         ("wazuh_list", "group_config_status") => json!({"enum": ["synced", "not synced"]}),
+        ("wazuh_list", "q") => json!({"pattern": wazuh_query(), "format": "wazuh-query"}),
+        ("wazuh_list", "sort") => json!({"pattern": format!("^[+-]?{0}(,{0})*$", wazuh_fields(|_| true))}),
+        ("wazuh_list", "select") => json!({"pattern": format!("^{0}(,{0})*$", wazuh_fields(|_| true))}),
         ("policies_versions" | "audit_list" | "events_list", "cursor") | ("events_list", "Last-Event-ID") => {
             json!({"pattern": "^[0-9]{1,18}$"})
         }
@@ -136,6 +134,28 @@ fn of_parameter(operation: &str, name: &str) -> Option<Value> {
         ("effects_list", "actual") => json!({"enum": ["unknown", "in_force", "absent", "drifted"]}),
         _ => return None,
     })
+}
+
+/// The fields of an agent in Wazuh's API.
+fn wazuh_fields(which: impl Fn(AgentField) -> bool) -> String {
+    let names = FIELDS.into_iter().filter(|field| which(*field)).map(|field| field.name.replace('.', "\\."));
+    format!("({})", names.collect::<Vec<_>>().join("|"))
+}
+
+/// Conditions over such fields. A pattern cannot count parentheses: it allows them between conditions.
+fn wazuh_query() -> String {
+    let value = "[^;,()\\s\\u0000-\\u001f\\u007f-\\u009f]";
+    let text = format!(
+        "{}(=|!=|<|>|~){value}([^;,()\\u0000-\\u001f\\u007f-\\u009f]*)",
+        wazuh_fields(|field| !field.is_time())
+    );
+    let time = format!(
+        "{}(=|!=|<|>)[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}([ T][0-9]{{2}}:[0-9]{{2}}:[0-9]{{2}}Z?)?",
+        wazuh_fields(AgentField::is_time)
+    );
+    let like = format!("{}~{value}([^;,()\\u0000-\\u001f\\u007f-\\u009f]*)", wazuh_fields(AgentField::is_time));
+    let one = format!("\\(*({text}|{time}|{like})\\)*");
+    format!("^{one}([;,]{one})*$")
 }
 
 /// Types of events and their families, separated by commas.
@@ -236,9 +256,15 @@ fn covered() -> Value {
     json!({ "oneOf": one_of })
 }
 
+/// A field that is absent, or null. Not by its type: for a field of no other type, generators of clients look for a
+/// class `Null`.
+fn absent() -> Value {
+    json!({"enum": [null]})
+}
+
 /// A legal hold names what it covers, or a range of times.
 fn held() -> Value {
-    let (is, no) = (json!({"type": "string"}), json!({"type": "null"}));
+    let (is, no) = (json!({"type": "string"}), absent());
     json!({"oneOf": [
         {"required": ["value"], "properties": {"kind": {"enum": ["response", "policy", "agent", "target"]},
             "value": {"type": "string", "minLength": 1}, "since": no, "until": no}},
@@ -259,7 +285,7 @@ fn says_what_to_lift() -> Value {
 
 /// A login has a name and a password, a refresh has its token alone.
 fn login_or_refresh() -> Value {
-    let (is, no) = (json!({"type": "string"}), json!({"type": "null"}));
+    let (is, no) = (json!({"type": "string"}), absent());
     json!({"oneOf": [
         {"required": ["username", "password"], "properties": {"username": is, "password": is, "refresh_token": no,
             "login_code": no, "code_verifier": no}},
@@ -345,6 +371,7 @@ fn document_fields() -> Vec<(&'static str, Value)> {
         ("SelectorDocument.max_level", count(0, 16)),
         ("SelectorDocument.when", merged(text(2048), &json!({"format": "cel"}))),
         ("SelectorDocument.wazuh_rules_group", merged(text(1024), &json!({"format": "group-expression"}))),
+        ("OnAgentsDocument.agents", merged(words(), &json!({"minItems": 1}))),
         ("AgentSelectorDocument.ids", words()),
         ("AgentSelectorDocument.labels", label_values()),
         ("AgentSelectorDocument.any", json!({"minItems": 1, "maxItems": 64})),

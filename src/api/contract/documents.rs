@@ -2,6 +2,9 @@
 //! request may omit fields with a default, and must not contain unknown or null fields. So a policy
 //! has two schemas: `Policy` in responses and `PolicyDocument` in requests, which this file derives
 //! from the first; and so has a scope.
+//!
+//! Every kind of a union has a schema of its own: generators of clients name the others themselves, and
+//! give one name to several.
 
 use std::collections::BTreeSet;
 
@@ -20,6 +23,7 @@ const REQUIRED: [(&str, &[&str]); 6] = [
 /// Adds the request schemas, and lets requests refer to them.
 pub(super) fn separate(contract: &mut Value) {
     let Some(schemas) = contract.pointer_mut("/components/schemas").and_then(Value::as_object_mut) else { return };
+    name_items(schemas);
     unwrap_selector(schemas);
     let mut names = BTreeSet::new();
     reach(schemas, "Policy", &mut names);
@@ -52,17 +56,47 @@ pub(super) fn separate(contract: &mut Value) {
     }
 }
 
-/// A selector stands in `on` as it is, and not below a name of its own.
+/// The items of a page are the schema that their name says.
+fn name_items(schemas: &mut Map<String, Value>) {
+    let pages: Vec<String> = schemas.keys().filter(|name| name.starts_with("Page_")).cloned().collect();
+    for page in pages {
+        let Some(items) = schemas.get_mut(&page).and_then(|page| page.pointer_mut("/properties/items/items")) else {
+            continue;
+        };
+        let name = page.trim_start_matches("Page_");
+        let item = std::mem::replace(items, reference(name));
+        schemas.entry(name).or_insert(item);
+    }
+}
+
+fn reference(name: &str) -> Value {
+    json!({"$ref": format!("#/components/schemas/{name}")})
+}
+
+/// Names the kinds of `on`: its words together, a list of agents, and a selector, which stands in `on` as
+/// it is and not below a name of its own.
 fn unwrap_selector(schemas: &mut Map<String, Value>) {
     let Some(on) = schemas.get_mut("On").and_then(Value::as_object_mut) else { return };
-    let Some(Value::Array(mut kinds)) = on.remove("oneOf") else { return };
-    for kind in &mut kinds {
-        if let Some(selector) = kind.pointer("/properties/select").cloned() {
-            *kind = selector;
-        }
+    let Some(Value::Array(kinds)) = on.remove("oneOf") else { return };
+    on.insert("oneOf".into(), json!([reference("OnWord"), reference("OnAgents"), reference("OnSelector")]));
+    let words: Vec<&Value> = kinds.iter().filter_map(|kind| kind.get("enum")?.as_array()).flatten().collect();
+    schemas.insert("OnWord".into(), on_word(&words));
+    let agents = kinds.iter().find(|kind| kind.pointer("/properties/agents").is_some()).cloned();
+    schemas.insert("OnAgents".into(), agents.unwrap_or_default());
+    let mut selector = schemas.get("AgentSelector").cloned().unwrap_or_default();
+    // A client that allows for new fields would find the list of agents in both.
+    selector["not"] = json!({"required": ["agents"]});
+    schemas.insert("OnSelector".into(), selector);
+}
+
+fn on_word(words: &[&Value]) -> Value {
+    let mut description = "`all`: every enrolled agent. `server`: the agent on the Wazuh manager's own host, with \
+                           `wazuh_id` `000`."
+        .to_owned();
+    if words.iter().any(|word| **word == "origin") {
+        description.push_str(" `origin`: the agent that the alert comes from.");
     }
-    // A client that allows for new fields finds the list of agents in both.
-    on.insert("anyOf".into(), Value::Array(kinds));
+    json!({"type": "string", "description": description, "enum": words})
 }
 
 /// In a request a selector of `on` names something: none of its parts is empty. A response by hand
@@ -75,22 +109,23 @@ pub(super) fn close_on(contract: &mut Value) {
     for (part, least) in PARTS {
         form["properties"][part][least] = json!(1);
     }
-    let kinds = schemas.get_mut("OnDocument").and_then(|on| on.get_mut("anyOf")).and_then(Value::as_array_mut);
-    let Some(kinds) = kinds else { return };
-    kinds.retain(|kind| kind.get("$ref").is_none());
-    kinds.push(form);
-    let by_hand = kinds.iter().filter(|kind| kind["enum"] != json!(["origin"])).cloned().map(|mut kind| {
-        if let Some(agents) = kind.pointer_mut("/properties/agents") {
-            agents["items"] = json!({"type": "string", "format": "agent-word"});
-        }
-        kind
-    });
-    let by_hand: Vec<Value> = by_hand.collect();
+    let Some(mut agents) = schemas.get("OnAgentsDocument").cloned() else { return };
+    agents["properties"]["agents"]["items"] = json!({"type": "string", "format": "agent-word"});
     if let Some(response) = schemas.get_mut("NewManualResponse") {
-        response["properties"]["on"] =
-            json!({"description": "The agents as a policy names them, beside `agents`.", "anyOf": by_hand});
-        response["anyOf"] = json!([{"required": ["agents"]}, {"required": ["on"]}]);
+        response["properties"]["on"] = json!({"description": "The agents as a policy names them, beside `agents`.",
+            "oneOf": [reference("ManualOnWord"), reference("ManualOnAgents"), reference("OnSelectorDocument")]});
+        // Not as `anyOf`, of which generators of clients make a union without fields.
+        response["if"] = json!({"not": {"required": ["agents"]}});
+        response["then"] = json!({"required": ["on"]});
     }
+    let words = schemas.get("OnWord").and_then(|word| word["enum"].as_array()).cloned().unwrap_or_default();
+    let words: Vec<&Value> = words.iter().filter(|word| **word != "origin").collect();
+    let word = on_word(&words);
+    schemas.extend([
+        ("OnSelectorDocument".to_owned(), form),
+        ("ManualOnWord".to_owned(), word),
+        ("ManualOnAgents".to_owned(), agents),
+    ]);
 }
 
 /// Collects the object schemas that a schema consists of.

@@ -28,9 +28,9 @@ const ADDRESSES: usize = 10_000;
 const MINUTE: Duration = Duration::from_mins(1);
 /// Effects of one agent that may turn out otherwise than the ledger has them in a minute: each can be a row, a command and an
 /// entry in the audit log.
-const NEWS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(600).unwrap();
+pub const NEWS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(600).unwrap();
 /// As many may be news at once: a host whose firewall was flushed while it was away has lost all that it held.
-const NEWS_AT_ONCE: NonZeroU32 = NonZeroU32::new(20_000).unwrap();
+pub const NEWS_AT_ONCE: NonZeroU32 = NonZeroU32::new(20_000).unwrap();
 
 /// Steps of logins at OpenID providers in a minute from one address: each begun login takes memory for ten minutes, and each
 /// finished one asks the provider.

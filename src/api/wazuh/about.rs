@@ -8,15 +8,15 @@ use crate::api::front::auth::Read;
 use crate::api::front::extract::Query;
 use crate::api::state::AppState;
 use crate::compat::wazuh_api::FOLLOWED_VERSION;
-use crate::views::wazuh::{WazuhApi, WazuhApiInfo, WazuhManager, WazuhManagerData, WazuhManagerInfo};
+use crate::views::wazuh::{WazuhAbout, WazuhApiInfo, WazuhManager, WazuhManagerData, WazuhManagerInfo};
 
 /// Says which version of Wazuh's API this one follows
-#[utoipa::path(get, path = "/wazuh/", tag = "wazuh", params(PlainQuery), responses((status = 200, body = WazuhApi)))]
+#[utoipa::path(get, path = "/wazuh/", tag = "wazuh", params(PlainQuery), responses((status = 200, body = WazuhAbout)))]
 pub(super) async fn api(
     _: WazuhCaller<Read>,
     State(state): State<AppState>,
     _: Query<PlainQuery>,
-) -> axum::Json<WazuhApi> {
+) -> axum::Json<WazuhAbout> {
     let data = WazuhApiInfo {
         title: "Wazuh API of Riposte".to_owned(),
         api_version: FOLLOWED_VERSION.to_owned(),
@@ -26,7 +26,7 @@ pub(super) async fn api(
         hostname: "riposte".to_owned(),
         timestamp: state.engine.clock.now(),
     };
-    axum::Json(WazuhApi { data, error: 0 })
+    axum::Json(WazuhAbout { data, error: 0 })
 }
 
 /// Says which version of Wazuh's manager this one follows

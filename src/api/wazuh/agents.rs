@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use axum::extract::State;
 use riposte_protocol::message::Platform;
 use riposte_protocol::time::Timestamp;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use utoipa::IntoParams;
 use uuid::Uuid;
 
@@ -16,6 +17,8 @@ use crate::api::front::auth::Read;
 use crate::api::front::extract::Query;
 use crate::api::state::AppState;
 use crate::compat::wazuh_api::agents::{by_wazuh_id, read_ids};
+use crate::compat::wazuh_api::fields::selected;
+use crate::compat::wazuh_api::query::{AgentOrder, AgentQuery, AgentSearch, read_select};
 use crate::domain::agent::Agent;
 use crate::domain::presence::Presence;
 use crate::domain::scope::Scopes;
@@ -56,8 +59,15 @@ pub(super) struct ListQuery {
     status: Option<String>,
     /// Name.
     name: Option<String>,
-    /// A part of the name or the id.
+    /// A text in any field, without case; with `-` before it, those without it.
     search: Option<String>,
+    /// Conditions such as `os.name=linux`, joined by `;` (and) and `,` (or), with parentheses. Operators are `=`,
+    /// `!=`, `<`, `>` and `~` (contains).
+    q: Option<String>,
+    /// Fields to order by, separated by commas, with `+` or `-` before the first.
+    sort: Option<String>,
+    /// Fields of each item, separated by commas, such as `id,os.name`.
+    select: Option<String>,
     /// `synced`, which all agents are, or `not synced`.
     group_config_status: Option<String>,
     /// Lay the answer out for people.
@@ -81,6 +91,14 @@ pub(super) struct PlainQuery {
     _wait_for_complete: bool,
 }
 
+/// An agent, or the fields of it that are asked for.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub(super) enum Shown {
+    Whole(Box<WazuhAgent>),
+    Part(Value),
+}
+
 /// Lists the agents that have a Wazuh id, by that id
 #[utoipa::path(get, path = "/wazuh/agents", tag = "wazuh", params(ListQuery),
     responses((status = 200, body = WazuhReport<WazuhAgent>)))]
@@ -88,7 +106,7 @@ pub(super) async fn list(
     caller: WazuhCaller<Read>,
     State(state): State<AppState>,
     Query(query): Query<ListQuery>,
-) -> Result<axum::Json<WazuhReport<WazuhAgent>>, Refused> {
+) -> Result<axum::Json<WazuhReport<Shown>>, Refused> {
     let limit = query.limit.unwrap_or(PAGE);
     if limit == 0 || limit > LARGEST_PAGE {
         return Err(Refused::bad_request(format!("'limit' must be 1 to {LARGEST_PAGE}"), None));
@@ -98,24 +116,35 @@ pub(super) async fn list(
     let ids = query.agents_list.as_deref().map(read_ids).transpose().map_err(wrong)?;
     let statuses = query.status.as_deref().map(read_statuses).transpose()?;
     let is_synced = query.group_config_status.as_deref().is_none_or(|status| status == "synced");
+    let condition = query.q.as_deref().map(AgentQuery::read).transpose()?;
+    let order = query.sort.as_deref().map(AgentOrder::read).transpose()?;
+    let select = query.select.as_deref().map(read_select).transpose()?;
+    let search = query.search.as_deref().map(AgentSearch::read);
     let all = visible(&state, &caller.principal.scopes).await?;
     let known: std::collections::BTreeSet<&String> = all.iter().map(|agent| &agent.id).collect();
     let unknown: Vec<String> = ids.iter().flatten().filter(|id| !known.contains(id)).cloned().collect();
     let wanted = |agent: &WazuhAgent| {
-        let has_text = |text: &String| agent.name.contains(text.as_str()) || agent.id.contains(text.as_str());
         is_synced
             && ids.as_ref().is_none_or(|ids| ids.contains(&agent.id))
             && statuses.as_ref().is_none_or(|statuses| statuses.contains(&agent.status.as_str()))
             && query.name.as_ref().is_none_or(|name| *name == agent.name)
-            && query.search.as_ref().is_none_or(has_text)
+            && search.as_ref().is_none_or(|search| search.finds(agent))
+            && condition.as_ref().is_none_or(|condition| condition.holds(agent))
     };
-    let found: Vec<WazuhAgent> = all.iter().filter(|agent| wanted(agent)).cloned().collect();
+    let mut found: Vec<WazuhAgent> = all.iter().filter(|agent| wanted(agent)).cloned().collect();
+    if let Some(order) = order {
+        order.apply(&mut found);
+    }
     let total = found.len();
-    let page = found.into_iter().skip(query.offset).take(limit).collect();
+    let shown = |agent: WazuhAgent| match &select {
+        Some(fields) => Shown::Part(selected(&agent, fields)),
+        None => Shown::Whole(Box::new(agent)),
+    };
+    let page = found.into_iter().skip(query.offset).take(limit).map(shown).collect();
     Ok(axum::Json(report(page, total, &unknown)))
 }
 
-fn report(page: Vec<WazuhAgent>, total: usize, unknown: &[String]) -> WazuhReport<WazuhAgent> {
+fn report(page: Vec<Shown>, total: usize, unknown: &[String]) -> WazuhReport<Shown> {
     let failed_items: Vec<WazuhFailedItem> =
         if unknown.is_empty() { Vec::new() } else { vec![WazuhItemError::no_agent().of(unknown)] };
     let (message, error) = match (total == 0, unknown.is_empty()) {

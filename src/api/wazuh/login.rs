@@ -77,7 +77,8 @@ impl FromRequestParts<AppState> for LoginRequest {
 /// password. The token is valid for 15 minutes, and no longer than the key. A person with one-time codes
 /// cannot log in here.
 #[utoipa::path(post, path = "/wazuh/security/user/authenticate", tag = "wazuh", params(LoginQuery), security(()),
-    responses((status = 200, body = WazuhLogin), (status = 401), (status = 403), (status = 429)))]
+    responses((status = 200, content((WazuhLogin = "application/json"), (String = "text/plain"))), (status = 401),
+        (status = 403), (status = 429)))]
 pub(super) async fn issue(
     request: LoginRequest,
     State(state): State<AppState>,
@@ -92,7 +93,8 @@ pub(super) async fn issue(
 
 /// Logs in, as older clients do
 #[utoipa::path(get, path = "/wazuh/security/user/authenticate", tag = "wazuh", params(LoginQuery), security(()),
-    responses((status = 200, body = WazuhLogin), (status = 401), (status = 403), (status = 429)))]
+    responses((status = 200, content((WazuhLogin = "application/json"), (String = "text/plain"))), (status = 401),
+        (status = 403), (status = 429)))]
 pub(super) async fn issue_by_get(
     request: LoginRequest,
     state: State<AppState>,

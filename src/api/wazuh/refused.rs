@@ -5,6 +5,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use crate::api::front::error::ApiError;
+use crate::compat::wazuh_api::query::QueryFault;
 use crate::engine::refusal::Refusal;
 use crate::store::StoreError;
 use crate::views::wazuh::WazuhProblem;
@@ -43,6 +44,14 @@ impl Refused {
 
 fn problem(title: &str, detail: impl Into<String>, error: Option<u32>) -> WazuhProblem {
     WazuhProblem { title: title.to_owned(), detail: detail.into(), remediation: None, error }
+}
+
+impl From<QueryFault> for Refused {
+    fn from(fault: QueryFault) -> Self {
+        let mut problem = problem("Bad Request", fault.to_string(), Some(fault.code()));
+        problem.remediation = Some(fault.remedy());
+        Self::Worded(StatusCode::BAD_REQUEST, problem, None)
+    }
 }
 
 impl From<ApiError> for Refused {

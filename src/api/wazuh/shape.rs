@@ -4,7 +4,7 @@
 
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;
-use axum::http::{StatusCode, header};
+use axum::http::{Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 
@@ -22,6 +22,27 @@ const MAX_PRETTY_BYTES: usize = 64 * 1024 * 1024;
 /// Spaces of each level, as Wazuh lays out.
 const INDENT: &str = "   ";
 
+/// The login of a user in the name of another, which is not there.
+const RUN_AS: &str = "/wazuh/security/user/authenticate/run_as";
+
+/// Why `run_as` is not there, in Wazuh's words. A 404 would look like an older Wazuh.
+fn no_run_as() -> Response {
+    let problem = WazuhProblem {
+        title: "Permission Denied".to_owned(),
+        detail: "The current user does not have authentication enabled through authorization context: Riposte has no \
+                 authorization contexts, and a right belongs to the credentials alone"
+            .to_owned(),
+        remediation: Some(
+            "Log in at /security/user/authenticate with the credentials of that person, or with an API key whose scope \
+             is what the context would allow"
+                .to_owned(),
+        ),
+        error: Some(6004),
+    };
+    let body = serde_json::to_vec(&problem).unwrap_or_default();
+    (StatusCode::FORBIDDEN, [(header::CONTENT_TYPE, ERROR_TYPE)], body).into_response()
+}
+
 /// Whether a path belongs to Wazuh's API.
 pub fn is_wazuh(path: &str) -> bool {
     path.strip_prefix(PREFIX).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
@@ -33,7 +54,10 @@ pub async fn speak(request: Request, next: Next) -> Response {
         return next.run(request).await;
     }
     let is_pretty = request.uri().query().is_some_and(asks_for_pretty);
-    let response = worded(next.run(request).await).await;
+    let is_run_as = request.uri().path() == RUN_AS && request.method() == Method::POST;
+    let response = next.run(request).await;
+    let response = if is_run_as && response.status() == StatusCode::NOT_FOUND { no_run_as() } else { response };
+    let response = worded(response).await;
     let is_json = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| {
         kind.to_str()
             .is_ok_and(|kind| kind.starts_with("application/json") || kind.starts_with("application/problem+json"))

@@ -107,7 +107,7 @@ on_both_databases! {
         for query in ["?agents_list=all", "?agents_list=", "?agents_list=005;006", "?custom=1", "?pretty=maybe", "?agents_list=%00"] {
             run(&soar, query, &json!({"command": "log-only60"})).await.is_wazuh_problem(400);
         }
-        for query in ["?limit=0", "?limit=100001", "?offset=-1", "?status=gone", "?q=id>1", "?agents_list=x"] {
+        for query in ["?limit=0", "?limit=100001", "?offset=-1", "?status=gone", "?distinct=true", "?agents_list=x"] {
             soar.get(&format!("/wazuh/agents{query}")).await.is_wazuh_problem(400);
         }
         let anonymous = Client::anonymous(&app.base);
@@ -116,6 +116,37 @@ on_both_databases! {
         }
         // Below /v1 nothing has changed.
         soar.get("/v1/nothing").await.is_problem(404);
+    }
+
+    async fn a_login_in_the_name_of_another_is_refused_with_the_reason(database: Database) {
+        let (app, admin) = TestApp::start_on(database).await;
+        let key = app.client_with_role(&admin, "analyst").await;
+        let anonymous = Client::anonymous(&app.base);
+        for (client, basic) in [(&anonymous, true), (&anonymous, false), (&admin, false)] {
+            let request = client.request(Method::POST, "/wazuh/security/user/authenticate/run_as?raw=true");
+            let request = if basic { request.basic_auth("soar", Some(key.key())) } else { request };
+            let problem = Answer::to(request.json(&json!({"user_name": "alice"}))).await.is_wazuh_problem(403);
+            assert_eq!((&problem["title"], &problem["error"]), (&json!("Permission Denied"), &json!(6004)));
+            assert!(problem["detail"].as_str().unwrap().contains("authorization context"), "{problem}");
+            assert!(problem["remediation"].as_str().unwrap().contains("/security/user/authenticate"), "{problem}");
+        }
+    }
+
+    async fn a_manager_that_cannot_commit_says_so_in_wazuhs_form(database: Database) {
+        let (app, admin) = TestApp::start_on(database).await;
+        fleet(&app, &admin).await;
+        let soar = service(&app, &admin, "analyst").await;
+        let send = async || run(&soar, "?agents_list=005", &block("log-only60", "203.0.113.7")).await;
+        app.execute("ALTER TABLE holds RENAME TO elsewhere").await;
+        let answer = send().await;
+        let problem = answer.is_wazuh_problem(503);
+        assert_eq!((&problem["title"], &problem["error"]), (&json!("Service Unavailable"), &json!(3021)), "{problem}");
+        assert!(problem["remediation"].as_str().unwrap().contains("Retry-After"), "{problem}");
+        assert!(answer.header("retry-after").unwrap().parse::<u64>().unwrap() > 0);
+        // Nothing of it was kept, and the same call works when the manager does.
+        assert!(admin.list("/v1/responses").await.is_empty());
+        app.execute("ALTER TABLE elsewhere RENAME TO holds").await;
+        assert_eq!(send().await.is(200)["data"]["affected_items"], json!(["005"]));
     }
 }
 

@@ -72,6 +72,58 @@ on_both_databases! {
             "configuration": {"synced": 5, "not_synced": 0, "total": 5}}, "error": 0}));
     }
 
+    async fn agents_are_queried_ordered_and_selected_as_wazuh_documents(database: Database) {
+        let (app, admin) = TestApp::start_on(database).await;
+        let [web, ..] = fleet(&app, &admin).await;
+        let _present = web.stream(0).await;
+        let viewer = service(&app, &admin, "viewer").await;
+        app.in_time("the stream is open", || async {
+            (list(&viewer, "?status=active").await["data"]["total_affected_items"] == 1).then_some(())
+        })
+        .await;
+        for (query, expected) in [
+            ("?q=id%3E4", &["005", "006"][..]),
+            ("?q=id!=000", &["005", "006"]),
+            ("?q=status=ACTIVE", &["005"]),
+            ("?q=name~WEB,name~siem;status=never_connected", &["000", "005"]),
+            ("?q=(name~web,name~siem);status=never_connected", &["000"]),
+            ("?q=os.name=linux%3Bos.version%3E11&limit=1&offset=1", &["005"]),
+            ("?q=lastKeepAlive%3E2026-11-24%2009:00:00", &["005"]),
+            ("?q=manager=siem-1", &["000"]),
+            ("?sort=-id", &["006", "005", "000"]),
+            ("?sort=+name", &["006", "000", "005"]),
+            ("?sort=%2Bname", &["006", "000", "005"]),
+            ("?sort=status,-id", &[]),
+            ("?sort=status,name&limit=2", &["005", "006"]),
+            ("?search=-web", &["000", "006"]),
+            ("?search=LINUX", &["000", "005", "006"]),
+            ("?q=id%3E0&status=never_connected&search=db&sort=-name", &["006"]),
+        ] {
+            let answer = viewer.get(&format!("/wazuh/agents{query}")).await;
+            match expected {
+                [] => assert_eq!(answer.is_wazuh_problem(400)["error"], 1403, "{query}"),
+                expected => assert_eq!(ids(&answer.is(200)), expected, "{query}"),
+            }
+        }
+        let selected = list(&viewer, "?select=id,os.name,lastKeepAlive&sort=id&limit=1").await;
+        assert_eq!(selected["data"]["affected_items"], json!([{"id": "000", "os": {"name": "linux"}}]));
+        for (query, code, word) in [
+            ("?q=id%3E%3E1", 1409, "operator"),
+            ("?q=os.major=1", 1408, "os.major"),
+            ("?q=id", 1407, "expected format"),
+            ("?q=(id=1", 1407, "too early"),
+            ("?q=", 1407, "expected format"),
+            ("?q=lastKeepAlive%3E7d", 1412, "7d"),
+            ("?sort=nothing", 1403, "nothing"),
+            ("?select=id,os", 1724, "os"),
+        ] {
+            let problem = viewer.get(&format!("/wazuh/agents{query}")).await.is_wazuh_problem(400);
+            assert_eq!((&problem["title"], &problem["error"]), (&json!("Bad Request"), &json!(code)), "{query}");
+            assert!(problem["detail"].as_str().unwrap().contains(word), "{query}: {problem}");
+            assert!(!problem["remediation"].as_str().unwrap().is_empty(), "{query}");
+        }
+    }
+
     async fn a_scope_hides_agents_from_lists_and_numbers(database: Database) {
         let (app, admin) = TestApp::start_on(database).await;
         fleet(&app, &admin).await;
