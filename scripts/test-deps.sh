@@ -100,6 +100,20 @@ if ! cmp -s "$wanted" "$python/requirements.txt"; then
     cp "$wanted" "$python/requirements.txt"
 fi
 
+# Debian's Prometheus and promtool, unpacked and not installed: an installation would start a service on this host.
+prometheus="${CARGO_TARGET_DIR:-target}/prometheus"
+if [ ! -x "$prometheus/usr/bin/promtool" ]; then
+    echo "unpacking Debian's package prometheus into $prometheus"
+    rm -rf "$prometheus"
+    mkdir -p "$prometheus/package"
+    if ! { (cd "$prometheus/package" && { apt-get download -q prometheus || { as_root apt-get update -q &&
+        apt-get download -q prometheus; }; }) && dpkg-deb -x "$prometheus"/package/prometheus_*.deb "$prometheus"; }; then
+        echo "Debian's package prometheus could not be unpacked into $prometheus" >&2
+        exit 1
+    fi
+    rm -rf "$prometheus/package"
+fi
+
 # The OpenID provider of the tests of single sign-on, in the versions of its lock file.
 provider="${CARGO_TARGET_DIR:-target}/oidc"
 wanted=tests/oidc/package-lock.json

@@ -65,6 +65,7 @@ pub mod seal;
 pub mod secret_reference;
 pub mod settlement;
 pub mod totp;
+pub mod trace;
 pub mod user;
 pub mod wazuh_claim;
 mod wazuh_words;

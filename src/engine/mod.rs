@@ -55,6 +55,8 @@ pub mod login;
 mod nodes;
 pub mod oidc;
 mod one_time_codes;
+#[cfg(feature = "otlp")]
+pub mod otlp;
 pub mod owed_batch;
 mod own_ids;
 pub mod passwords;

@@ -81,7 +81,8 @@ impl Engine {
         tasks.spawn("writer", write);
         let (owed_reader, read) = OwedReader::start(db.clone(), tasks.finishing().clone());
         tasks.spawn("owed", read);
-        let metrics = Metrics { responses_ended: db.ended().0.clone(), ..Metrics::default() };
+        let (responses_ended, time_to_contain) = (db.ended().0.clone(), db.time_to_contain().rows.clone());
+        let metrics = Metrics { responses_ended, time_to_contain, ..Metrics::default() };
         let engine = Arc::new(Self {
             db,
             writer,

@@ -64,6 +64,7 @@ pub fn statements() -> impl Iterator<Item = (&'static str, &'static str)> {
         ledger::retention::STATEMENTS,
         ledger::resync::STATEMENTS,
         ledger::settle::STATEMENTS,
+        ledger::traces::STATEMENTS,
         ledger::settle::effects::STATEMENTS,
         ledger::settle::results::STATEMENTS,
         ledger::stages::STATEMENTS,

@@ -47,6 +47,7 @@ mod outcomes;
 mod people;
 mod policies;
 mod priority;
+mod prometheus;
 mod properties;
 mod protected;
 mod proxies;
