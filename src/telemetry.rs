@@ -192,7 +192,8 @@ impl Metrics {
         );
         registry.register("responses", "Decided responses by initial state", self.responses.clone());
         registry.register("responses_ended", "Responses that have ended, by outcome", self.responses_ended.clone());
-        let about = "Seconds from an alert, or a response by hand, until its effect is verified in force for the first time";
+        let about =
+            "Seconds from an alert, or a response by hand, until its effect is verified in force for the first time";
         registry.register("time_to_contain_seconds", about, self.time_to_contain.clone());
         registry.register(
             "commands_sent",

@@ -76,7 +76,7 @@ mod tests {
     #[test]
     fn headers_are_one_a_line_and_faults_do_not_repeat_them() {
         let read = headers("authorization: Bearer a:b\n\nX-Scope-OrgID: 7\r\n").unwrap();
-        assert_eq!((read["authorization"].to_str().unwrap(), &read["x-scope-orgid"]), ("Bearer a:b", &"7"));
+        assert!(read["authorization"] == "Bearer a:b" && read["x-scope-orgid"] == "7", "{read:?}");
         assert!(read["authorization"].is_sensitive());
         for bad in ["secret", "a\u{1}: secret", "a b: secret", "a: sec\u{1}ret", ": secret"] {
             let error = format!("{:#}", headers(bad).unwrap_err());

@@ -115,7 +115,9 @@ fn warn_of_proxy(config: &Config) {
         || has_place(&config.telemetry.otlp_endpoint);
     let names = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
     if let Some(name) = names.into_iter().find(|name| calls && std::env::var_os(name).is_some()) {
-        tracing::warn!("the proxy in {name} is not used: the manager calls OpenID providers, webhooks and collectors directly");
+        tracing::warn!(
+            "the proxy in {name} is not used: the manager calls OpenID providers, webhooks and collectors directly"
+        );
     }
 }
 

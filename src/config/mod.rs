@@ -356,9 +356,16 @@ mod tests {
         for (key, section) in sections::KEYS {
             assert!(table[*section].get(*key).is_some(), "{key} is missing in [{section}] of config.default.toml");
         }
-        let sections =
-            [
-            "server", "alerts", "responses", "audit", "egress", "retention", "telemetry", "limits", "pipelines",
+        let sections = [
+            "server",
+            "alerts",
+            "responses",
+            "audit",
+            "egress",
+            "retention",
+            "telemetry",
+            "limits",
+            "pipelines",
             "observables",
         ];
         assert_eq!(

@@ -7,7 +7,10 @@
 //! `CONFORMANCE_SECONDS` other requests are made, for that long. `scripts/test-deps.sh` installs
 //! the Python packages from `PyPI` into `target/python`.
 //!
-//! Published clients of Wazuh's API are run too (`tests/conformance/wazuh_clients.py`).
+//! Published clients of Wazuh's API are run too (`tests/conformance/wazuh_clients.py`), and Prometheus and
+//! a collector of OTLP (`telemetry.rs`).
+
+mod telemetry;
 
 use std::io::Write as _;
 use std::net::TcpListener;

@@ -43,6 +43,7 @@ mod many;
 mod matrix;
 mod metrics;
 mod operations;
+mod otlp;
 mod outcomes;
 mod people;
 mod policies;

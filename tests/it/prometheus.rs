@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 use super::metrics::{documented, use_everything};
+use super::processes::{Manager, tied};
 use super::support::{Database, TestApp, eventually};
 
 /// Returns the path of a program of Debian's package prometheus.
@@ -146,7 +147,7 @@ fn each_rule_has_a_runbook_and_each_runbook_a_rule() {
         let runbook = format!("docs/runbooks.md#{}", name.to_lowercase());
         assert_eq!(rule["annotations"]["runbook_url"], runbook, "{name}");
         assert!(["critical", "warning"].contains(&rule["labels"]["severity"].as_str().unwrap()), "{name}");
-        assert!(rule["annotations"]["summary"].as_str().unwrap().ends_with('.') , "{name}");
+        assert!(rule["annotations"]["summary"].as_str().unwrap().ends_with('.'), "{name}");
     }
 }
 
@@ -166,8 +167,14 @@ fn the_rules_and_the_dashboard_name_metrics_that_exist() {
         shown.extend(named(expression).into_iter().map(|(metric, _)| metric.trim_end_matches("_bucket").to_owned()));
     }
     // What a panel shows in another form, or what is of use in a log only.
-    let elsewhere = ["riposte_agents_streaming", "riposte_alerts_conflicting_total", "riposte_commands_sent_total",
-        "riposte_conditions_failed_total", "riposte_orders_rejected_total", "riposte_telemetry_exported_total"];
+    let elsewhere = [
+        "riposte_agents_streaming",
+        "riposte_alerts_conflicting_total",
+        "riposte_commands_sent_total",
+        "riposte_conditions_failed_total",
+        "riposte_orders_rejected_total",
+        "riposte_telemetry_exported_total",
+    ];
     let left_out: Vec<String> = documented().into_keys().filter(|metric| !shown.contains(metric)).collect();
     assert_eq!(left_out, elsewhere);
 }
@@ -180,4 +187,25 @@ fn a_name_that_does_not_exist_is_found() {
     for wrong in ["riposte_none > 1", "riposte_effects{policy=\"x\"}", "riposte_http_request_seconds"] {
         assert!(std::panic::catch_unwind(|| check(wrong)).is_err(), "{wrong}");
     }
+}
+
+#[tokio::test]
+async fn the_commands_of_the_page_do_what_they_say() {
+    let manager = Manager::start().await;
+    let here = tempfile::tempdir().unwrap();
+    for name in ["riposte.rules.yml", "riposte.rules.test.yml"] {
+        std::fs::write(here.path().join(name), read(&format!("deploy/prometheus/{name}"))).unwrap();
+    }
+    let page = read("docs/integrations/prometheus.md");
+    let blocks = page.split("```").skip(1).step_by(2).filter_map(|block| block.strip_prefix("sh\n"));
+    let script = format!("set -eu\n{}promtool check rules mine.rules.yml\n", blocks.collect::<String>());
+    assert!(script.matches("promtool").count() > 3, "{script}");
+    let path = format!("{}:{}", program("promtool").parent().unwrap().display(), std::env::var("PATH").unwrap());
+    let mut shell = tied(Path::new("sh"));
+    shell.args(["-c", &script]).current_dir(here.path()).env("PATH", path).env("riposte", manager.base());
+    let output = shell.output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&said));
+    let mine = std::fs::read_to_string(here.path().join("mine.rules.yml")).unwrap();
+    assert_eq!(mine.matches("runbook_url: https://wiki.example.org/riposte/runbooks.md#").count(), rules().len());
 }

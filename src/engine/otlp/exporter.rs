@@ -94,10 +94,7 @@ impl OtlpExporter {
         let request = self.client.request(Method::POST, url).map_err(lasting)?;
         let request = request.headers(self.settings.headers.clone());
         let request = request.header(CONTENT_TYPE, "application/x-protobuf").body(body);
-        let passing = |error: reqwest::Error| Failure {
-            why: words(&error.without_url()),
-            again: Some(Duration::ZERO),
-        };
+        let passing = |error: reqwest::Error| Failure { why: words(&error.without_url()), again: Some(Duration::ZERO) };
         let response = request.send().await.map_err(passing)?;
         let status = response.status();
         if status.is_success() {

@@ -116,12 +116,7 @@ pub(super) fn of_intake(intake: &TracedIntake, millionths: u32) -> Vec<Span> {
 
 /// The span of a change of a response: `response` from the decision until it acts, or is known not to;
 /// `undo` when it ends. `None` if it is not recorded.
-pub(super) fn of_response(
-    row: &TracedResponse,
-    event: AuditEvent,
-    when: Timestamp,
-    millionths: u32,
-) -> Option<Span> {
+pub(super) fn of_response(row: &TracedResponse, event: AuditEvent, when: Timestamp, millionths: u32) -> Option<Span> {
     let (id, trace, alert) = identity(&row.id, row.alert_id.as_deref(), row.trace.as_deref())?;
     if !trace.is_recorded(millionths) {
         return None;
@@ -130,8 +125,7 @@ pub(super) fn of_response(
     let what = row.policy.as_deref().unwrap_or("by hand");
     let span = if event == AuditEvent::ResponseEnded {
         let name = format!("undo {what}");
-        Span::new(&trace, (UNDO, id), Some(span_id(RESPONSE, id)), name)
-            .lasting(nanos(when), nanos(when))
+        Span::new(&trace, (UNDO, id), Some(span_id(RESPONSE, id)), name).lasting(nanos(when), nanos(when))
     } else {
         let name = format!("response {what}");
         Span::new(&trace, (RESPONSE, id), parent, name).lasting(at(row.created_at), nanos(when))

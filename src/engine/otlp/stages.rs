@@ -52,9 +52,7 @@ async fn export_traces(engine: &Engine, exporter: &OtlpExporter, mut queue: Rece
             () = finish.cancelled() => break,
         }
         // What comes soon goes with it.
-        let gather = async {
-            while batch.len() < BATCH && queue.recv_many(&mut batch, BATCH).await > 0 {}
-        };
+        let gather = async { while batch.len() < BATCH && queue.recv_many(&mut batch, BATCH).await > 0 {} };
         tokio::select! {
             _ = tokio::time::timeout(exporter.settings.interval, gather) => {}
             () = finish.cancelled() => {}

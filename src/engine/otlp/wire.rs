@@ -93,11 +93,8 @@ pub(super) fn attribute((key, value): (&str, &Value)) -> Message {
 
 /// `Resource`: this manager.
 pub(super) fn resource(node: &str) -> Message {
-    let attributes = [
-        ("service.name", "riposte"),
-        ("service.version", env!("CARGO_PKG_VERSION")),
-        ("service.instance.id", node),
-    ];
+    let attributes =
+        [("service.name", "riposte"), ("service.version", env!("CARGO_PKG_VERSION")), ("service.instance.id", node)];
     let attributes = attributes.map(|(key, value)| (key, Value::Text(value.to_owned())));
     Message::default().messages(1, &attributes, |(key, value)| attribute((key, value)))
 }

@@ -30,7 +30,7 @@ pub mod settle;
 pub mod stages;
 pub mod standing;
 pub mod story;
+pub mod strangers;
 pub mod trace_queue;
 pub mod traces;
-pub mod strangers;
 pub mod waves;
