@@ -39,9 +39,9 @@ fn plain(text: &str) -> String {
             let (name, kind) = described.split_once(' ').unwrap_or((described, "untyped"));
             let suffix = if kind == "counter" { "_total" } else { "" };
             if let Some(help) = help.take() {
-                plain.push_str(&format!("# HELP {name}{suffix} {help}\n"));
+                plain.extend(["# HELP ", name, suffix, " ", &help, "\n"]);
             }
-            plain.push_str(&format!("# TYPE {name}{suffix} {kind}\n"));
+            plain.extend(["# TYPE ", name, suffix, " ", kind, "\n"]);
         } else if !line.starts_with('#') {
             plain.push_str(line);
             plain.push('\n');

@@ -167,7 +167,7 @@ sections! {
 
     /// Where traces and metrics go.
     "Telemetry" telemetry: Telemetry, TelemetryFlags {
-        /// Base URL of an OTLP/HTTP collector, such as https://otel.example.org:4318; empty: none.
+        /// Base URL of an OTLP/HTTP collector, such as `https://otel.example.org:4318`; empty: none.
         otlp_endpoint "RIPOSTE_OTLP_ENDPOINT": String = String::new();
         /// File of headers of these requests, one `name: value` a line, such as the collector's key.
         otlp_headers_file "RIPOSTE_OTLP_HEADERS_FILE": PathBuf = PathBuf::new();

@@ -67,8 +67,8 @@ impl Trace {
     /// Whether it is recorded: as its caller decided, or else `millionths` of all traces. All managers
     /// say the same of one trace.
     pub fn is_recorded(&self, millionths: u32) -> bool {
-        let [.., a, b, c, d, e, f, g, h] = self.id;
-        let place = u128::from(u64::from_be_bytes([a, b, c, d, e, f, g, h]));
+        // The second half: random in every trace id, by W3C.
+        let place = u128::from_be_bytes(self.id) & u128::from(u64::MAX);
         self.is_sampled.unwrap_or_else(|| (place * 1_000_000) >> 64 < u128::from(millionths))
     }
 }

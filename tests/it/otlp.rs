@@ -75,8 +75,8 @@ impl Message {
 
     fn bytes(&self, field: u64) -> Vec<&[u8]> {
         let bytes = |field| match field {
-            &Field::Bytes(ref bytes) => bytes.as_slice(),
-            &Field::Number(number) => panic!("{number} is no bytes"),
+            Field::Bytes(bytes) => bytes.as_slice(),
+            Field::Number(number) => panic!("{number} is no bytes"),
         };
         self.0.get(&field).into_iter().flatten().map(bytes).collect()
     }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::wire::{Message, Value, attribute, resource, scope};
+use super::wire::{Value, WireMessage, attribute, resource, scope};
 
 /// `AGGREGATION_TEMPORALITY_CUMULATIVE`.
 const CUMULATIVE: u64 = 2;
@@ -34,21 +34,23 @@ struct Distribution {
 pub(super) fn request(node: &str, text: &str, since: u64, now: u64) -> Vec<u8> {
     let families = read(text);
     let families = families.iter().filter(|family| !family.numbers.is_empty() || !family.histograms.is_empty());
-    let metrics = Message::default().message(1, scope()).messages(2, families, |family| metric(family, since, now));
-    Message::default().message(1, Message::default().message(1, resource(node)).message(2, metrics)).done()
+    let metrics =
+        WireMessage::default().message(1, &scope()).messages(2, families, |family| metric(family, since, now));
+    let of_resource = WireMessage::default().message(1, &resource(node)).message(2, &metrics);
+    WireMessage::default().message(1, &of_resource).done()
 }
 
 /// `Metric`.
-fn metric(family: &Family, since: u64, now: u64) -> Message {
+fn metric(family: &Family, since: u64, now: u64) -> WireMessage {
     let Family { name, help, kind, numbers, histograms } = family;
     let unit: &[u8] = if name.ends_with("_seconds") { b"s" } else { b"" };
-    let head = Message::default().bytes(1, name.as_bytes()).bytes(2, help.as_bytes()).bytes(3, unit);
+    let head = WireMessage::default().bytes(1, name.as_bytes()).bytes(2, help.as_bytes()).bytes(3, unit);
     let number = |(labels, value): &(Labels, f64)| {
-        let point = Message::default().fixed(2, since).fixed(3, now).double(4, *value);
+        let point = WireMessage::default().fixed(2, since).fixed(3, now).double(4, *value);
         point.messages(7, labels, label)
     };
     let histogram = |(labels, of): (&Labels, &Distribution)| {
-        let point = Message::default().fixed(2, since).fixed(3, now).fixed(4, of.count).double(5, of.sum);
+        let point = WireMessage::default().fixed(2, since).fixed(3, now).fixed(4, of.count).double(5, of.sum);
         // The last bucket has no bound, and each counts what is above the one before.
         let bounds = of.buckets.iter().map(|(bound, _)| *bound).filter(|bound| bound.is_finite());
         let before = std::iter::once(0).chain(of.buckets.iter().map(|(_, count)| *count));
@@ -58,15 +60,17 @@ fn metric(family: &Family, since: u64, now: u64) -> Message {
     };
     match kind.as_str() {
         "counter" => {
-            let sum = Message::default().messages(1, numbers, number).number(2, CUMULATIVE).number(3, 1);
-            head.message(7, sum)
+            let sum = WireMessage::default().messages(1, numbers, number).number(2, CUMULATIVE).number(3, 1);
+            head.message(7, &sum)
         }
-        "histogram" => head.message(9, Message::default().messages(1, histograms, histogram).number(2, CUMULATIVE)),
-        _ => head.message(5, Message::default().messages(1, numbers, number)),
+        "histogram" => {
+            head.message(9, &WireMessage::default().messages(1, histograms, histogram).number(2, CUMULATIVE))
+        }
+        _ => head.message(5, &WireMessage::default().messages(1, numbers, number)),
     }
 }
 
-fn label((key, value): &(String, String)) -> Message {
+fn label((key, value): &(String, String)) -> WireMessage {
     attribute((key, &Value::Text(value.clone())))
 }
 

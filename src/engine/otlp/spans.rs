@@ -8,7 +8,7 @@ use riposte_protocol::command::Op;
 use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
 
-use super::wire::{Message, Value, attribute, nanos, resource, scope};
+use super::wire::{Value, WireMessage, attribute, nanos, resource, scope};
 use crate::domain::audit::AuditEvent;
 use crate::domain::command::CommandState;
 use crate::domain::trace::{SpanId, Trace, TraceId, span_id};
@@ -33,7 +33,7 @@ enum SpanKind {
 
 /// One span.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Span {
+pub(super) struct TraceSpan {
     trace: TraceId,
     id: SpanId,
     parent: Option<SpanId>,
@@ -48,7 +48,7 @@ pub(super) struct Span {
     fault: Option<&'static str>,
 }
 
-impl Span {
+impl TraceSpan {
     fn new(trace: &Trace, (kind, about): (&str, Uuid), parent: Option<SpanId>, name: String) -> Self {
         let (id, attributes, events) = (span_id(kind, about), Vec::new(), Vec::new());
         let kind = SpanKind::Internal;
@@ -69,8 +69,8 @@ impl Span {
         self.with(key, text.map(|text| Value::Text(text.into())))
     }
 
-    fn encode(&self) -> Message {
-        let message = Message::default().bytes(1, &self.trace).bytes(2, &self.id);
+    fn encode(&self) -> WireMessage {
+        let message = WireMessage::default().bytes(1, &self.trace).bytes(2, &self.id);
         let message = match &self.parent {
             Some(parent) => message.bytes(4, parent),
             None => message,
@@ -78,25 +78,26 @@ impl Span {
         let message = message.bytes(5, self.name.as_bytes()).number(6, self.kind as u64);
         let message = message.fixed(7, self.start).fixed(8, self.end);
         let message = message.messages(9, &self.attributes, |(key, value)| attribute((key, value)));
-        let event = |(name, at): &(&str, u64)| Message::default().fixed(1, *at).bytes(2, name.as_bytes());
+        let event = |(name, at): &(&str, u64)| WireMessage::default().fixed(1, *at).bytes(2, name.as_bytes());
         let message = message.messages(11, &self.events, event);
         match self.fault {
             // `Status`: an error, with its reason.
-            Some(fault) => message.message(15, Message::default().bytes(2, fault.as_bytes()).number(3, 2)),
+            Some(fault) => message.message(15, &WireMessage::default().bytes(2, fault.as_bytes()).number(3, 2)),
             None => message,
         }
     }
 }
 
 /// `ExportTraceServiceRequest` of `spans` that the manager `node` made.
-pub(super) fn request(node: &str, spans: &[Span]) -> Vec<u8> {
-    let spans = Message::default().message(1, scope()).messages(2, spans, Span::encode);
-    Message::default().message(1, Message::default().message(1, resource(node)).message(2, spans)).done()
+pub(super) fn request(node: &str, spans: &[TraceSpan]) -> Vec<u8> {
+    let spans = WireMessage::default().message(1, &scope()).messages(2, spans, TraceSpan::encode);
+    let of_resource = WireMessage::default().message(1, &resource(node)).message(2, &spans);
+    WireMessage::default().message(1, &of_resource).done()
 }
 
 /// The spans of an intake, three for each alert that got responses: the alert, and how long it took to
 /// decide it and to make it durable.
-pub(super) fn of_intake(intake: &TracedIntake, millionths: u32) -> Vec<Span> {
+pub(super) fn of_intake(intake: &TracedIntake, millionths: u32) -> Vec<TraceSpan> {
     let TracedIntake { alerts, trace, received, decided, committed } = intake;
     let mut spans = Vec::new();
     for alert in alerts {
@@ -104,10 +105,10 @@ pub(super) fn of_intake(intake: &TracedIntake, millionths: u32) -> Vec<Span> {
         if !trace.is_recorded(millionths) {
             continue;
         }
-        let about = |kind: &str, parent, name: &str| Span::new(&trace, (kind, *alert), parent, name.to_owned());
+        let about = |kind: &str, parent, name: &str| TraceSpan::new(&trace, (kind, *alert), parent, name.to_owned());
         let (id, whole) = (alert.to_string(), about(ALERT, trace.caller, "alert").lasting(*received, *committed));
         let parent = Some(whole.id);
-        spans.push(Span { kind: SpanKind::Server, ..whole }.text("riposte.alert.id", Some(id)));
+        spans.push(TraceSpan { kind: SpanKind::Server, ..whole }.text("riposte.alert.id", Some(id)));
         spans.push(about(DECIDE, parent, "decide").lasting(*received, *decided));
         spans.push(about(COMMIT, parent, "commit").lasting(*decided, *committed));
     }
@@ -116,7 +117,12 @@ pub(super) fn of_intake(intake: &TracedIntake, millionths: u32) -> Vec<Span> {
 
 /// The span of a change of a response: `response` from the decision until it acts, or is known not to;
 /// `undo` when it ends. `None` if it is not recorded.
-pub(super) fn of_response(row: &TracedResponse, event: AuditEvent, when: Timestamp, millionths: u32) -> Option<Span> {
+pub(super) fn of_response(
+    row: &TracedResponse,
+    event: AuditEvent,
+    when: Timestamp,
+    millionths: u32,
+) -> Option<TraceSpan> {
     let (id, trace, alert) = identity(&row.id, row.alert_id.as_deref(), row.trace.as_deref())?;
     if !trace.is_recorded(millionths) {
         return None;
@@ -125,10 +131,10 @@ pub(super) fn of_response(row: &TracedResponse, event: AuditEvent, when: Timesta
     let what = row.policy.as_deref().unwrap_or("by hand");
     let span = if event == AuditEvent::ResponseEnded {
         let name = format!("undo {what}");
-        Span::new(&trace, (UNDO, id), Some(span_id(RESPONSE, id)), name).lasting(nanos(when), nanos(when))
+        TraceSpan::new(&trace, (UNDO, id), Some(span_id(RESPONSE, id)), name).lasting(nanos(when), nanos(when))
     } else {
         let name = format!("response {what}");
-        Span::new(&trace, (RESPONSE, id), parent, name).lasting(at(row.created_at), nanos(when))
+        TraceSpan::new(&trace, (RESPONSE, id), parent, name).lasting(at(row.created_at), nanos(when))
     };
     let span = span.text("riposte.response.id", Some(row.id.as_str())).text("riposte.policy", row.policy.as_deref());
     let span = span.text("riposte.action", Some(row.action.as_str()));
@@ -138,7 +144,7 @@ pub(super) fn of_response(row: &TracedResponse, event: AuditEvent, when: Timesta
 
 /// The span of a command that is over, from its queueing to its result, with what happened between as
 /// events. A revert is part of the undo. `None` if it is not recorded.
-pub(super) fn of_command(row: &TracedCommand, agent: Option<String>, millionths: u32) -> Option<Span> {
+pub(super) fn of_command(row: &TracedCommand, agent: Option<String>, millionths: u32) -> Option<TraceSpan> {
     let (response, trace, _) = identity(&row.response_id, row.alert_id.as_deref(), row.trace.as_deref())?;
     if !trace.is_recorded(millionths) {
         return None;
@@ -147,7 +153,7 @@ pub(super) fn of_command(row: &TracedCommand, agent: Option<String>, millionths:
     let parent = span_id(if row.op == Op::Revert { UNDO } else { RESPONSE }, response);
     let op = row.op.as_str();
     let name = format!("{op} {}", row.action);
-    let mut span = Span::new(&trace, (COMMAND, id), Some(parent), name).lasting(at(row.created_at), at(end));
+    let mut span = TraceSpan::new(&trace, (COMMAND, id), Some(parent), name).lasting(at(row.created_at), at(end));
     span.kind = SpanKind::Client;
     let events = [("delivered", row.delivered_at), ("acknowledged", row.acknowledged_at)];
     span.events = events.into_iter().filter_map(|(name, time)| Some((name, at(time?)))).collect();

@@ -12,7 +12,7 @@ use tokio::sync::mpsc::Receiver;
 use uuid::Uuid;
 
 use super::exporter::OtlpExporter;
-use super::spans::{self, Span};
+use super::spans::{self, TraceSpan};
 use super::{points, wire};
 use crate::domain::audit::AuditEvent;
 use crate::engine::Engine;
@@ -86,7 +86,7 @@ async fn export(engine: &Engine, exporter: &OtlpExporter, batch: Vec<Traced>) {
     }
 }
 
-async fn spans_of(engine: &Engine, batch: Vec<Traced>, millionths: u32) -> Result<Vec<Span>, StoreError> {
+async fn spans_of(engine: &Engine, batch: Vec<Traced>, millionths: u32) -> Result<Vec<TraceSpan>, StoreError> {
     let (mut spans, mut responses, mut commands) = (Vec::new(), Vec::new(), Vec::new());
     for traced in batch {
         match traced {

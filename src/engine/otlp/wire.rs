@@ -5,7 +5,7 @@ use riposte_protocol::time::Timestamp;
 
 /// A message that is being written.
 #[derive(Debug, Default)]
-pub(super) struct Message(Vec<u8>);
+pub(super) struct WireMessage(Vec<u8>);
 
 /// The value of an attribute.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,7 +19,7 @@ const VARINT: u64 = 0;
 const FIXED64: u64 = 1;
 const BYTES: u64 = 2;
 
-impl Message {
+impl WireMessage {
     fn key(&mut self, field: u64, wire: u64) {
         self.varint(field << 3 | wire);
     }
@@ -66,13 +66,13 @@ impl Message {
     }
 
     /// A message in the message.
-    pub(super) fn message(self, field: u64, inner: Self) -> Self {
+    pub(super) fn message(self, field: u64, inner: &Self) -> Self {
         self.bytes(field, &inner.0)
     }
 
     /// One message for each of `items`.
     pub(super) fn messages<T>(self, field: u64, items: impl IntoIterator<Item = T>, of: impl Fn(T) -> Self) -> Self {
-        items.into_iter().fold(self, |message, item| message.message(field, of(item)))
+        items.into_iter().fold(self, |message, item| message.message(field, &of(item)))
     }
 
     /// The bytes.
@@ -82,21 +82,21 @@ impl Message {
 }
 
 /// `KeyValue`, with its `AnyValue`.
-pub(super) fn attribute((key, value): (&str, &Value)) -> Message {
+pub(super) fn attribute((key, value): (&str, &Value)) -> WireMessage {
     let any = match value {
-        Value::Text(text) => Message::default().bytes(1, text.as_bytes()),
-        Value::Bool(is) => Message::default().number(2, u64::from(*is)),
-        Value::Int(number) => Message::default().number(3, number.cast_unsigned()),
+        Value::Text(text) => WireMessage::default().bytes(1, text.as_bytes()),
+        Value::Bool(is) => WireMessage::default().number(2, u64::from(*is)),
+        Value::Int(number) => WireMessage::default().number(3, number.cast_unsigned()),
     };
-    Message::default().bytes(1, key.as_bytes()).message(2, any)
+    WireMessage::default().bytes(1, key.as_bytes()).message(2, &any)
 }
 
 /// `Resource`: this manager.
-pub(super) fn resource(node: &str) -> Message {
+pub(super) fn resource(node: &str) -> WireMessage {
     let attributes =
         [("service.name", "riposte"), ("service.version", env!("CARGO_PKG_VERSION")), ("service.instance.id", node)];
     let attributes = attributes.map(|(key, value)| (key, Value::Text(value.to_owned())));
-    Message::default().messages(1, &attributes, |(key, value)| attribute((key, value)))
+    WireMessage::default().messages(1, &attributes, |(key, value)| attribute((key, value)))
 }
 
 /// A time as OTLP has it.
@@ -105,8 +105,8 @@ pub(super) fn nanos(at: Timestamp) -> u64 {
 }
 
 /// `InstrumentationScope`.
-pub(super) fn scope() -> Message {
-    Message::default().bytes(1, b"riposte").bytes(2, env!("CARGO_PKG_VERSION").as_bytes())
+pub(super) fn scope() -> WireMessage {
+    WireMessage::default().bytes(1, b"riposte").bytes(2, env!("CARGO_PKG_VERSION").as_bytes())
 }
 
 #[cfg(test)]
@@ -116,14 +116,14 @@ mod tests {
     #[test]
     fn fields_are_written_as_protobuf_says() {
         // The examples of the format's own description.
-        assert_eq!(Message::default().number(1, 150).done(), [0x08, 0x96, 0x01]);
-        assert_eq!(Message::default().bytes(2, b"testing").done(), b"\x12\x07testing");
-        let inner = Message::default().number(1, 150);
-        assert_eq!(Message::default().message(3, inner).done(), [0x1a, 0x03, 0x08, 0x96, 0x01]);
-        assert_eq!(Message::default().fixed(7, 1).done(), [0x39, 1, 0, 0, 0, 0, 0, 0, 0]);
-        assert_eq!(Message::default().packed(6, [1].into_iter()).done(), [0x32, 8, 1, 0, 0, 0, 0, 0, 0, 0]);
-        assert_eq!(Message::default().double(5, 1.0).done(), [0x29, 0, 0, 0, 0, 0, 0, 0xf0, 0x3f]);
-        assert_eq!(Message::default().number(16, u64::MAX).done().len(), 2 + 10);
+        assert_eq!(WireMessage::default().number(1, 150).done(), [0x08, 0x96, 0x01]);
+        assert_eq!(WireMessage::default().bytes(2, b"testing").done(), b"\x12\x07testing");
+        let inner = WireMessage::default().number(1, 150);
+        assert_eq!(WireMessage::default().message(3, &inner).done(), [0x1a, 0x03, 0x08, 0x96, 0x01]);
+        assert_eq!(WireMessage::default().fixed(7, 1).done(), [0x39, 1, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(WireMessage::default().packed(6, [1].into_iter()).done(), [0x32, 8, 1, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(WireMessage::default().double(5, 1.0).done(), [0x29, 0, 0, 0, 0, 0, 0, 0xf0, 0x3f]);
+        assert_eq!(WireMessage::default().number(16, u64::MAX).done().len(), 2 + 10);
     }
 
     #[test]
