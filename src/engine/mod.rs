@@ -55,6 +55,7 @@ pub mod login;
 mod nodes;
 pub mod oidc;
 mod one_time_codes;
+mod openc2;
 #[cfg(feature = "otlp")]
 pub mod otlp;
 pub mod owed_batch;

@@ -56,6 +56,7 @@ pub fn statements() -> impl Iterator<Item = (&'static str, &'static str)> {
         ledger::failures::STATEMENTS,
         ledger::holds::STATEMENTS,
         ledger::idempotency::STATEMENTS,
+        ledger::openc2::STATEMENTS,
         ledger::outcomes::STATEMENTS,
         ledger::queue::STATEMENTS,
         ledger::rejected::STATEMENTS,

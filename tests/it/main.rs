@@ -42,6 +42,7 @@ mod limits;
 mod many;
 mod matrix;
 mod metrics;
+mod openc2;
 mod operations;
 mod otlp;
 mod outcomes;

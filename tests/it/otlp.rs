@@ -74,11 +74,13 @@ impl Message {
     }
 
     fn bytes(&self, field: u64) -> Vec<&[u8]> {
-        let bytes = |field| match field {
-            Field::Bytes(bytes) => bytes.as_slice(),
-            Field::Number(number) => panic!("{number} is no bytes"),
-        };
-        self.0.get(&field).into_iter().flatten().map(bytes).collect()
+        let fields = self.0.get(&field).into_iter().flatten();
+        fields
+            .map(|field| match field {
+                Field::Bytes(bytes) => bytes.as_slice(),
+                Field::Number(number) => panic!("{number} is no bytes"),
+            })
+            .collect()
     }
 
     fn text(&self, field: u64) -> String {
@@ -312,7 +314,8 @@ async fn the_metrics_of_the_collector_are_those_of_the_page() {
     super::metrics::use_everything(&app, &admin).await;
     let body = eventually("metrics with a containment", || async {
         let metrics = collector.lock().unwrap().metrics.clone();
-        let has_it = |body: &&Vec<u8>| body.windows(4).any(|bytes| bytes == b"drop");
+        let name = b"riposte_time_to_contain_seconds";
+        let has_it = |body: &&Vec<u8>| body.windows(name.len()).any(|bytes| bytes == name);
         metrics.iter().rfind(has_it).cloned()
     })
     .await;

@@ -19,6 +19,7 @@ pub mod failures;
 pub mod guard;
 pub mod holds;
 pub mod idempotency;
+pub mod openc2;
 pub mod outcomes;
 pub mod queue;
 pub mod rejected;
