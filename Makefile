@@ -20,7 +20,8 @@ test:
 	cargo nextest run --workspace --locked
 
 # Does the server do what openapi.yaml says? Requests made from the contract by schemathesis, as every kind of caller, on both
-# databases, for MINUTES each; and other programs: clients of Wazuh's API, Prometheus, a collector of OTLP. `make test` has
+# databases, for MINUTES each; and other programs: clients of Wazuh's API, producers of OpenC2, Prometheus, a
+# collector of OTLP. `make test` has
 # always the same part of it, on SQLite.
 conformance:
 	scripts/test-deps.sh

@@ -100,6 +100,20 @@ if ! cmp -s "$wanted" "$python/requirements.txt"; then
     cp "$wanted" "$python/requirements.txt"
 fi
 
+# Producers of OpenC2, whose own pins contradict each other: every package is pinned, and none is resolved.
+producers="${CARGO_TARGET_DIR:-target}/openc2"
+wanted=tests/conformance/openc2-requirements.txt
+if ! cmp -s "$wanted" "$producers/requirements.txt"; then
+    echo "installing what $wanted names into $producers"
+    if ! { python3 -m venv "$producers" && "$producers/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps \
+        --requirement "$wanted"; }; then
+        echo "the packages of $wanted could not be installed from PyPI into $producers" >&2
+        exit 1
+    fi
+    # Last: an installation that broke off is done again.
+    cp "$wanted" "$producers/requirements.txt"
+fi
+
 # Debian's Prometheus and promtool, unpacked and not installed: an installation would start a service on this host.
 prometheus="${CARGO_TARGET_DIR:-target}/prometheus"
 if [ ! -x "$prometheus/usr/bin/promtool" ]; then

@@ -6,7 +6,7 @@ mod act;
 mod caller;
 pub mod shape;
 
-use axum::extract::State;
+use axum::extract::{FromRequest, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use serde_json::{Map, Value};
@@ -16,8 +16,9 @@ use utoipa_axum::routes;
 use self::caller::OpenC2Caller;
 use self::shape::MEDIA_TYPE;
 use super::front::auth::Read;
-use super::front::error::ApiResult;
-use super::front::extract::{Json, traceparent};
+use super::front::controls;
+use super::front::error::{ApiError, ApiResult};
+use super::front::extract::{Payload, is_json, read_json, traceparent};
 use super::state::AppState;
 use crate::compat::openc2::command::{self, ResponseRequested};
 use crate::compat::openc2::message::{self, ProducerMessage};
@@ -28,6 +29,26 @@ const MAX_BYTES: usize = 64 * 1024;
 /// The operations of this resource.
 pub(super) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(run)).routes(routes!(run_well_known))
+}
+
+/// The message of a request. What is a JSON object is answered in the words of OpenC2, whatever is in it.
+struct Sent(ProducerMessage);
+
+impl FromRequest<AppState> for Sent {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &AppState) -> ApiResult<Self> {
+        let budget = state.memory.of(request.uri().path());
+        let payload = Payload::read(request, MAX_BYTES, budget).await?;
+        if !payload.media_type.is_empty() && !is_json(&payload.media_type) {
+            return Err(ApiError::unsupported("Content-Type must be application/openc2+json;version=1.0"));
+        }
+        let mut message = message::open(read_json::<Map<String, Value>>(&payload.bytes)?);
+        if let Err(error) = controls::check_body(&payload.bytes) {
+            message.command = Err(shape::of_problem(&error.problem()));
+        }
+        Ok(Self(message))
+    }
 }
 
 /// Carries out an OpenC2 command
@@ -44,9 +65,9 @@ async fn run(
     caller: OpenC2Caller<Read>,
     State(state): State<AppState>,
     headers: HeaderMap,
-    body: Json<Map<String, Value>, MAX_BYTES>,
+    Sent(message): Sent,
 ) -> ApiResult<Response> {
-    let ProducerMessage { headers: envelope, command } = message::open(body.value);
+    let ProducerMessage { headers: envelope, command } = message;
     let read = command.and_then(|command| command::read(&command).map(|read| (read, command)));
     let mut requested = ResponseRequested::Outcome;
     let answer = match read {
@@ -74,7 +95,7 @@ async fn run_well_known(
     caller: OpenC2Caller<Read>,
     state: State<AppState>,
     headers: HeaderMap,
-    body: Json<Map<String, Value>, MAX_BYTES>,
+    body: Sent,
 ) -> ApiResult<Response> {
     run(caller, state, headers, body).await
 }

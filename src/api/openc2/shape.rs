@@ -9,8 +9,7 @@ use axum::response::{IntoResponse as _, Response};
 use riposte_protocol::time::Timestamp;
 
 use crate::api::front::error::ApiError;
-use crate::compat::openc2::answer::{OpenC2Answer, OpenC2Status};
-use crate::compat::openc2::message::ProducerHeaders;
+use crate::compat::openc2::answer::{OpenC2Answer, OpenC2Status, ProducerHeaders};
 use crate::views::problem::Problem;
 
 /// Media type of answers. Producers read the version from it.
@@ -51,7 +50,7 @@ pub async fn speak(request: Request, next: Next) -> Response {
 }
 
 /// The answer that OpenC2 has for a problem.
-fn of_problem(problem: &Problem) -> OpenC2Answer {
+pub(super) fn of_problem(problem: &Problem) -> OpenC2Answer {
     let status = match problem.status {
         401 => OpenC2Status::Unauthorized,
         403 => OpenC2Status::Forbidden,

@@ -3,7 +3,14 @@
 use riposte_protocol::time::Timestamp;
 use serde_json::{Map, Value, json};
 
-use super::message::ProducerHeaders;
+/// What an envelope says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProducerHeaders {
+    /// The producer's id of the request.
+    pub request_id: Option<String>,
+    /// Who sends it.
+    pub from: Option<String>,
+}
 
 /// The statuses of OpenC2 that Riposte sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,19 +2,10 @@
 
 use serde_json::{Map, Value};
 
-use super::answer::OpenC2Answer;
+use super::answer::{OpenC2Answer, ProducerHeaders};
 
 /// Longest id of a request that is repeated in the answer, in bytes.
 const MAX_ID: usize = 128;
-
-/// What an envelope says.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ProducerHeaders {
-    /// The producer's id of the request.
-    pub request_id: Option<String>,
-    /// Who sends it.
-    pub from: Option<String>,
-}
 
 /// A message.
 #[derive(Debug)]
