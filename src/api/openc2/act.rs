@@ -146,7 +146,7 @@ async fn make(
     };
     let id = command.id.as_deref().or(given.request_id);
     let reason = match id {
-        Some(id) => format!("OpenC2 command {}", id.chars().filter(|c| c.is_ascii_graphic()).collect::<String>()),
+        Some(id) => format!("OpenC2 command {}", id.chars().filter(char::is_ascii_graphic).collect::<String>()),
         None => "OpenC2 command".to_owned(),
     };
     let once = id.filter(|id| id.bytes().all(|byte| byte.is_ascii_graphic())).map(|id| {
