@@ -20,8 +20,9 @@ test:
 	cargo nextest run --workspace --locked
 
 # Does the server do what openapi.yaml says? Requests made from the contract by schemathesis, as every kind of caller, on both
-# databases, for MINUTES each. `make test` has always the same part of it, on SQLite.
-# Clients that generators make of the contract, in Python and TypeScript, compile and work.
+# databases, for MINUTES each; clients that generators make of the contract, in Python and TypeScript; and other programs: clients of
+# Wazuh's API, producers of OpenC2, Prometheus, a collector of OTLP, the library of Standard Webhooks. `make test` has always the
+# same part of the first, on SQLite.
 conformance:
 	scripts/test-deps.sh
 	CONFORMANCE_SECONDS=$$(($(MINUTES) * 60)) cargo nextest run --ignore-default-filter --package riposte --locked --test it conformance:: generated_clients::
@@ -43,6 +44,7 @@ ELSEWHERE = x86_64-unknown-freebsd x86_64-apple-darwin
 check:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo clippy --package riposte --no-default-features --locked -- -D warnings
 	@for target in $(ELSEWHERE); do \
 	    rustup target list --installed | grep -qx $$target || rustup target add $$target || exit 1; \
 	    name=$$(echo $$target | tr - _); \

@@ -100,6 +100,34 @@ if ! cmp -s "$wanted" "$python/requirements.txt"; then
     cp "$wanted" "$python/requirements.txt"
 fi
 
+# Producers of OpenC2, whose own pins contradict each other: every package is pinned, and none is resolved.
+producers="${CARGO_TARGET_DIR:-target}/openc2"
+wanted=tests/conformance/openc2-requirements.txt
+if ! cmp -s "$wanted" "$producers/requirements.txt"; then
+    echo "installing what $wanted names into $producers"
+    if ! { python3 -m venv "$producers" && "$producers/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps \
+        --requirement "$wanted"; }; then
+        echo "the packages of $wanted could not be installed from PyPI into $producers" >&2
+        exit 1
+    fi
+    # Last: an installation that broke off is done again.
+    cp "$wanted" "$producers/requirements.txt"
+fi
+
+# Debian's Prometheus and promtool, unpacked and not installed: an installation would start a service on this host.
+prometheus="${CARGO_TARGET_DIR:-target}/prometheus"
+if [ ! -x "$prometheus/usr/bin/promtool" ]; then
+    echo "unpacking Debian's package prometheus into $prometheus"
+    rm -rf "$prometheus"
+    mkdir -p "$prometheus/package"
+    if ! { (cd "$prometheus/package" && { apt-get download -q prometheus || { as_root apt-get update -q &&
+        apt-get download -q prometheus; }; }) && dpkg-deb -x "$prometheus"/package/prometheus_*.deb "$prometheus"; }; then
+        echo "Debian's package prometheus could not be unpacked into $prometheus" >&2
+        exit 1
+    fi
+    rm -rf "$prometheus/package"
+fi
+
 # The OpenID provider of the tests of single sign-on, in the versions of its lock file.
 provider="${CARGO_TARGET_DIR:-target}/oidc"
 wanted=tests/oidc/package-lock.json

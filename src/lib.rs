@@ -19,7 +19,7 @@
 //! Beside the flow: `compat/ossec/` translates a Wazuh manager's configuration into policies.
 //!
 //! Floors, one way down: main > cli > api > compat > engine > store > views > domain > protocol.
-//! `clock`, `config`, `shutdown` and `telemetry` are ground: every floor may use them, and they use
+//! `clock`, `config`, `exposition`, `shutdown` and `telemetry` are ground: every floor may use them, and they use
 //! none. `tests/architecture/` fails on an arrow up.
 
 pub mod api;
@@ -29,6 +29,7 @@ pub mod compat;
 pub mod config;
 pub mod domain;
 pub mod engine;
+pub mod exposition;
 pub mod shutdown;
 pub mod store;
 pub mod telemetry;

@@ -90,6 +90,22 @@ pub struct ByCondition {
     pub kind: &'static str,
 }
 
+/// Labels of how long containment takes; bounded by its histogram.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ByPolicyAndAction {
+    /// Name of the policy.
+    pub policy: String,
+    /// Name of the action.
+    pub action: String,
+}
+
+/// Label of what is exported.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct BySignal {
+    /// `traces` or `metrics`.
+    pub signal: &'static str,
+}
+
 /// Labels of a request: the route's pattern, never the path.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ByRoute {
@@ -110,6 +126,8 @@ pub struct Metrics {
     pub responses: Family<ByState, Counter>,
     /// Responses that have ended, by what became of them; the store counts them.
     pub responses_ended: Family<ByOutcome, Counter>,
+    /// How long it takes until effects are verified in force; the store observes it.
+    pub time_to_contain: Family<ByPolicyAndAction, Histogram>,
     /// Commands sent, repetitions included.
     pub commands_sent: Counter,
     /// Received results by outcome.
@@ -136,6 +154,10 @@ pub struct Metrics {
     pub webhook_messages: Family<ByOutcome, Counter>,
     /// Fill level of the writer's queue, from 0 to 1.
     pub writer_load: Gauge<f64, AtomicU64>,
+    /// Spans, and sets of metrics, that the OTLP collector took.
+    pub telemetry_exported: Family<BySignal, Counter>,
+    /// The same, and changes that belong into traces, that were dropped.
+    pub telemetry_dropped: Family<BySignal, Counter>,
 }
 
 /// Bucket bounds in seconds, from a fast response to the time limit.
@@ -151,6 +173,7 @@ impl Default for Metrics {
             alerts_conflicting: Counter::default(),
             conditions_failed: Family::default(),
             responses_ended: Family::default(),
+            time_to_contain: Family::new_with_constructor(request_histogram),
             commands_sent: Counter::default(),
             results: Family::default(),
             orders_rejected: Family::default(),
@@ -162,6 +185,8 @@ impl Default for Metrics {
             request_seconds: Family::new_with_constructor(request_histogram),
             webhook_messages: Family::default(),
             writer_load: Gauge::default(),
+            telemetry_exported: Family::default(),
+            telemetry_dropped: Family::default(),
         }
     }
 }
@@ -170,6 +195,17 @@ impl Metrics {
     /// Registers all metrics with the prefix `riposte`.
     pub fn register(&self, registry: &mut Registry) {
         let registry = registry.sub_registry_with_prefix("riposte");
+        // From the start: an alarm on an increase must see the first one.
+        for signal in ["traces", "metrics"] {
+            drop(self.telemetry_exported.get_or_create(&BySignal { signal }));
+            drop(self.telemetry_dropped.get_or_create(&BySignal { signal }));
+        }
+        for outcome in ["accepted", "duplicate", "rejected"] {
+            drop(self.alerts.get_or_create(&ByOutcome { outcome }));
+        }
+        for state in ["active", "awaiting_approval", "observed", "spared"] {
+            drop(self.responses.get_or_create(&ByState { state: state.to_owned() }));
+        }
         registry.register("alerts", "Received alerts", self.alerts.clone());
         registry.register(
             "alerts_conflicting",
@@ -183,6 +219,9 @@ impl Metrics {
         );
         registry.register("responses", "Decided responses by initial state", self.responses.clone());
         registry.register("responses_ended", "Responses that have ended, by outcome", self.responses_ended.clone());
+        let about =
+            "Seconds from an alert, or a response by hand, until its effect is verified in force for the first time";
+        registry.register("time_to_contain_seconds", about, self.time_to_contain.clone());
         registry.register(
             "commands_sent",
             "Commands sent to agents, including repetitions",
@@ -199,6 +238,10 @@ impl Metrics {
         registry.register("http_requests", "Requests answered", self.requests.clone());
         registry.register("http_request_seconds", "Duration of requests", self.request_seconds.clone());
         registry.register("webhook_messages", "Messages to webhooks, by outcome", self.webhook_messages.clone());
+        let about = "Spans, and sets of metrics, that the OTLP collector took";
+        registry.register("telemetry_exported", about, self.telemetry_exported.clone());
+        let about = "Spans and changes without a span, and sets of metrics, that the OTLP collector did not take";
+        registry.register("telemetry_dropped", about, self.telemetry_dropped.clone());
         registry.register("writer_load", "Fill level of the writer's queue, 0 to 1", self.writer_load.clone());
     }
 }

@@ -3,9 +3,8 @@
 use std::sync::atomic::Ordering;
 
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use prometheus_client::encoding::text::encode;
 use serde::Deserialize;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -14,6 +13,7 @@ use super::front::error::{ApiError, ApiResult};
 use super::front::extract::Query;
 use super::state::AppState;
 use crate::engine::readiness;
+use crate::exposition::expose;
 use crate::store::configured::agents;
 use crate::views::health::Readiness;
 
@@ -84,12 +84,11 @@ pub async fn ready(State(state): State<AppState>, Query(how): Query<HowReady>) -
 }
 
 /// Metrics in Prometheus' text format
+///
+/// `OpenMetrics` text if `Accept` names it, as Prometheus does.
 #[utoipa::path(get, path = "/metrics", tag = "health", security(()),
-    responses((status = 200, body = String, content_type = "application/openmetrics-text")))]
-pub async fn metrics(State(state): State<AppState>) -> ApiResult<Response> {
+    responses((status = 200, content((String = "text/plain"), (String = "application/openmetrics-text")))))]
+pub async fn metrics(State(state): State<AppState>, headers: HeaderMap) -> ApiResult<Response> {
     state.ledger_gauges.refresh(&state.engine).await?;
-    let mut text = String::new();
-    encode(&mut text, &state.registry).map_err(|error| ApiError::internal(&error))?;
-    let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    Ok(([(header::CONTENT_TYPE, content_type)], text).into_response())
+    expose(&state.registry, &headers).map_err(|error| ApiError::internal(&error))
 }

@@ -32,6 +32,7 @@ pub mod keys;
 pub mod lift;
 pub mod nodes;
 pub mod oidc;
+pub mod openc2;
 pub mod outcomes;
 pub mod policies;
 pub mod poll;

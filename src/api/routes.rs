@@ -15,8 +15,8 @@ use super::front::error::ApiError;
 use super::state::AppState;
 use super::{
     actions, agent_key, agents, alerts, approval_page, audit, auth, backtest, bundle, commands, counts, docs, effects,
-    events, explain, forwarders, freeze, health, holds, import, ingest, keys, lift, nodes, oidc, policies, poll,
-    protected, rejected, responses, secrets, signing_key, stream, users, wazuh, wazuh_agents, webhooks, whoami,
+    events, explain, forwarders, freeze, health, holds, import, ingest, keys, lift, nodes, oidc, openc2, policies,
+    poll, protected, rejected, responses, secrets, signing_key, stream, users, wazuh, wazuh_agents, webhooks, whoami,
 };
 use crate::views::problem::Problem;
 use crate::views::wazuh::WazuhProblem;
@@ -74,7 +74,8 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
     let polls = poll::routes().layer(from_fn(|request, next| within(POLL_TIMEOUT, request, next)));
     // Its form is put around the answers, so these are not compressed.
     let wazuh = wazuh::routes().layer(from_fn(|request, next| within(REQUEST_TIMEOUT, request, next)));
-    merged(vec![quick, long, polls, wazuh, stream::routes()])
+    let openc2 = openc2::routes().layer(from_fn(|request, next| within(REQUEST_TIMEOUT, request, next)));
+    merged(vec![quick, long, polls, wazuh, openc2, stream::routes()])
 }
 
 fn merged(resources: Vec<OpenApiRouter<AppState>>) -> OpenApiRouter<AppState> {

@@ -17,6 +17,7 @@ use super::front::auth::CallerCell;
 use super::front::error::ApiError;
 use super::front::limits::AllowanceCell;
 use super::front::request_id::{self, REQUEST_ID, RandomId};
+use super::openc2;
 use super::routes::routes;
 use super::state::AppState;
 use super::wazuh::shape;
@@ -36,6 +37,7 @@ pub fn router(state: AppState) -> Router {
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn_with_state(state.clone(), observe))
         .layer(from_fn(shape::speak))
+        .layer(from_fn(openc2::shape::speak))
         // What comes from here on is outermost last: an id is checked or made, and then returned.
         .layer(from_fn(request_id::remember))
         .layer(PropagateRequestIdLayer::new(REQUEST_ID))
@@ -67,7 +69,8 @@ async fn observe(State(state): State<AppState>, mut request: Request, next: Next
     request.extensions_mut().insert(caller.clone());
     warn_of_proxy(&state, &request);
     let begun = std::time::Instant::now();
-    let needs_lease = route.starts_with("/v1/") || shape::is_wazuh(request.uri().path());
+    let path = request.uri().path();
+    let needs_lease = route.starts_with("/v1/") || shape::is_wazuh(path) || openc2::shape::is_openc2(path);
     let mut response = if needs_lease && !state.engine.lease.is_held() {
         // Not even whether a key is valid: it may have been revoked by another manager.
         let why = state.engine.lease.trouble().map_or_else(String::new, |why| format!(": {why}"));

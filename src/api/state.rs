@@ -23,6 +23,8 @@ pub struct RequestLimits {
     pub max_body_bytes: usize,
     /// Maximum number of alerts per request.
     pub max_batch: usize,
+    /// Maximum number of requests per minute with one key.
+    pub requests_per_minute: u32,
 }
 
 /// State shared by all handlers; cheap to clone.
@@ -85,7 +87,11 @@ impl AppState {
             proxies,
             tls,
             proxy_seen: Arc::default(),
-            limits: RequestLimits { max_body_bytes: config.limits.max_body_bytes, max_batch: config.limits.max_batch },
+            limits: RequestLimits {
+                max_body_bytes: config.limits.max_body_bytes,
+                max_batch: config.limits.max_batch,
+                requests_per_minute: config.limits.requests_per_minute,
+            },
         }
     }
 }

@@ -11,7 +11,7 @@ use clap::{Args, Subcommand};
 use super::output::{complain, say};
 use super::passphrase::Passphrase;
 use super::terminal::{plain, plain_lines};
-use super::{serve, sign_on};
+use super::{otlp, serve, sign_on};
 use crate::api::front::tls::{Tls, TlsFiles};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigFile, ConfigFlags};
@@ -133,6 +133,14 @@ fn problems(config: &Config) -> Vec<Problem> {
         && let Err(error) = serve::webhook(place, &egress)
     {
         problem("audit.audit_checkpoint_webhook_secret_file", format!("{error:#}"));
+    }
+    let is_refused = refused.iter().any(|refused| refused.starts_with("telemetry."));
+    if let Err(error) = otlp::interval(config) {
+        problem("telemetry.otlp_interval", format!("{error:#}"));
+    } else if !is_refused && let Err(error) = otlp::exporter(config, &egress) {
+        let has_file = !config.telemetry.otlp_headers_file.as_os_str().is_empty();
+        let key = if has_file { "telemetry.otlp_headers_file" } else { "telemetry.otlp_endpoint" };
+        problem(key, format!("{error:#}"));
     }
     for (index, provider) in config.oidc.iter().enumerate() {
         let key = format!("oidc.{index}");

@@ -23,6 +23,11 @@ pub mod listing;
 pub mod manual;
 mod mappings;
 pub mod node;
+#[cfg(feature = "otlp")]
+mod otlp;
+#[cfg(not(feature = "otlp"))]
+#[path = "no_otlp.rs"]
+mod otlp;
 mod output;
 mod passphrase;
 pub mod pipeline;

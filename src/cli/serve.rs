@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 
 use super::output::say;
 use super::passphrase::Passphrase;
-use super::{keyfiles, mappings, sign_on, signing, upgrade_backup};
+use super::{keyfiles, mappings, otlp, sign_on, signing, upgrade_backup};
 use crate::api;
 use crate::api::front::address::TrustedProxies;
 use crate::api::front::listen;
@@ -109,10 +109,15 @@ fn warn_of_password(path: &Path, config: &Config) {
 
 /// Warns if the environment names a proxy and the configuration a host to call: it is called directly.
 fn warn_of_proxy(config: &Config) {
-    let calls = !config.oidc.is_empty() || !config.audit.audit_checkpoint_webhook.is_empty();
+    let has_place = |url: &str| !url.is_empty();
+    let calls = !config.oidc.is_empty()
+        || has_place(&config.audit.audit_checkpoint_webhook)
+        || has_place(&config.telemetry.otlp_endpoint);
     let names = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
     if let Some(name) = names.into_iter().find(|name| calls && std::env::var_os(name).is_some()) {
-        tracing::warn!("the proxy in {name} is not used: the manager calls OpenID providers and webhooks directly");
+        tracing::warn!(
+            "the proxy in {name} is not used: the manager calls OpenID providers, webhooks and collectors directly"
+        );
     }
 }
 
@@ -177,6 +182,7 @@ async fn start(
     let egress = Egress::new(egress);
     let providers = sign_on::providers(&config, &egress, listener.local_addr()?)?;
     let checkpoints = config.checkpoint_places()?;
+    let exporter = otlp::exporter(&config, &egress)?;
     let checkpoint_webhook = checkpoints.webhook.as_ref().map(|place| webhook(place, &egress)).transpose()?;
     let passphrase = Passphrase::of(&config.server.key_passphrase_file)?;
     let tls = TlsFiles::of(&config.server).map(|files| Tls::load(files, clock.clone())).transpose()?.map(Arc::new);
@@ -239,8 +245,10 @@ async fn start(
     if let Some(tls) = tls.clone() {
         tasks.watch(async move { tls.watch().await });
     }
-    let router =
-        api::router(AppState::new(engine, &config, proxies.clone(), tls.clone(), api::contract().to_string().into()));
+    let contract = api::contract().to_string().into();
+    let state = AppState::new(engine, &config, proxies.clone(), tls.clone(), contract);
+    otlp::start(exporter, &state);
+    let router = api::router(state);
     let door = listen::Door::new(config.limits.max_connections, config.limits.max_unknown_connections, proxies);
     Ok(Running { router, listener, door, tls, tasks, db, first_key, locks, lease })
 }

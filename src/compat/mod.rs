@@ -2,7 +2,9 @@
 //! lower layer needs them: no I/O, no clock, and nothing is applied here.
 //!
 //! [`ossec`] parses the configuration of a Wazuh manager; the API and the CLI show or store the
-//! result. [`wazuh_api`] says what a call of Wazuh's API means in Riposte's words.
+//! result. [`wazuh_api`] says what a call of Wazuh's API means in Riposte's words, and [`openc2`] what a
+//! command of OpenC2 does.
 
+pub mod openc2;
 pub mod ossec;
 pub mod wazuh_api;

@@ -7,6 +7,7 @@ mod file;
 mod oidc;
 mod pipelines;
 mod sections;
+mod telemetry;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -20,7 +21,10 @@ pub use checkpoints::{CheckpointPlaces, SyslogAddress, WebhookAddress};
 pub use file::{ConfigFile, ConfigFileFault};
 pub use oidc::{OidcFault, OidcProvider, is_safe};
 pub use pipelines::MappingSpec;
-pub use sections::{Alerts, Audit, ClientLimits, ConfigFlags, EgressHosts, Responses, RetentionAges, Server};
+pub use sections::{
+    Alerts, Audit, ClientLimits, ConfigFlags, EgressHosts, Responses, RetentionAges, Server, Telemetry,
+};
+pub use telemetry::SampleRatio;
 
 /// The configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -38,6 +42,8 @@ pub struct Config {
     pub egress: EgressHosts,
     /// How long what happened is kept.
     pub retention: RetentionAges,
+    /// Where traces and metrics go.
+    pub telemetry: Telemetry,
     /// How much clients may ask for.
     pub limits: ClientLimits,
     /// Mappings of the alerts of pipelines, by name.
@@ -93,6 +99,9 @@ pub enum ConfigError {
     /// The webhook of checkpoints cannot be used as it is set.
     #[error("{0}")]
     Webhook(&'static str),
+    /// The OTLP collector cannot be used as it is set.
+    #[error("{0}")]
+    Otlp(&'static str),
     /// An OpenID provider cannot be used as it is set.
     #[error(transparent)]
     Oidc(#[from] OidcFault),
@@ -152,8 +161,8 @@ impl Config {
     /// Sets what the flags and variables say, and checks nothing.
     #[must_use]
     pub fn with_flags(mut self, flags: ConfigFlags) -> Self {
-        let Self { server, alerts, responses, audit, egress, retention, limits, .. } = &mut self;
-        flags.apply(server, alerts, responses, audit, egress, retention, limits);
+        let Self { server, alerts, responses, audit, egress, retention, telemetry, limits, .. } = &mut self;
+        flags.apply(server, alerts, responses, audit, egress, retention, telemetry, limits);
         self
     }
 
@@ -195,6 +204,10 @@ impl Config {
             let key = if has_url { "audit_checkpoint_webhook" } else { "audit_checkpoint_webhook_secret_file" };
             fault(&format!("audit.{key}"), error);
         }
+        if let Err(error) = self.otlp_endpoint() {
+            let has_url = !self.telemetry.otlp_endpoint.trim().is_empty();
+            fault(if has_url { "telemetry.otlp_endpoint" } else { "telemetry.otlp_headers_file" }, error);
+        }
         for (index, error) in oidc::faults(&self.oidc) {
             fault(&format!("oidc.{index}.{}", error.key), error.into());
         }
@@ -219,7 +232,7 @@ impl Config {
 
     /// The keys that differ from their defaults: `server.listen`. Tables and providers count as one.
     pub fn changed(&self) -> Vec<&'static str> {
-        let Self { server, alerts, responses, audit, egress, retention, limits, .. } = self;
+        let Self { server, alerts, responses, audit, egress, retention, telemetry, limits, .. } = self;
         let tables = [
             ("pipelines", self.pipelines.is_empty()),
             ("observables", self.observables.is_empty()),
@@ -233,6 +246,7 @@ impl Config {
             audit.changed(),
             egress.changed(),
             retention.changed(),
+            telemetry.changed(),
             limits.changed(),
         ];
         sections.into_iter().flatten().chain(tables).collect()
@@ -285,6 +299,34 @@ impl Config {
         }
     }
 
+    /// The base URL of the OTLP collector, if there is one.
+    ///
+    /// # Errors
+    /// [`ConfigError::Otlp`].
+    pub fn otlp_endpoint(&self) -> Result<Option<Url>, ConfigError> {
+        let text = self.telemetry.otlp_endpoint.trim();
+        let has_headers = !self.telemetry.otlp_headers_file.as_os_str().is_empty();
+        if text.is_empty() {
+            let fault = "otlp_headers_file is set without otlp_endpoint, the collector that gets these headers";
+            return if has_headers { Err(ConfigError::Otlp(fault)) } else { Ok(None) };
+        }
+        let is_right = |url: &Url| {
+            let is_bare = url.username().is_empty() && url.password().is_none() && url.query().is_none();
+            ["http", "https"].contains(&url.scheme()) && url.host().is_some() && is_bare && url.fragment().is_none()
+        };
+        let url = Url::parse(text).ok().filter(is_right).ok_or(ConfigError::Otlp(
+            "otlp_endpoint must be an https:// or http:// URL without account and query, to which /v1/traces and \
+             /v1/metrics are added",
+        ))?;
+        if has_headers && !is_safe(&url) {
+            return Err(ConfigError::Otlp(
+                "otlp_endpoint must be an https:// URL if there is an otlp_headers_file: its keys would travel \
+                 unencrypted. http:// is for a loopback address then",
+            ));
+        }
+        Ok(Some(url))
+    }
+
     /// The database URL.
     pub fn database(&self) -> String {
         if self.server.database_url.is_empty() {
@@ -314,8 +356,18 @@ mod tests {
         for (key, section) in sections::KEYS {
             assert!(table[*section].get(*key).is_some(), "{key} is missing in [{section}] of config.default.toml");
         }
-        let sections =
-            ["server", "alerts", "responses", "audit", "egress", "retention", "limits", "pipelines", "observables"];
+        let sections = [
+            "server",
+            "alerts",
+            "responses",
+            "audit",
+            "egress",
+            "retention",
+            "telemetry",
+            "limits",
+            "pipelines",
+            "observables",
+        ];
         assert_eq!(
             table.keys().map(String::as_str).collect::<Vec<_>>(),
             sections.into_iter().collect::<std::collections::BTreeSet<_>>().into_iter().collect::<Vec<_>>()
@@ -355,6 +407,26 @@ mod tests {
         for proxy in ["", "proxy.example.org", "10.0.0.0/33", "127.0.0.1:80"] {
             assert!(config(proxy).check().is_err(), "{proxy}");
         }
+    }
+
+    #[test]
+    fn a_collector_is_a_plain_url_and_its_keys_are_never_sent_in_clear() {
+        let check = |endpoint: &str, headers: &str| {
+            let mut config = Config::default();
+            config.telemetry.otlp_endpoint = endpoint.into();
+            config.telemetry.otlp_headers_file = headers.into();
+            config.check().map_err(|error| error.to_string())
+        };
+        for right in ["http://otel:4318", "https://otel.example.org/otlp", "http://10.0.0.5:4318/"] {
+            assert_eq!(check(right, ""), Ok(()), "{right}");
+        }
+        assert_eq!(check("https://otel.example.org", "headers"), Ok(()));
+        assert_eq!(check("http://127.0.0.1:4318", "headers"), Ok(()));
+        for wrong in ["otel:4318", "grpc://otel:4317", "https://a:b@otel", "https://otel?key=1", "https://"] {
+            assert!(check(wrong, "").unwrap_err().contains("otlp_endpoint must be"), "{wrong}");
+        }
+        assert!(check("http://otel:4318", "headers").unwrap_err().contains("unencrypted"));
+        assert!(check("", "headers").unwrap_err().contains("without otlp_endpoint"));
     }
 
     #[test]

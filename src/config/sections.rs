@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Deserialize;
 
+use super::telemetry::SampleRatio;
 use crate::telemetry::LogFormat;
 
 macro_rules! sections {
@@ -162,6 +163,18 @@ sections! {
         audit_retention_days "RIPOSTE_AUDIT_RETENTION_DAYS": u32 = 0;
         /// Retention of the events of the feed in days; 0 keeps all.
         event_retention_days "RIPOSTE_EVENT_RETENTION_DAYS": u32 = 7;
+    }
+
+    /// Where traces and metrics go.
+    "Telemetry" telemetry: Telemetry, TelemetryFlags {
+        /// Base URL of an OTLP/HTTP collector, such as `https://otel.example.org:4318`; empty: none.
+        otlp_endpoint "RIPOSTE_OTLP_ENDPOINT": String = String::new();
+        /// File of headers of these requests, one `name: value` a line, such as the collector's key.
+        otlp_headers_file "RIPOSTE_OTLP_HEADERS_FILE": PathBuf = PathBuf::new();
+        /// Share of the traces that is exported, from 0 to 1, unless the sender's traceparent decides.
+        otlp_sample_ratio "RIPOSTE_OTLP_SAMPLE_RATIO": SampleRatio = SampleRatio::ALL;
+        /// Time between two exports, a duration from 100ms to 1h.
+        otlp_interval "RIPOSTE_OTLP_INTERVAL": String = "10s".into();
     }
 
     /// How much clients may ask for.

@@ -69,6 +69,7 @@ pub mod secret_reference;
 pub mod settlement;
 pub mod tlp;
 pub mod totp;
+pub mod trace;
 pub mod user;
 pub mod wazuh_claim;
 mod wazuh_words;

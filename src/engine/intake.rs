@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use riposte_protocol::time::Timestamp;
 use tokio::sync::OwnedSemaphorePermit;
@@ -23,6 +24,7 @@ use crate::store::database::codec::Encoder;
 use crate::store::database::{Result, StoreError};
 use crate::store::ledger::alerts::NewAlert;
 use crate::store::ledger::idempotency::Once;
+use crate::store::ledger::trace_queue::{Traced, TracedIntake};
 use crate::store::writer::{Accepted, IdempotentOutcome, IntakeJob};
 use crate::telemetry::{ByOutcome, ByState};
 
@@ -76,6 +78,7 @@ impl Engine {
         let (permit, mut needed) = (Arc::new(permit), 0);
         for _ in 0..DECISIONS {
             let epoch = self.epochs.applied();
+            let watch = self.db.traces().is_open().then(|| Stopwatch::start(self.clock.now()));
             let (alerts, mut receipt) = self.decide_all(&raws, sender, trace);
             // Nothing to store: respond without a transaction.
             if alerts.is_empty() && once.is_none() {
@@ -85,6 +88,7 @@ impl Engine {
             }
             let soonest = alerts.iter().flat_map(|(_, responses)| responses).filter_map(ends_at).min();
             let late: Vec<_> = alerts.iter().map(|(new, _)| self.lateness(&new.alert)).collect();
+            let answered = watch.map(|watch| (watch.lap(), answered(&alerts)));
             let job = IntakeJob { alerts, epoch, permit: Some(Arc::clone(&permit)), once: once.clone() };
             let accepted = match self.writer.intake(job).await {
                 Ok(IdempotentOutcome::Done(accepted)) => accepted,
@@ -99,6 +103,9 @@ impl Engine {
             if let Some(soonest) = soonest {
                 self.undo.expect(soonest);
             }
+            if let Some((watch, answered)) = answered {
+                self.trace_intake(&watch, answered, &accepted.new, trace);
+            }
             for (is_new, (pipeline, time)) in accepted.new.iter().zip(late) {
                 if *is_new && let Some(time) = time {
                     self.late_alerts.note(&pipeline, time, self.clock.now());
@@ -109,6 +116,18 @@ impl Engine {
             return Ok(IdempotentOutcome::Done(receipt));
         }
         Err(StoreError::Outdated(needed))
+    }
+
+    /// Passes on what the spans of an intake are made of: those of the new alerts that got responses.
+    fn trace_intake(&self, watch: &Stopwatch, answered: Vec<Option<Uuid>>, new: &[bool], trace: Option<&str>) {
+        let alerts: Vec<Uuid> =
+            answered.into_iter().zip(new).filter_map(|(alert, is_new)| alert.filter(|_| *is_new)).collect();
+        if alerts.is_empty() {
+            return;
+        }
+        let (received, decided, committed) = watch.times();
+        let trace = trace.map(str::to_owned);
+        self.db.traces().put(Traced::Intake(TracedIntake { alerts, trace, received, decided, committed }));
     }
 
     /// The pipeline of an alert, and its time if no policy without a `max_age` of its own answers an alert of that age.
@@ -193,6 +212,37 @@ fn read<'a>(
     let decided = decide(id, &alert, &text, circumstances);
     let stored = ENCODER.with_borrow_mut(|encoder| encoder.encode(raw));
     Ok((NewAlert { id, alert, key, stored }, decided))
+}
+
+/// By position, the ids of the alerts that got responses.
+fn answered(alerts: &[(NewAlert, Vec<NewResponse>)]) -> Vec<Option<Uuid>> {
+    alerts.iter().map(|(alert, responses)| (!responses.is_empty()).then_some(alert.id)).collect()
+}
+
+/// Times of an intake, finer than the clock's milliseconds.
+struct Stopwatch {
+    received: Timestamp,
+    started: Instant,
+    decided: Duration,
+}
+
+impl Stopwatch {
+    fn start(received: Timestamp) -> Self {
+        Self { received, started: Instant::now(), decided: Duration::ZERO }
+    }
+
+    /// All is decided.
+    fn lap(self) -> Self {
+        Self { decided: self.started.elapsed(), ..self }
+    }
+
+    /// When it was received, decided, and durable (now), in nanoseconds since the epoch.
+    fn times(&self) -> (u64, u64, u64) {
+        let nanos = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        let received = u64::try_from(self.received.as_millis()).unwrap_or(0).saturating_mul(1_000_000);
+        let at = |since: Duration| received.saturating_add(nanos(since));
+        (received, at(self.decided), at(self.started.elapsed()))
+    }
 }
 
 fn ends_at(response: &NewResponse) -> Option<Timestamp> {

@@ -56,6 +56,9 @@ pub mod login;
 mod nodes;
 pub mod oidc;
 mod one_time_codes;
+mod openc2;
+#[cfg(feature = "otlp")]
+pub mod otlp;
 pub mod owed_batch;
 mod own_ids;
 pub mod passwords;

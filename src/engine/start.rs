@@ -84,9 +84,10 @@ impl Engine {
         tasks.spawn("writer", write);
         let (owed_reader, read) = OwedReader::start(db.clone(), tasks.finishing().clone());
         tasks.spawn("owed", read);
-        let metrics = Metrics { responses_ended: db.ended().0.clone(), ..Metrics::default() };
         let approval_links = ApprovalLinks::new(&ledger_key)
             .map_err(|_| StoreError::Corrupt("no key follows from the ledger key".into()))?;
+        let (responses_ended, time_to_contain) = (db.ended().0.clone(), db.time_to_contain().rows.clone());
+        let metrics = Metrics { responses_ended, time_to_contain, ..Metrics::default() };
         let engine = Arc::new(Self {
             public_url: settings.public_url,
             approval_links,

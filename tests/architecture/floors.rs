@@ -28,7 +28,7 @@ const MANAGER: House = House {
         &["domain"],
         &["protocol"],
     ],
-    ground: &[("config", &["telemetry"]), ("clock", &[]), ("shutdown", &[]), ("telemetry", &[])],
+    ground: &[("config", &["telemetry"]), ("clock", &[]), ("exposition", &[]), ("shutdown", &[]), ("telemetry", &[])],
 };
 
 const AGENT: House = House {

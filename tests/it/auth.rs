@@ -229,6 +229,9 @@ impl Stage {
             ("POST", "/v1/actions") => custom_action(&format!("a-{}", target.replace('.', "-"))),
             ("PUT", "/v1/actions/{name}") => custom_action(thing),
             ("POST", "/v1/responses") => self.response(),
+            ("POST", "/openc2" | "/.well-known/openc2") => {
+                json!({"action": "query", "target": {"features": ["versions"]}})
+            }
             ("PUT", "/wazuh/active-response") => {
                 json!({"command": "firewall-drop600", "arguments": [], "alert": {"data": {"srcip": target}}})
             }

@@ -7,7 +7,10 @@
 //! `CONFORMANCE_SECONDS` other requests are made, for that long. `scripts/test-deps.sh` installs
 //! the Python packages from `PyPI` into `target/python`.
 //!
-//! Published clients of Wazuh's API are run too (`tests/conformance/wazuh_clients.py`).
+//! Published clients of Wazuh's API are run too (`tests/conformance/wazuh_clients.py`), producers
+//! of OpenC2, and Prometheus and a collector of OTLP (`telemetry.rs`).
+
+mod telemetry;
 
 use std::io::Write as _;
 use std::net::TcpListener;
@@ -28,6 +31,14 @@ use crate::support::receiver::{Mood, Receiver};
 pub(super) fn python(program: &str) -> PathBuf {
     let target = Path::new(env!("CARGO_BIN_EXE_riposte")).ancestors().nth(2).unwrap();
     let program = target.join("python/bin").join(program);
+    assert!(program.is_file(), "{} is missing: run scripts/test-deps.sh", program.display());
+    program
+}
+
+/// The Python of the producers of OpenC2, whose packages contradict those of the other tests.
+fn python_of_producers() -> PathBuf {
+    let target = Path::new(env!("CARGO_BIN_EXE_riposte")).ancestors().nth(2).unwrap();
+    let program = target.join("openc2/bin/python");
     assert!(program.is_file(), "{} is missing: run scripts/test-deps.sh", program.display());
     program
 }
@@ -149,6 +160,32 @@ on_both_databases! {
         assert!(output.status.success(), "{}", say(&output));
         let event: Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!(event["type"], "riposte.protected.created", "{event}");
+    }
+
+    async fn published_producers_of_openc2_block_an_address_and_take_it_back(database: Database) {
+        let url = database.url();
+        let flags = if url.is_empty() { Vec::new() } else { vec!["--database-url", &*url] };
+        let manager = Manager::start_with(&flags).await;
+        let (api, agent) = (manager.api(), FakeAgent::enroll(&manager, "web-01").await);
+        let labels = json!({"labels": {"wazuh_id": "005"}});
+        let labelled = api.request(Method::PATCH, &format!("/v1/agents/{}", agent.id)).json(&labels).send().await;
+        assert!(labelled.unwrap().status().is_success());
+        let netrc = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(netrc.path(), format!("machine 127.0.0.1 login any password {}\n", api.key)).unwrap();
+        let mut producers = tied(&python_of_producers());
+        producers.arg(root().join("tests/conformance/openc2_producers.py")).env("PYTHONDONTWRITEBYTECODE", "1");
+        producers.env("NO_PROXY", "*").env("NETRC", netrc.path()).env("RIPOSTE_ADDRESS", manager.address.to_string());
+        let output = producers.stdin(Stdio::null()).output().unwrap();
+        assert!(output.status.success(), "{}\nthe manager's log:\n{}", say(&output), manager.log());
+        let said: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(said["otupy"]["query"]["profiles"], json!(["slpf"]), "{said}");
+        for (producer, command) in [("otupy", "deny"), ("otupy", "delete"), ("openc2", "deny"), ("openc2", "delete")] {
+            assert_eq!(said[producer][command]["status"], 200, "{producer} {command}: {said}");
+        }
+        let made = api.get("/v1/responses").await["items"].as_array().unwrap().clone();
+        let of = |response: &Value| (response["target_value"].clone(), response["state"].clone());
+        let ended = |address: &str| (json!(address), json!("ended"));
+        assert_eq!(made.iter().map(of).collect::<Vec<_>>(), [ended("203.0.113.8"), ended("203.0.113.7")]);
     }
 
     async fn the_server_does_what_its_contract_says(database: Database) {

@@ -59,6 +59,10 @@ fn the_contract_is_openapi_3_1_and_every_operation_is_described() {
                 let response = responses.get(status)?;
                 let shared = response["$ref"].as_str().map(|name| name.trim_start_matches('#'));
                 let error = shared.map_or(response, |pointer| contract.pointer(pointer).unwrap());
+                let of_openc2 = &error["content"]["application/openc2+json"]["schema"]["type"];
+                if path.ends_with("/openc2") {
+                    return Some(of_openc2.clone());
+                }
                 Some(error["content"]["application/problem+json"]["schema"]["$ref"].clone())
             };
             let is_open = operation["security"] == json!([{}]);
@@ -66,6 +70,8 @@ fn the_contract_is_openapi_3_1_and_every_operation_is_described() {
             needed.extend(["401", "403", "429"].into_iter().filter(|_| !is_open));
             let (of_body, schema) = if path.starts_with("/wazuh/") {
                 (&["400", "406", "408", "413"][..], "#/components/schemas/WazuhProblem")
+            } else if path.ends_with("/openc2") {
+                (&["400", "408", "413", "415"][..], "object")
             } else {
                 (&["400", "408", "413", "415", "422"][..], "#/components/schemas/Problem")
             };

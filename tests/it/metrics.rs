@@ -9,13 +9,13 @@ use serde_json::json;
 use tokio::task::JoinSet;
 
 use super::support::alert::{brute_force, drop_policy};
-use super::support::{Client, Database, TestApp, eventually};
+use super::support::{Answer, Client, Database, TestApp, eventually};
 
 /// A family: its type, and the names of its labels.
-type Family = (String, BTreeSet<String>);
+pub(super) type Family = (String, BTreeSet<String>);
 
 /// The families of the table in the documentation, by their names there.
-fn documented() -> BTreeMap<String, Family> {
+pub(super) fn documented() -> BTreeMap<String, Family> {
     let docs = include_str!("../../docs/operations.md");
     let (_, table) = docs.split_once("| metric | type | labels | |\n").unwrap();
     let rows = table.lines().skip(1).take_while(|line| line.starts_with('|'));
@@ -73,8 +73,14 @@ fn parse(text: &str) -> BTreeMap<String, Family> {
     families
 }
 
+/// The metrics, as Prometheus asks for them.
+async fn open_metrics(admin: &Client) -> Answer {
+    let asked = admin.request(reqwest::Method::GET, "/metrics").header("accept", "application/openmetrics-text");
+    Answer::to(asked).await
+}
+
 /// Makes each family have a value.
-async fn use_everything(app: &TestApp, admin: &Client) {
+pub(super) async fn use_everything(app: &TestApp, admin: &Client) {
     let agent = app.enrol(admin, "web-01", &json!({"wazuh_id": "005"})).await;
     // An internal host is never called, so this fails.
     admin.post("/v1/webhooks", &json!({"name": "tickets", "url": "https://localhost:9/"})).await.is(201);
@@ -99,12 +105,12 @@ on_both_databases! {
         let documented = documented();
         assert!(documented.len() > 20, "the table was found: {documented:?}");
         // A family without values has no labels to compare, and may be left out.
-        for (name, (kind, _)) in parse(&admin.get("/metrics").await.text) {
+        for (name, (kind, _)) in parse(&open_metrics(&admin).await.text) {
             assert_eq!(documented.get(&name).map(|(kind, _)| kind), Some(&kind), "{name}");
         }
         use_everything(&app, &admin).await;
         let families = eventually("each family has a value", async || {
-            let metrics = admin.get("/metrics").await;
+            let metrics = open_metrics(&admin).await;
             let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
             assert_eq!((metrics.status, metrics.header("content-type")), (200, Some(content_type)));
             let names = ["riposte_effects{", "riposte_webhook_messages_total{", "riposte_webhook_failing{"];

@@ -161,6 +161,9 @@ pub(super) const OPERATIONS: &[Operation] = &[
     ("POST", "/wazuh/security/user/authenticate", Who::Anybody, On::Nothing, 401, None),
     ("GET", "/wazuh/security/user/authenticate", Who::Anybody, On::Nothing, 401, None),
     ("DELETE", "/wazuh/security/user/authenticate", Who::Roles(ROLES), On::Nothing, 200, Some("logged out")),
+    // The matrix asks what it can do; `openc2.rs` tries the rights of the other commands.
+    ("POST", "/openc2", Who::Roles(VIEWERS), On::Nothing, 200, None),
+    ("POST", "/.well-known/openc2", Who::Roles(VIEWERS), On::Nothing, 200, None),
     ("PUT", "/wazuh/active-response", Who::Roles(ANALYSTS), On::Nothing, 200, Some("created")),
     ("GET", "/wazuh/agents", Who::Roles(VIEWERS), On::Nothing, 200, None),
     ("GET", "/wazuh/agents/summary/status", Who::Roles(VIEWERS), On::Nothing, 200, None),

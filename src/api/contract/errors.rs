@@ -40,6 +40,9 @@ const WAZUH_ERRORS: [(u16, &str); 9] = [
     (503, "The manager is overloaded or unavailable; Retry-After says when to retry"),
 ];
 
+/// Errors of OpenC2, which are responses of OpenC2.
+const OPENC2_ERRORS: [u16; 9] = [400, 401, 403, 408, 413, 415, 429, 500, 503];
+
 /// Adds the errors to every operation, and describes them once.
 pub(super) fn list(contract: &mut Value) {
     for operation in operations(contract) {
@@ -49,7 +52,12 @@ pub(super) fn list(contract: &mut Value) {
             list_wazuh(operation, &statuses);
             continue;
         }
+        let is_openc2 = operation.get("tags") == Some(&json!(["openc2"]));
         let Some(responses) = operation.get_mut("responses").and_then(Value::as_object_mut) else { continue };
+        if is_openc2 {
+            list_openc2(responses);
+            continue;
+        }
         for (_, response) in responses.iter_mut().filter(|(status, _)| status.starts_with('2')) {
             headers_of_success(response);
         }
@@ -94,6 +102,14 @@ fn list_wazuh(operation: &mut Map<String, Value>, statuses: &[u16]) {
             let content = json!({"application/problem+json": {"schema": schema}});
             responses.insert(status.to_string(), json!({"description": meaning, "content": content}));
         }
+    }
+}
+
+/// Adds the errors of OpenC2.
+fn list_openc2(responses: &mut Map<String, Value>) {
+    for (status, _, meaning) in ERRORS.iter().filter(|(status, ..)| OPENC2_ERRORS.contains(status)) {
+        let content = json!({"application/openc2+json": {"schema": {"type": "object"}}});
+        responses.insert(status.to_string(), json!({"description": meaning, "content": content}));
     }
 }
 

@@ -44,7 +44,7 @@ pub(super) async fn check_path(parts: &mut Parts, state: &AppState) -> ApiResult
 ///
 /// # Errors
 /// 422 with a pointer to each string that contains a control character.
-pub(super) fn check_body(bytes: &[u8]) -> ApiResult<()> {
+pub(in crate::api) fn check_body(bytes: &[u8]) -> ApiResult<()> {
     // Fast path: JSON escapes controls with a backslash, except DEL and those that begin with 0xc2.
     if !bytes.iter().any(|byte| matches!(byte, b'\\' | 0x7f | 0xc2)) {
         return Ok(());

@@ -20,6 +20,7 @@ use super::memory::MemoryBudget;
 use crate::api::state::AppState;
 use crate::domain::fault::Fault;
 use crate::domain::principal::Principal;
+use crate::domain::trace::Traceparent;
 use crate::store::ledger::idempotency::Once;
 
 /// Default maximum size of a JSON body, in bytes.
@@ -209,9 +210,7 @@ pub fn idempotency_key(headers: &HeaderMap) -> ApiResult<Option<String>> {
 /// The request's `traceparent` (W3C Trace Context), if well-formed.
 pub fn traceparent(headers: &HeaderMap) -> Option<&str> {
     let text = headers.get("traceparent")?.to_str().ok()?;
-    let lengths: Vec<usize> = text.split('-').map(str::len).collect();
-    let hex = text.bytes().all(|b| b == b'-' || b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
-    (hex && lengths == [2, 32, 16, 2]).then_some(text)
+    Traceparent::parse(text).map(|_| text)
 }
 
 /// Whether a media type is JSON.

@@ -53,7 +53,7 @@ impl MemoryBudgets {
     }
 
     /// The budget for JSON bodies on this path.
-    pub(super) fn of(&self, path: &str) -> &MemoryBudget {
+    pub(in crate::api) fn of(&self, path: &str) -> &MemoryBudget {
         match path {
             "/v1/agent/poll" | "/v1/agent/key" => &self.agents,
             "/v1/agents/enroll" => &self.unauthenticated,

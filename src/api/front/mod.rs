@@ -12,7 +12,7 @@ pub mod auth;
 pub mod auth_failures;
 pub mod compression;
 pub mod connection;
-mod controls;
+pub(in crate::api) mod controls;
 pub mod error;
 pub mod extract;
 pub mod filling;

@@ -6,11 +6,9 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use axum::Router;
 use axum::extract::State;
-use axum::http::StatusCode;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
-use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -18,6 +16,7 @@ use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::exposition::expose;
 use crate::telemetry::ByOutcome;
 
 /// Counters and gauges of the forwarder.
@@ -45,7 +44,7 @@ impl ForwardMetrics {
         of("accepted") + of("duplicate")
     }
 
-    fn text(&self) -> String {
+    fn registry(&self) -> Registry {
         let mut registry = Registry::with_prefix("riposte_forward");
         registry.register("alerts", "Alerts that the manager answered, by outcome", self.alerts.clone());
         registry.register(
@@ -80,10 +79,7 @@ impl ForwardMetrics {
             self.last_alert.clone(),
         );
         registry.register("stuck", "1 while the manager does not take the alerts", self.is_stuck.clone());
-        let mut text = String::new();
-        // Writing to a string cannot fail.
-        let _ = encode(&mut text, &registry);
-        text
+        registry
     }
 }
 
@@ -106,9 +102,9 @@ pub(super) async fn serve(
     })
 }
 
-async fn show(State(metrics): State<Arc<ForwardMetrics>>) -> Response {
-    const TEXT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(CONTENT_TYPE, TEXT)], metrics.text()).into_response()
+async fn show(State(metrics): State<Arc<ForwardMetrics>>, headers: HeaderMap) -> Response {
+    // Writing to a string cannot fail.
+    expose(&metrics.registry(), &headers).unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
 }
 
 async fn ready(State(metrics): State<Arc<ForwardMetrics>>) -> Response {

@@ -16,7 +16,9 @@ use super::error::{Result, StoreError};
 use super::reconnects::Reconnects;
 use super::rows::{in_chunks, sample};
 use crate::store::ledger::audit_head::CachedAuditHead;
+use crate::store::ledger::contained::TimeToContain;
 use crate::store::ledger::story::{Ended, Names};
+use crate::store::ledger::trace_queue::TraceQueue;
 use crate::store::seals::known::SharedSeals;
 
 /// How long a request waits for a connection before it is answered 503.
@@ -65,6 +67,10 @@ pub enum Db {
         names: Names,
         /// Responses that have ended.
         ended: Ended,
+        /// How long containment takes.
+        time_to_contain: TimeToContain,
+        /// Changes that belong into traces.
+        traces: TraceQueue,
         /// The seals of rows that grant power.
         seals: SharedSeals,
         /// Told of each commit that has events.
@@ -90,6 +96,10 @@ pub enum Db {
         names: Names,
         /// Responses that have ended.
         ended: Ended,
+        /// How long containment takes.
+        time_to_contain: TimeToContain,
+        /// Changes that belong into traces.
+        traces: TraceQueue,
         /// The seals of rows that grant power.
         seals: SharedSeals,
         /// Told of each commit that has events.
@@ -210,6 +220,20 @@ impl Db {
     pub fn ended(&self) -> &Ended {
         match self {
             Self::Sqlite { ended, .. } | Self::Postgres { ended, .. } => ended,
+        }
+    }
+
+    /// How long it takes until effects are in force.
+    pub fn time_to_contain(&self) -> &TimeToContain {
+        match self {
+            Self::Sqlite { time_to_contain, .. } | Self::Postgres { time_to_contain, .. } => time_to_contain,
+        }
+    }
+
+    /// Changes that belong into traces.
+    pub fn traces(&self) -> &TraceQueue {
+        match self {
+            Self::Sqlite { traces, .. } | Self::Postgres { traces, .. } => traces,
         }
     }
 

@@ -12,7 +12,9 @@ use sqlx::{ConnectOptions as _, Connection as _, Executor as _, Row as _};
 use super::db::{ACQUIRE_TIMEOUT, Db, STATEMENTS, Writes};
 use super::error::{Result, StoreError};
 use super::reconnects::Reconnects;
+use crate::store::ledger::contained::TimeToContain;
 use crate::store::ledger::story::{Ended, Names};
+use crate::store::ledger::trace_queue::TraceQueue;
 use crate::store::seals::known::SharedSeals;
 
 /// Statements here touch a few hundred rows by an index. Without statistics on a young table,
@@ -117,7 +119,8 @@ pub(super) async fn open_to_look(url: &str) -> Result<Db> {
 
 fn database(write: PgPool, read: PgPool, (lease, peers): (PgPool, PgPool), reconnects: Reconnects) -> Db {
     let (writes, names, ended, seals) = (Writes::default(), Names::default(), Ended::default(), SharedSeals::default());
-    Db::Postgres { write, read, lease, peers, writes, reconnects, names, ended, seals, feed: Arc::default() }
+    let (time_to_contain, traces, feed) = (TimeToContain::default(), TraceQueue::default(), Arc::default());
+    Db::Postgres { write, read, lease, peers, writes, reconnects, names, ended, time_to_contain, traces, seals, feed }
 }
 
 /// Checks whether two simultaneous connections share one server session.

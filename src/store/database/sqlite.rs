@@ -9,7 +9,9 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePo
 
 use super::db::{ACQUIRE_TIMEOUT, Db, STATEMENTS};
 use super::error::Result;
+use crate::store::ledger::contained::TimeToContain;
 use crate::store::ledger::story::{Ended, Names};
+use crate::store::ledger::trace_queue::TraceQueue;
 use crate::store::seals::known::SharedSeals;
 
 /// How long a statement waits for SQLite's write lock, which a backup or a shell may hold.
@@ -57,7 +59,8 @@ pub(super) async fn open(path: &Path) -> Result<Db> {
 
 fn database(write: SqlitePool, read: SqlitePool, aside: SqlitePool, file: Arc<Path>) -> Db {
     let (head, names, ended, seals) = (Arc::default(), Names::default(), Ended::default(), SharedSeals::default());
-    Db::Sqlite { write, read, aside, file, head, names, ended, seals, feed: Arc::default() }
+    let (time_to_contain, traces, feed) = (TimeToContain::default(), TraceQueue::default(), Arc::default());
+    Db::Sqlite { write, read, aside, file, head, names, ended, time_to_contain, traces, seals, feed }
 }
 
 /// Opens the file at `path` read-only.

@@ -9,8 +9,10 @@ use std::sync::{Arc, PoisonError};
 use tokio::sync::Notify;
 
 use super::audit_head::{CachedAuditHead, LedgerHead};
+use super::contained::{Containment, TimeToContain};
 use super::events::{LooseEvent, NewEvents};
 use super::story::{About, Ended, Story};
+use super::trace_queue::{TraceQueue, Traced};
 use crate::domain::audit::{AuditEntry, GENESIS, hash};
 use crate::domain::checkpoint::{ChainHash, LogBeginning};
 use crate::domain::outcome::ResponseOutcome;
@@ -83,6 +85,12 @@ pub struct LedgerTx {
     /// What became of the responses that it ended, counted once it is durable.
     ended: Vec<ResponseOutcome>,
     counter: Ended,
+    /// The effects that it brought into force, observed once it is durable.
+    contained: Vec<Containment>,
+    time_to_contain: TimeToContain,
+    /// What belongs into traces, put into the queue once it is durable.
+    traced: Vec<Traced>,
+    traces: TraceQueue,
     /// Where the head is kept for the next transaction, once this one is durable, and by which number this one took it.
     kept: Option<(CachedAuditHead, u64)>,
     /// Told when the server refuses writes.
@@ -119,10 +127,30 @@ impl LedgerTx {
         }
         let (entries, story, stale) = (Vec::new(), Story::new(db.names().clone()), BTreeSet::new());
         let (ended, counter) = (Vec::new(), db.ended().clone());
+        let (contained, time_to_contain) = (Vec::new(), db.time_to_contain().clone());
+        let (traced, traces) = (Vec::new(), db.traces().clone());
         let reseals = Reseals::new(Arc::clone(db.seals()));
         let (events, feed) = (NewEvents::default(), Arc::clone(db.feed()));
         let reconnects = db.reconnects();
-        Ok(Self { tx, head, node, entries, events, feed, story, stale, reseals, ended, counter, kept, reconnects })
+        Ok(Self {
+            tx,
+            head,
+            node,
+            entries,
+            events,
+            feed,
+            story,
+            stale,
+            reseals,
+            ended,
+            counter,
+            contained,
+            time_to_contain,
+            traced,
+            traces,
+            kept,
+            reconnects,
+        })
     }
 
     /// Locks the head, unless it is locked already. What is decided by rows of the ledger is read after this.
@@ -230,6 +258,7 @@ impl LedgerTx {
     /// Adds an entry, and says in the log what it is about.
     pub(super) fn record_about(&mut self, mut entry: AuditEntry, about: About) {
         self.events.add_entry(&entry, &about);
+        self.traced.extend(self.traces.change(&entry));
         if let Some(address) = entry.actor.address() {
             let detail = std::mem::take(&mut entry.detail);
             entry.detail =
@@ -253,6 +282,11 @@ impl LedgerTx {
     /// A response ends, and this became of it.
     pub(super) fn count_ended(&mut self, outcome: ResponseOutcome) {
         self.ended.push(outcome);
+    }
+
+    /// An effect came into force.
+    pub(super) fn count_contained(&mut self, contained: Containment) {
+        self.contained.push(contained);
     }
 
     /// What an agent is called; its id if it is not known.
@@ -301,6 +335,12 @@ impl LedgerTx {
         }
         for outcome in self.ended {
             self.counter.add(outcome, 1);
+        }
+        for contained in self.contained {
+            self.time_to_contain.observe(contained);
+        }
+        for traced in self.traced {
+            self.traces.put(traced);
         }
         if let (Some((kept, taker)), Some(head)) = (&self.kept, self.head) {
             kept.lock().unwrap_or_else(PoisonError::into_inner).put_back(*taker, head);

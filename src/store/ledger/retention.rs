@@ -6,6 +6,7 @@ use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
 
 use super::audit::LedgerTx;
+use super::openc2;
 use crate::domain::actor::Actor;
 use crate::domain::audit::{AuditEntry, AuditEvent};
 use crate::store::configured::legal_holds::{first_id, is_held};
@@ -139,6 +140,7 @@ pub(in crate::store) async fn forget_responses(
     let whole: Vec<Vec<Bind>> = removed.responses.iter().map(|response| binds![response.id.as_str()]).collect();
     removed.decisions += ledger.tx.execute_rows(DROP_ANSWERS, whole.clone(), vec![]).await?;
     ledger.tx.execute_rows(DROP_WAVES, whole.clone(), vec![]).await?;
+    ledger.tx.execute_rows(openc2::DROP, whole.clone(), vec![]).await?;
     ledger.tx.execute_rows(DROP_RESPONSES, whole, vec![]).await?;
     record_responses(ledger, &removed, now);
     Ok(has_more)

@@ -94,7 +94,8 @@ impl CommandBrief {
     /// What its end says about its effect.
     fn news(&self, finding: EffectFinding, reason: &str) -> Result<EffectNews> {
         let end = CommandEnd { seq: self.seq, finding, reason: short_reason(reason) };
-        Ok(EffectNews { effect: id(&self.effect_id)?, agent: id(&self.agent_id)?, end })
+        let response = id(&self.response_id)?;
+        Ok(EffectNews { effect: id(&self.effect_id)?, agent: id(&self.agent_id)?, response, end })
     }
 }
 

@@ -128,6 +128,7 @@ exported_tables! {
     ];
     "wazuh_agents" 3 ["manager": Text, "id": Text, "name": Text];
     "wazuh_claims" 4 ["agent_id": Text, "number": Text, "name": Text, "doubt": Text];
+    "openc2_rules" 4 ["number": Int, "principal": Text, "command_id": Text, "response_id": Text];
     "rejected_alerts" 10 [
         "id": Text, "digest": Bytes, "sender": Text, "pipeline": Text, "last_at": Int, "count": Int, "errors": Text, "size": Int,
         "is_kept": Bool, "raw": Bytes

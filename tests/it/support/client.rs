@@ -174,7 +174,27 @@ impl Answer {
     /// Returns the error of an operation in the form that errors of its path have.
     #[track_caller]
     pub(crate) fn is_error_of(&self, path: &str, status: u16) -> Value {
-        if path.starts_with("/wazuh/") { self.is_wazuh_problem(status) } else { self.is_problem(status) }
+        if path.ends_with("/openc2") {
+            self.is_openc2_problem(status)
+        } else if path.starts_with("/wazuh/") {
+            self.is_wazuh_problem(status)
+        } else {
+            self.is_problem(status)
+        }
+    }
+
+    /// Returns the response of OpenC2 that an error is.
+    #[track_caller]
+    pub(crate) fn is_openc2_problem(&self, status: u16) -> Value {
+        assert_eq!(self.status, status, "{}", self.text);
+        assert_eq!(self.header("content-type"), Some("application/openc2+json;version=1.0"), "{}", self.text);
+        let body: Value = serde_json::from_str(&self.text).unwrap();
+        let mut response = body["body"]["openc2"]["response"].clone();
+        let said = response["status"].as_u64().unwrap();
+        assert!((400..600).contains(&said) && !response["status_text"].as_str().unwrap().is_empty(), "{response}");
+        // As in other forms of errors.
+        response["detail"] = response["status_text"].clone();
+        response
     }
 
     /// Returns the pointers of a 422, in its order.

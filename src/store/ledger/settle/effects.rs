@@ -12,7 +12,9 @@ use crate::domain::event::EventType;
 use crate::domain::settlement::{CommandEnd, EffectFinding, EffectState, retry_delay};
 use crate::store::database::columns::id;
 use crate::store::database::{Result, binds, statements};
+use crate::store::ledger::alerts::received;
 use crate::store::ledger::audit::LedgerTx;
+use crate::store::ledger::contained::Containment;
 use crate::store::ledger::events::LooseEvent;
 use crate::store::ledger::story::About;
 
@@ -27,12 +29,24 @@ statements! {
     failed_reverts = CAST(v.column7 AS BIGINT), next_revert_at = CAST(v.column8 AS BIGINT),
     changed_at = CAST(v.column9 AS BIGINT)
         FROM (VALUES {9}) AS v WHERE effects.id = v.column1 AND actual_seq <= CAST(v.column3 AS BIGINT)";
+    /// Since when responses are wanted: an alert's id says when the alert was received.
+    CAUSES = "SELECT id, policy, action, alert_id, created_at FROM responses WHERE id IN (VALUES {1})";
+}
+
+#[derive(sqlx::FromRow)]
+struct CausedRow {
+    id: String,
+    policy: Option<String>,
+    action: String,
+    alert_id: Option<String>,
+    created_at: i64,
 }
 
 /// The end of a command, and where the command belongs.
 pub(super) struct EffectNews {
     pub(super) effect: Uuid,
     pub(super) agent: Uuid,
+    pub(super) response: Uuid,
     pub(super) end: CommandEnd,
 }
 
@@ -69,7 +83,8 @@ pub(super) async fn settle(ledger: &mut LedgerTx, mut news: Vec<EffectNews>, now
     for row in found {
         effects.insert(id(&row.id)?, row.into());
     }
-    for EffectNews { effect, agent, end } in &news {
+    let mut contained = Vec::new();
+    for EffectNews { effect, agent, response, end } in &news {
         let known = effects.get_mut(effect);
         if end.finding == EffectFinding::RevertFailed {
             let wait = retry_delay(known.as_ref().map_or(0, |known| known.state.failed_reverts));
@@ -85,7 +100,12 @@ pub(super) async fn settle(ledger: &mut LedgerTx, mut news: Vec<EffectNews>, now
             tell_failing(ledger, *effect, *agent, &end.reason, now);
         }
         if let Some(known) = known {
+            let was_in_force = known.state.in_force_at.is_some();
             known.is_changed |= known.state.settle(end, known.is_revert_under_way, now);
+            let is_verified = matches!(end.finding, EffectFinding::Applied(_, LastApply::Verified));
+            if is_verified && !was_in_force && known.state.in_force_at.is_some() {
+                contained.push(*response);
+            }
         }
     }
     let changed = effects.into_iter().filter(|(_, known)| known.is_changed);
@@ -95,7 +115,29 @@ pub(super) async fn settle(ledger: &mut LedgerTx, mut news: Vec<EffectNews>, now
         [head, binds![state.failed_reverts, state.next_revert_at, now]].concat()
     });
     ledger.tx.execute_rows(SET_STATES, rows.collect(), vec![]).await?;
+    count_contained(ledger, contained, now).await?;
     Ok(news.into_iter().filter(|news| news.end.finding.is_in_vain()).map(|news| news.effect).collect())
+}
+
+/// Counts how long it took, for the responses of effects that came into force.
+async fn count_contained(ledger: &mut LedgerTx, responses: Vec<Uuid>, now: Timestamp) -> Result<()> {
+    let mut times: HashMap<Uuid, usize> = HashMap::new();
+    for response in responses {
+        *times.entry(response).or_default() += 1;
+    }
+    let rows = times.keys().map(|response| binds![*response]).collect();
+    for row in ledger.tx.each_row::<CausedRow>(CAUSES, rows, vec![]).await? {
+        let CausedRow { id: response, policy, action, alert_id, created_at } = row;
+        let since = match &alert_id {
+            Some(alert) => received(&id(alert)?),
+            None => Timestamp::from_millis(created_at),
+        };
+        let contained = Containment { policy, action, since, at: now };
+        for _ in 0..times.get(&id(&response)?).copied().unwrap_or(0) {
+            ledger.count_contained(contained.clone());
+        }
+    }
+    Ok(())
 }
 
 /// Tells followers that an effect cannot be lifted.

@@ -1,0 +1,24 @@
+//! In a program without the feature `otlp`: a configuration that names a collector is refused, because an
+//! export that silently does not happen would look like one that works.
+
+use std::time::Duration;
+
+use crate::api::state::AppState;
+use crate::config::Config;
+use crate::engine::egress::rules::Egress;
+
+/// There is none to check.
+pub(super) fn interval(_: &Config) -> anyhow::Result<Duration> {
+    Ok(Duration::ZERO)
+}
+
+/// Refuses a configuration that names a collector.
+pub(super) fn exporter(config: &Config, _: &Egress) -> anyhow::Result<Option<()>> {
+    match config.otlp_endpoint()? {
+        None => Ok(None),
+        Some(_) => anyhow::bail!("otlp_endpoint is set, and this program was built without the feature otlp"),
+    }
+}
+
+/// Starts nothing.
+pub(super) fn start(_: Option<()>, _: &AppState) {}
