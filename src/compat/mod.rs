@@ -2,7 +2,10 @@
 //! lower layer needs them: no I/O, no clock, and nothing is applied here.
 //!
 //! [`ossec`] parses the configuration of a Wazuh manager; the API and the CLI show or store the
-//! result. [`wazuh_api`] says what a call of Wazuh's API means in Riposte's words.
+//! result. [`wazuh_api`] says what a call of Wazuh's API means in Riposte's words. [`feed_forms`] writes the list
+//! of a feed as firewalls and proxies read it, [`crowdsec`] as `CrowdSec`'s bouncers do.
 
+pub mod crowdsec;
+pub mod feed_forms;
 pub mod ossec;
 pub mod wazuh_api;

@@ -104,6 +104,12 @@ types! {
     ProtectedCreated = "protected.created",
     /// A protected entry was deleted.
     ProtectedDeleted = "protected.deleted",
+    /// A feed was created.
+    FeedCreated = "feed.created",
+    /// A feed was replaced.
+    FeedUpdated = "feed.updated",
+    /// A feed was deleted.
+    FeedDeleted = "feed.deleted",
     /// Deliveries were frozen.
     FreezeOn = "freeze.on",
     /// Deliveries were resumed.
@@ -130,6 +136,14 @@ types! {
     IncidentLedgerBreached = "incident.ledger_breached",
     /// Alerts of a pipeline came later than `max_age`, such as after an outage.
     IncidentAlertsLate = "incident.alerts_late",
+    /// A feed has more to list than it may hold, so no consumer gets it.
+    IncidentFeedTooLong = "incident.feed_too_long",
+    /// A feed is served again.
+    IncidentFeedServed = "incident.feed_served",
+    /// A consumer that must be told of a removal does not fetch its feed.
+    IncidentFeedNotFetched = "incident.feed_not_fetched",
+    /// A consumer fetches its feed again.
+    IncidentFeedFetched = "incident.feed_fetched",
     /// An administrator accepted such rows as they are.
     IncidentLedgerAccepted = "incident.ledger_accepted",
     /// A manager started.
@@ -189,6 +203,13 @@ impl EventType {
             AuditEvent::PolicyReset => &[Self::BreakerReset],
             AuditEvent::ProtectedCreated => &[Self::ProtectedCreated],
             AuditEvent::ProtectedDeleted => &[Self::ProtectedDeleted],
+            AuditEvent::FeedCreated => &[Self::FeedCreated],
+            AuditEvent::FeedUpdated => &[Self::FeedUpdated],
+            AuditEvent::FeedDeleted => &[Self::FeedDeleted],
+            AuditEvent::FeedTooLong => &[Self::IncidentFeedTooLong],
+            AuditEvent::FeedServed => &[Self::IncidentFeedServed],
+            AuditEvent::FeedNotFetched => &[Self::IncidentFeedNotFetched],
+            AuditEvent::FeedFetched => &[Self::IncidentFeedFetched],
             AuditEvent::ManagerFrozen => &[Self::FreezeOn],
             AuditEvent::ManagerThawed => &[Self::FreezeOff],
             AuditEvent::LedgerBreached => &[Self::IncidentLedgerBreached],
@@ -347,8 +368,9 @@ mod tests {
         breaker: opened, reset
         command: failed, refused, expired
         effect: active, lifted, failing, drifted, repaired, lost
+        feed: created, updated, deleted
         freeze: on, off
-        incident: key_copied, orders_rejected, orders_accepted, strangers, unliftable, host_restored, ledger_behind, ledger_breached, alerts_late, ledger_accepted
+        incident: key_copied, orders_rejected, orders_accepted, strangers, unliftable, host_restored, ledger_behind, ledger_breached, alerts_late, feed_too_long, feed_served, feed_not_fetched, feed_fetched, ledger_accepted
         node: started, stopped
         policy: created, updated, deleted
         protected: created, deleted

@@ -33,6 +33,8 @@ pub mod enrolment_token;
 pub mod event;
 pub mod expression;
 pub mod fault;
+pub mod feed;
+pub mod feed_list;
 pub mod field_reader;
 pub mod fleet;
 pub mod formats;

@@ -25,6 +25,7 @@ use super::lockouts::Lockouts;
 use super::owed_batch::OwedReader;
 use super::passwords::Passwords;
 use super::peers::{Hints, Peers};
+use super::pull_feeds::PullFeeds;
 use super::state::ManagerKeys;
 use super::told_presence::PresenceNews;
 use super::undo_timer::UndoTimer;
@@ -98,6 +99,8 @@ impl Engine {
             protected: ArcSwap::default(),
             frozen: AtomicBool::new(false),
             secrets: ArcSwap::default(),
+            feeds: ArcSwap::default(),
+            pull_feeds: PullFeeds::default(),
             ledger_key,
             keys: ArcSwap::default(),
             users: ArcSwap::default(),

@@ -417,6 +417,7 @@ const LANDED: &[(&str, &str)] = &[
     ("0029_rejected_alerts.sql", "7c4819606f4f1a7a0954b503b39e7e288f927e55aa50107f64a0faf77330b255"),
     ("0030_key_tokens.sql", "8c315ff9fa71f7f6f0052f108245624f8dbb3995ff480d697aef354f1089a00d"),
     ("0031_wazuh_agents.sql", "5340d34ec3de17d90d0a5bac80e5d98bb2235fd827f1cdc9aa335930c999e078"),
+    ("0033_feeds.sql", "92d14338b2e29eaa9a89af7b21e1a79d57671174bed05e65f682f58aa9658b11"),
 ];
 
 #[test]

@@ -40,6 +40,17 @@ const WAZUH_ERRORS: [(u16, &str); 9] = [
     (503, "The manager is overloaded or unavailable; Retry-After says when to retry"),
 ];
 
+/// Errors below `/crowdsec`, which have `CrowdSec`'s form and its statuses.
+const CROWDSEC_ERRORS: [(u16, &str); 7] = [
+    (400, "The request has faults"),
+    (403, "The key is missing or invalid, or it is bound to no feed of this form"),
+    (408, "The body did not arrive in time; nothing was done"),
+    (413, "The body exceeds the operation's limit"),
+    (429, "The caller or its address has exceeded a rate limit"),
+    (500, "An internal error; the manager's log has the cause"),
+    (503, "The list is too long, or the manager is overloaded or unavailable; Retry-After says when to retry"),
+];
+
 /// Adds the errors to every operation, and describes them once.
 pub(super) fn list(contract: &mut Value) {
     for operation in operations(contract) {
@@ -47,6 +58,10 @@ pub(super) fn list(contract: &mut Value) {
         let statuses = of(operation);
         if operation.get("tags") == Some(&json!(["wazuh"])) {
             list_wazuh(operation, &statuses);
+            continue;
+        }
+        if operation.get("tags") == Some(&json!(["crowdsec"])) {
+            list_crowdsec(operation, &statuses);
             continue;
         }
         let Some(responses) = operation.get_mut("responses").and_then(Value::as_object_mut) else { continue };
@@ -92,6 +107,23 @@ fn list_wazuh(operation: &mut Map<String, Value>, statuses: &[u16]) {
         if is_there {
             let schema = json!({"$ref": "#/components/schemas/WazuhProblem"});
             let content = json!({"application/problem+json": {"schema": schema}});
+            responses.insert(status.to_string(), json!({"description": meaning, "content": content}));
+        }
+    }
+}
+
+/// Adds the errors of an operation below `/crowdsec`.
+fn list_crowdsec(operation: &mut Map<String, Value>, statuses: &[u16]) {
+    let Some(responses) = operation.get_mut("responses").and_then(Value::as_object_mut) else { return };
+    for (status, meaning) in CROWDSEC_ERRORS {
+        let is_there = match status {
+            400 => statuses.iter().any(|other| [400, 422].contains(other)),
+            403 | 429 => true,
+            status => statuses.contains(&status),
+        };
+        if is_there {
+            let schema = json!({"$ref": "#/components/schemas/CrowdsecError"});
+            let content = json!({"application/json": {"schema": schema}});
             responses.insert(status.to_string(), json!({"description": meaning, "content": content}));
         }
     }
@@ -145,7 +177,9 @@ fn headers_of_success(response: &mut Value) {
     let schema = response.pointer("/content/application~1json/schema/$ref").and_then(Value::as_str).unwrap_or_default();
     let name = schema.rsplit('/').next().unwrap_or_default();
     let headers = match name {
-        "PolicyView" | "ActionView" | "UserRow" => header("ETag", "Its version, for If-Match", &json!("string")),
+        "PolicyView" | "ActionView" | "UserRow" | "FeedView" => {
+            header("ETag", "Its version, for If-Match", &json!("string"))
+        }
         page if page.starts_with("Page_") => header("Link", "The next page, if there is one", &json!("string")),
         _ => return,
     };

@@ -15,6 +15,7 @@ pub mod effects;
 pub mod end;
 pub mod events;
 pub mod failures;
+pub mod feeds;
 pub mod guard;
 pub mod holds;
 pub mod idempotency;

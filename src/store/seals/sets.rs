@@ -73,6 +73,8 @@ sealed_sets! {
     ENROLMENT_TOKENS = "enrollment_tokens" by "id" ["id"], "id", "hash", "labels", "uses_left", "expires_at";
     /// Secrets, with the actions that may receive them.
     SECRETS = "secrets" by "name" ["name"], "name", "actions", "sealed";
+    /// Feeds: what firewalls are told to block.
+    FEEDS = "feeds" by "name" ["name"], "name", "version", "document";
     /// Legal holds.
     LEGAL_HOLDS = "legal_holds" by "id" ["id"], "id", "kind", "value", "since", "until", "first_id", "last_id";
 }
