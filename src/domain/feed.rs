@@ -163,22 +163,16 @@ impl FeedSpec {
             (1..=64).contains(&word.len())
                 && bytes.all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-".contains(&byte))
         };
-        let lists: [(&str, &[String], &dyn Fn(&str) -> bool, &str); 2] = [
-            (
-                "policies",
-                &self.policies,
-                &is_pattern,
-                "is a policy's name of a-z, 0-9 and '-', with '*' for any characters",
-            ),
-            ("actions", &self.actions, &is_action, "is an action's name of a-z, 0-9, '.', '_' and '-'"),
-        ];
-        for (field, words, is_right, what) in lists {
+        let mut check = |field: &str, words: &[String], is_right: &dyn Fn(&str) -> bool, what: &str| {
             if words.len() > MAX_FILTERS {
                 faults.push(Fault::at(format!("/{field}"), format!("has more than {MAX_FILTERS} items")));
             }
             let wrong = words.iter().enumerate().filter(|(_, word)| !is_right(word));
             faults.extend(wrong.map(|(index, _)| Fault::at(format!("/{field}/{index}"), what)));
-        }
+        };
+        let what = "is a policy's name of a-z, 0-9 and '-', with '*' for any characters";
+        check("policies", &self.policies, &is_pattern, what);
+        check("actions", &self.actions, &is_action, "is an action's name of a-z, 0-9, '.', '_' and '-'");
         if self.labels.len() > MAX_FILTERS {
             faults.push(Fault::at("/labels", format!("has more than {MAX_FILTERS} labels")));
         }
@@ -324,7 +318,7 @@ mod tests {
         assert_eq!(listed(&FeedSpec { networks: false, ..spec() }, &blocks, 1), ["2001:db8::7", "203.0.113.7"]);
         assert_eq!(listed(&FeedSpec { policies: vec!["s*".into()], ..spec() }, &blocks, 1), ["203.0.113.7"]);
         assert_eq!(listed(&spec(), &blocks, 100), ["198.51.100.0/24", "2001:db8::7"], "over at its end");
-        let early = FeedSpec { min_left: Duration::from_secs(60), ..spec() };
+        let early = FeedSpec { min_left: Duration::from_mins(1), ..spec() };
         assert_eq!(listed(&early, &blocks, 39).len(), 3);
         assert_eq!(listed(&early, &blocks, 40).len(), 2, "too little is left");
         let of_an_agent = FeedSpec { labels: [("env".to_owned(), "prod".to_owned())].into(), ..spec() };

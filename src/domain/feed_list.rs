@@ -84,7 +84,7 @@ impl FeedList {
             let is_same = known
                 .is_some_and(|known| !form.tells_ends() || (known.until == until && known.policy == wanted.policy));
             let is_more = known.is_none_or(|known| until > known.until);
-            if !is_same && !(is_held_back && is_more) {
+            if !(is_same || is_held_back && is_more) {
                 let policy = wanted.policy.clone();
                 put.push((value.clone(), FeedEntry { until, policy, revision, changed_at: now, is_listed: true }));
             }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::Engine;
 use super::idempotency::IdempotentRequest;
 use super::refusal::{Refusal, UseCase};
+use crate::domain::duration::Span;
 use crate::domain::fault::Fault;
 use crate::domain::feed::{BLOCKING_ACTIONS, DEFAULT_INTERVAL, FeedSpec};
 use crate::domain::principal::Principal;
@@ -34,10 +35,10 @@ pub fn spec_of(document: &FeedDocument, version: i64) -> FeedSpec {
         policies,
         labels,
         actions: if actions.is_empty() { built_in() } else { actions },
-        min_left: min_left.map_or(Duration::ZERO, |span| span.duration()),
+        min_left: min_left.map_or(Duration::ZERO, Span::duration),
         networks: networks.unwrap_or(form.takes_networks()),
         max_entries: max_entries.unwrap_or(form.default_max_entries()),
-        expected_interval: interval.map_or(DEFAULT_INTERVAL, |span| span.duration()),
+        expected_interval: interval.map_or(DEFAULT_INTERVAL, Span::duration),
     }
 }
 
@@ -128,7 +129,7 @@ impl Engine {
         let rows = feeds::all(&self.db).await?;
         let spec = |row: FeedRow| Ok((row.name, Arc::new(spec_of(&row.document.read()?, row.version))));
         let specs = rows.into_iter().map(spec).collect::<Result<BTreeMap<_, _>, StoreError>>()?;
-        self.feeds.store(Arc::new(specs));
+        self.pull_feeds.specs.store(Arc::new(specs));
         Ok(())
     }
 }

@@ -99,7 +99,6 @@ impl Engine {
             protected: ArcSwap::default(),
             frozen: AtomicBool::new(false),
             secrets: ArcSwap::default(),
-            feeds: ArcSwap::default(),
             pull_feeds: PullFeeds::default(),
             ledger_key,
             keys: ArcSwap::default(),

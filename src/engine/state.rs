@@ -2,7 +2,7 @@
 //! stages keep between two rounds. Nothing in it outlives the manager: the store is the only durable
 //! state.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
@@ -45,7 +45,6 @@ use crate::clock::Clock;
 use crate::config::CheckpointPlaces;
 use crate::domain::action::Catalogue;
 use crate::domain::checkpoint::LogBeginning;
-use crate::domain::feed::FeedSpec;
 use crate::domain::fleet::Fleet;
 use crate::domain::formats::AlertMappings;
 use crate::domain::index::PolicyIndex;
@@ -129,9 +128,7 @@ pub struct Engine {
     pub frozen: AtomicBool,
     /// Cache: values of secrets.
     pub secrets: ArcSwap<SecretValues>,
-    /// Cache: feeds by name.
-    pub feeds: ArcSwap<BTreeMap<String, Arc<FeedSpec>>>,
-    /// The lists of feeds, and who has fetched them.
+    /// Feeds that firewalls fetch: cache, lists, and who has fetched them.
     pub pull_feeds: PullFeeds,
     /// The key of what is sealed in the ledger.
     pub ledger_key: LedgerKey,

@@ -169,6 +169,10 @@ impl Stage {
                 admin.put(&format!("/v1/secrets/{name}"), &set, None).await.is(204);
                 name
             }
+            On::Feed => {
+                let feed = json!({"name": format!("f-{}", self.target().replace('.', "-"))});
+                admin.post("/v1/feeds", &feed).await.is(201)["name"].as_str().unwrap().to_owned()
+            }
             On::User => {
                 let name = format!("u-{}", self.target());
                 admin.post("/v1/users", &json!({"name": name, "role": "viewer"})).await.is(201);
@@ -238,6 +242,8 @@ impl Stage {
                 json!({"everything": true, "count": count, "reason": "over"})
             }
             ("POST", "/v1/holds") => json!({"name": target, "reason": "why", "kind": "target", "value": target}),
+            ("POST", "/v1/feeds") => json!({"name": format!("f-{}", target.replace('.', "-"))}),
+            ("PUT", "/v1/feeds/{name}") => json!({"name": thing, "note": "why"}),
             ("PUT", "/v1/secrets/{name}") => json!({"value": "x", "actions": ["log-only"]}),
             ("PUT", "/v1/wazuh-agents") => json!({"manager": "wazuh-1", "agents": [{"id": "5", "name": "web-01"}]}),
             ("PUT", "/v1/freeze") => json!({"frozen": true, "reason": "night"}),
@@ -292,7 +298,7 @@ pub(super) async fn call(client: &Client, operation: Operation, thing: &str, bod
         // A stream has no end.
         request = request.header("accept", "application/json");
     }
-    if matches!(on, On::Policy | On::Action | On::User) && method != "GET" {
+    if matches!(on, On::Policy | On::Action | On::User | On::Feed) && method != "GET" {
         request = request.header("if-match", "\"1\"");
     }
     if let Some(body) = body {

@@ -55,17 +55,20 @@ fn the_contract_is_openapi_3_1_and_every_operation_is_described() {
             );
             // A `default` response would hide statuses that are not documented.
             assert!(!responses.contains_key("default"), "{place}");
+            let kind = if path.starts_with("/crowdsec/") { "json" } else { "problem+json" };
             let takes = |status: &str| {
                 let response = responses.get(status)?;
                 let shared = response["$ref"].as_str().map(|name| name.trim_start_matches('#'));
                 let error = shared.map_or(response, |pointer| contract.pointer(pointer).unwrap());
-                Some(error["content"]["application/problem+json"]["schema"]["$ref"].clone())
+                Some(error["content"][format!("application/{kind}")]["schema"]["$ref"].clone())
             };
             let is_open = operation["security"] == json!([{}]);
             let mut needed = vec!["500", "503"];
             needed.extend(["401", "403", "429"].into_iter().filter(|_| !is_open));
             let (of_body, schema) = if path.starts_with("/wazuh/") {
                 (&["400", "406", "408", "413"][..], "#/components/schemas/WazuhProblem")
+            } else if path.starts_with("/crowdsec/") {
+                (&["400", "408", "413", "415"][..], "#/components/schemas/CrowdsecError")
             } else {
                 (&["400", "408", "413", "415", "422"][..], "#/components/schemas/Problem")
             };
@@ -198,6 +201,29 @@ async fn check_wazuh(anonymous: &Client, admin: &Client, check: &mut impl FnMut(
     check("delete", LOGIN, admin.delete(LOGIN, None).await);
 }
 
+/// Feeds, and `CrowdSec`'s API over one of them.
+async fn check_feeds(admin: &Client, check: &mut impl FnMut(&str, &str, Answer) -> Value) {
+    const DECISIONS: &str = "/crowdsec/v1/decisions";
+    const STREAM: &str = "/crowdsec/v1/decisions/stream";
+    let feed = json!({"name": "edge", "form": "crowdsec", "min_left": "1m", "policies": ["drop"]});
+    check("post", "/v1/feeds", admin.post("/v1/feeds", &feed).await);
+    check("put", "/v1/feeds/{name}", admin.put("/v1/feeds/edge", &feed, Some("\"1\"")).await);
+    let scope = json!({"rights": ["pull_feeds"], "feeds": ["edge"]});
+    let made = json!({"name": "bouncer", "role": "viewer", "scope": scope});
+    let made = admin.post("/v1/api-keys", &made).await.is(201);
+    let ask =
+        |method: Method, path: &str| admin.request(method, path).header("x-api-key", made["key"].as_str().unwrap());
+    check("get", DECISIONS, Answer::to(ask(Method::GET, DECISIONS)).await);
+    check("get", STREAM, Answer::to(ask(Method::GET, &format!("{STREAM}?startup=true"))).await);
+    let kept = ask(Method::POST, "/crowdsec/v1/usage-metrics").json(&json!({"remediation_components": []}));
+    Answer::to(kept).await.is(201);
+    let refused = admin.post("/crowdsec/v1/usage-metrics", &json!({})).await;
+    check("post", "/crowdsec/v1/usage-metrics", refused);
+    check("get", "/v1/feeds", admin.get("/v1/feeds").await);
+    let shown = check("get", "/v1/feeds/{name}", admin.get("/v1/feeds/edge").await);
+    assert_eq!(shown["consumers"][0]["metrics"], json!({"remediation_components": []}), "{shown}");
+}
+
 #[tokio::test]
 #[expect(clippy::too_many_lines, reason = "one operation after the other")]
 async fn answers_match_the_schemas_of_the_contract() {
@@ -244,6 +270,7 @@ async fn answers_match_the_schemas_of_the_contract() {
     check("get", "/v1/holds/{id}", admin.get(&format!("/v1/holds/{}", hold["id"].as_str().unwrap())).await);
     let times = json!({"name": "times", "reason": "x", "kind": "time", "since": "2026-01-01T00:00:00Z"});
     admin.post("/v1/holds", &times).await.is(201);
+    check_feeds(&admin, &mut check).await;
     check("get", "/v1/nodes", admin.get("/v1/nodes").await);
     let list = json!({"manager": "wazuh-1", "agents": [{"id": "5", "name": "web-01"}]});
     check("put", "/v1/wazuh-agents", admin.put("/v1/wazuh-agents", &list, None).await);

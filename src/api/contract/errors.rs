@@ -41,11 +41,12 @@ const WAZUH_ERRORS: [(u16, &str); 9] = [
 ];
 
 /// Errors below `/crowdsec`, which have `CrowdSec`'s form and its statuses.
-const CROWDSEC_ERRORS: [(u16, &str); 7] = [
+const CROWDSEC_ERRORS: [(u16, &str); 8] = [
     (400, "The request has faults"),
     (403, "The key is missing or invalid, or it is bound to no feed of this form"),
     (408, "The body did not arrive in time; nothing was done"),
     (413, "The body exceeds the operation's limit"),
+    (415, "The media type or the content encoding is not supported"),
     (429, "The caller or its address has exceeded a rate limit"),
     (500, "An internal error; the manager's log has the cause"),
     (503, "The list is too long, or the manager is overloaded or unavailable; Retry-After says when to retry"),

@@ -15,7 +15,7 @@ use crate::views::crowdsec::CrowdsecDecision;
 /// What a bouncer asks for. Parameters that are not known are ignored: every bouncer has its own.
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
-pub struct AskDecisions {
+pub(super) struct AskDecisions {
     /// An address: decisions about it, and about networks that have it.
     ip: Option<String>,
     /// A network.
@@ -60,7 +60,7 @@ impl AskDecisions {
 /// The key is in the header `X-Api-Key`, and is bound to a feed of the form `crowdsec`.
 #[utoipa::path(get, operation_id = "decisions", path = "/crowdsec/v1/decisions", tag = "crowdsec", params(AskDecisions),
     security(()), responses((status = 200, body = Option<Vec<CrowdsecDecision>>), (status = 403)))]
-pub async fn list(
+pub(super) async fn list(
     bouncer: Bouncer,
     State(state): State<AppState>,
     Query(asked): Query<AskDecisions>,

@@ -16,7 +16,7 @@ const MAX_BYTES: usize = 64 * 1024;
 #[utoipa::path(post, operation_id = "metrics", path = "/crowdsec/v1/usage-metrics", tag = "crowdsec", security(()),
     request_body(content = Object, content_type = "application/json"),
     responses((status = 201, description = "Kept"), (status = 403)))]
-pub async fn keep(
+pub(super) async fn keep(
     bouncer: Bouncer,
     State(state): State<AppState>,
     body: Json<Value, MAX_BYTES>,

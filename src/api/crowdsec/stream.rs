@@ -17,7 +17,7 @@ use crate::views::crowdsec::{CrowdsecDecision, CrowdsecStream};
 /// What a bouncer asks for. Parameters that are not known are ignored: every bouncer has its own.
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
-pub struct AskChanges {
+pub(super) struct AskChanges {
     /// `true` for everything in force, at the start of a bouncer.
     startup: Option<String>,
     /// Scopes, separated by commas.
@@ -36,7 +36,7 @@ pub struct AskChanges {
 /// in `deleted` and in `new`. Each change is told twice, because an answer may be lost.
 #[utoipa::path(get, operation_id = "stream", path = "/crowdsec/v1/decisions/stream", tag = "crowdsec", params(AskChanges),
     security(()), responses((status = 200, body = CrowdsecStream), (status = 403)))]
-pub async fn changes(
+pub(super) async fn changes(
     bouncer: Bouncer,
     State(state): State<AppState>,
     Query(asked): Query<AskChanges>,

@@ -56,7 +56,7 @@ impl Engine {
     /// If the store cannot be read or written.
     pub async fn feeds_of_target(&self, target: &str) -> Result<Vec<EffectFeed>, StoreError> {
         let mut found = Vec::new();
-        let specs: Vec<Arc<FeedSpec>> = self.feeds.load().values().cloned().collect();
+        let specs: Vec<Arc<FeedSpec>> = self.pull_feeds.specs.load().values().cloned().collect();
         for spec in specs {
             let served = match self.feed_list(&spec).await {
                 // It was deleted meanwhile.

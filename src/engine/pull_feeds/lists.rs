@@ -86,7 +86,7 @@ impl Lists {
 impl Engine {
     /// The feed called `name`.
     pub fn feed_spec(&self, name: &str) -> Option<Arc<FeedSpec>> {
-        self.feeds.load().get(name).cloned()
+        self.pull_feeds.specs.load().get(name).cloned()
     }
 
     /// The list of a feed as it is now. Requests at the same time share the work.

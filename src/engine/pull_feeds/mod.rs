@@ -8,12 +8,20 @@ pub mod lists;
 pub mod marks;
 pub(super) mod watch;
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
 use lists::Lists;
 use marks::Marks;
+
+use crate::domain::feed::FeedSpec;
 
 /// What this manager keeps of feeds between two requests.
 #[derive(Debug, Default)]
 pub struct PullFeeds {
+    /// Cache: feeds by name.
+    pub(super) specs: ArcSwap<BTreeMap<String, Arc<FeedSpec>>>,
     pub(super) lists: Lists,
     pub(super) marks: Marks,
 }

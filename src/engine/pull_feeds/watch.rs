@@ -13,7 +13,7 @@ use riposte_protocol::time::Timestamp;
 
 /// Writes the fetches at this manager, and forgets feeds that were deleted.
 pub(in crate::engine) async fn write_fetches(engine: &Engine) -> Result<(), StoreError> {
-    let known = engine.feeds.load_full();
+    let known = engine.pull_feeds.specs.load_full();
     engine.pull_feeds.marks.retain(|feed| known.contains_key(feed));
     engine.pull_feeds.lists.retain(|feed| known.contains_key(feed));
     let fetches = engine.pull_feeds.marks.take();
@@ -29,7 +29,7 @@ pub(in crate::engine) async fn write_fetches(engine: &Engine) -> Result<(), Stor
 
 /// Looks at the consumers of every feed.
 pub(in crate::engine) async fn look(engine: &Engine) -> Result<(), StoreError> {
-    let specs: Vec<Arc<FeedSpec>> = engine.feeds.load().values().cloned().collect();
+    let specs: Vec<Arc<FeedSpec>> = engine.pull_feeds.specs.load().values().cloned().collect();
     for spec in specs {
         match of_feed(engine, &spec).await {
             // It was deleted meanwhile.
@@ -63,9 +63,10 @@ async fn of_feed(engine: &Engine, spec: &Arc<FeedSpec>) -> Result<(), StoreError
             (false, true) => (false, format!("consumer {name} fetched at {last_at}")),
             _ => continue,
         };
-        match is_silent {
-            true => tracing::error!(feed, consumer = name, "feed {feed}: {detail}"),
-            false => tracing::info!(feed, consumer = name, "feed {feed}: {detail}"),
+        if is_silent {
+            tracing::error!(feed, consumer = name, "feed {feed}: {detail}");
+        } else {
+            tracing::info!(feed, consumer = name, "feed {feed}: {detail}");
         }
         let mut ledger = LedgerTx::begin(&engine.db).await?;
         feeds::note_silence(&mut ledger, (feed, name), is_silent, detail, now).await?;

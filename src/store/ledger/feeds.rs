@@ -216,9 +216,10 @@ pub async fn note_length(
     detail: String,
     now: Timestamp,
 ) -> Result<()> {
-    let changed = match is_over {
-        true => ledger.tx.execute(OVER, binds![feed, now]).await?,
-        false => ledger.tx.execute(WITHIN, binds![feed]).await?,
+    let changed = if is_over {
+        ledger.tx.execute(OVER, binds![feed, now]).await?
+    } else {
+        ledger.tx.execute(WITHIN, binds![feed]).await?
     };
     if changed > 0 {
         let event = if is_over { AuditEvent::FeedTooLong } else { AuditEvent::FeedServed };
@@ -257,9 +258,10 @@ pub async fn note_silence(
     detail: String,
     now: Timestamp,
 ) -> Result<()> {
-    let changed = match is_silent {
-        true => ledger.tx.execute(SILENT, binds![feed, consumer, now]).await?,
-        false => ledger.tx.execute(BACK, binds![feed, consumer]).await?,
+    let changed = if is_silent {
+        ledger.tx.execute(SILENT, binds![feed, consumer, now]).await?
+    } else {
+        ledger.tx.execute(BACK, binds![feed, consumer]).await?
     };
     if changed > 0 {
         let event = if is_silent { AuditEvent::FeedNotFetched } else { AuditEvent::FeedFetched };
