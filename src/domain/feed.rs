@@ -220,9 +220,11 @@ impl FeedSpec {
             {
                 continue;
             }
-            let Ok(target) = Target::parse(TargetKind::Ip, &block.value) else { continue };
+            let Ok(target) = Target::named(TargetKind::Ip, &block.value) else { continue };
             let is_network = target.network().is_none_or(|network| network.prefix_len() < network.max_prefix_len());
-            if (is_network && !self.networks) || protected.target(&target, block.policy.as_deref(), now).is_some() {
+            let is_protected = target.always_protected().is_some()
+                || protected.target(&target, block.policy.as_deref(), now).is_some();
+            if (is_network && !self.networks) || is_protected {
                 continue;
             }
             // The moment from which too little of it is left.

@@ -7,7 +7,12 @@
 //! `CONFORMANCE_SECONDS` other requests are made, for that long. `scripts/test-deps.sh` installs
 //! the Python packages from `PyPI` into `target/python`.
 //!
+//! Debian's bouncer of `CrowdSec`, nginx and `HAProxy` read feeds in network namespaces (`conformance/consumers.rs`), in
+//! `make conformance` only.
+//!
 //! Published clients of Wazuh's API are run too (`tests/conformance/wazuh_clients.py`).
+
+mod consumers;
 
 use std::io::Write as _;
 use std::net::TcpListener;

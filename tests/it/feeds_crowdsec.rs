@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use super::feeds::{block, key_of, lift, with_agent};
+use crate::support::alert::{brute_force, drop_policy};
 use crate::support::{Answer, Client, Database, TestApp};
 
 /// Asks as a bouncer does, below `/crowdsec`.
@@ -38,6 +41,29 @@ async fn with_bouncer(database: Database, more: &Value) -> (TestApp, Client, cra
     admin.post("/v1/feeds", &feed).await.is(201);
     let key = key_of(&admin, "bouncer-1", "bouncers").await;
     (app, admin, agent, key)
+}
+
+/// Sends recorded requests one after the other on one connection; returns the status and the body of each answer.
+async fn replay(app: &TestApp, key: &str, recorded: &str) -> Vec<(String, Value)> {
+    let address = app.base.trim_start_matches("http://").to_owned();
+    let mut connection = TcpStream::connect(&address).await.unwrap();
+    let mut answers = Vec::new();
+    for request in recorded.split_inclusive("\n\n") {
+        let request = request.replace("MANAGER", &address).replace("KEY", key).replace('\n', "\r\n");
+        connection.write_all(request.as_bytes()).await.unwrap();
+        let (mut head, mut byte) = (Vec::new(), [0]);
+        while !head.ends_with(b"\r\n\r\n") {
+            connection.read_exact(&mut byte).await.unwrap();
+            head.push(byte[0]);
+        }
+        let head = String::from_utf8(head).unwrap().to_ascii_lowercase();
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap().parse().unwrap();
+        let mut body = vec![0; length];
+        connection.read_exact(&mut body).await.unwrap();
+        assert!(head.contains("content-type: application/json\r\n") && !head.contains("content-encoding"), "{head}");
+        answers.push((head.lines().next().unwrap().to_owned(), serde_json::from_slice(&body).unwrap()));
+    }
+    answers
 }
 
 const START: &str = "decisions/stream?startup=true";
@@ -82,6 +108,22 @@ on_both_databases! {
         app.advance(61);
         let over = decisions(&app, &key, NEXT).await;
         assert_eq!((values(&over["deleted"]).contains_key("203.0.113.8"), &over["new"]), (true, &Value::Null));
+    }
+
+    async fn recorded_requests_of_real_bouncers_are_answered_as_they_were(database: Database) {
+        let (app, admin, _agent, key) = with_bouncer(database, &json!({})).await;
+        block(&admin, "203.0.113.7", &json!({"for": "4h"})).await;
+        for recorded in [
+            include_str!("../data/bouncers/crowdsec-firewall-bouncer.txt"),
+            include_str!("../data/bouncers/crowdsec-custom-bouncer.txt"),
+        ] {
+            let answers = replay(&app, &key, recorded).await;
+            assert_eq!(answers.len(), 2);
+            assert!(answers.iter().all(|(status, _)| status == "http/1.1 200 ok"), "{answers:?}");
+            let start = &answers[0].1;
+            assert_eq!((values(&start["new"]), &start["deleted"]), (of(&[("203.0.113.7", "4h0m0s")]), &Value::Null));
+            assert_eq!(answers[1].1, json!({"new": null, "deleted": null}));
+        }
     }
 
     async fn a_lost_answer_or_a_restart_loses_no_change(database: Database) {
@@ -135,7 +177,10 @@ on_both_databases! {
         admin.post("/v1/feeds", &wide).await.is(201);
         let wide = key_of(&admin, "custom", "wide").await;
         block(&admin, "203.0.113.7", &json!({})).await;
-        block(&admin, "198.51.100.0/24", &json!({})).await;
+        let mut policy = drop_policy("net-ssh");
+        policy["respond"]["network"] = json!({"v4": 24});
+        admin.policy(&policy).await;
+        admin.post("/v1/alerts", &brute_force("1", "198.51.100.9")).await.is(202);
         assert_eq!(decisions(&app, &key, "decisions").await.as_array().unwrap().len(), 1, "plain addresses only");
         let both = decisions(&app, &wide, START).await;
         let scopes: Vec<&str> = both["new"].as_array().unwrap().iter().map(|one| one["scope"].as_str().unwrap()).collect();
@@ -157,9 +202,10 @@ on_both_databases! {
         }
         let of_the_stream = |filter: &str| format!("decisions/stream?{filter}&startup=true");
         for (filter, count) in [
-            ("origins=riposte&scenarios_containing=hand&scenarios_not_containing=http", 2),
-            ("scenarios_containing=ssh", 0),
-            ("scenarios_not_containing=hand", 0),
+            ("origins=riposte&scenarios_containing=hand,ssh&scenarios_not_containing=http", 2),
+            ("scenarios_containing=ssh", 1),
+            ("scenarios_containing=http", 0),
+            ("scenarios_not_containing=hand", 1),
             ("scopes=Ip", 1),
         ] {
             let found = decisions(&app, &wide, &of_the_stream(filter)).await;

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use crate::processes::{Manager, manager_program, tied};
 
 /// Pages that have a test of their own.
-const OTHERS: [&str; 1] = ["wazuh-api"];
+const OTHERS: [&str; 4] = ["wazuh-api", "nginx", "haproxy", "crowdsec-bouncers"];
 
 #[tokio::test]
 async fn the_commands_of_every_page_of_a_pipeline_do_what_they_say() {
