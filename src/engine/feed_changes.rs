@@ -101,7 +101,13 @@ impl Engine {
     pub async fn delete_feed(self: &Arc<Self>, name: &str, version: i64, by: &Principal) -> UseCase<()> {
         let (mut ledger, now) = (LedgerTx::begin(&self.db).await?, self.clock.now());
         feeds::delete(&mut ledger, name, version, &by.at(), now).await.map_err(|error| stale(error, name))?;
-        Ok(self.commit_and_refresh(ledger).await?)
+        let (engine, feed) = (Arc::clone(self), name.to_owned());
+        let forget = move |_| async move {
+            engine.pull_feeds.lists.forget(&feed);
+            engine.pull_feeds.marks.retain(|own| own != feed);
+            Ok(())
+        };
+        Ok(self.commit_refresh_then(ledger, forget).await?)
     }
 
     fn check_feed(&self, document: &FeedDocument) -> UseCase<()> {

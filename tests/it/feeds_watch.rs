@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::feeds::{block, fetch, key_of, lift, with_agent};
-use crate::support::{Client, Database, TestApp};
+use crate::support::{Answer, Client, Database, TestApp};
 
 async fn consumer(admin: &Client, name: &str) -> Value {
     let shown = admin.get("/v1/feeds/edge").await.is(200);
@@ -114,4 +115,29 @@ on_both_databases! {
         assert!(told[1].starts_with("feed_fetched: consumer fw-2 fetched at "), "{told:?}");
         assert_eq!(consumer(&admin, "fw-2").await["silent_since"], Value::Null);
     }
+}
+
+#[tokio::test]
+async fn promise_11_a_consumer_over_its_limit_is_told_when_to_retry_and_no_other_is() {
+    let (app, admin) = TestApp::start_with(Database::sqlite(), |config| config.limits.requests_per_minute = 10).await;
+    admin.post("/v1/feeds", &json!({"name": "edge"})).await.is(201);
+    admin.post("/v1/feeds", &json!({"name": "bouncers", "form": "crowdsec"})).await.is(201);
+    let (greedy, other) = (key_of(&admin, "fw-1", "edge").await, key_of(&admin, "fw-2", "edge").await);
+    let bouncer = key_of(&admin, "bouncer", "bouncers").await;
+    let ask = async || {
+        let request = Client::anonymous(&app.base).request(Method::GET, "/crowdsec/v1/decisions/stream");
+        Answer::to(request.header("x-api-key", &bouncer)).await
+    };
+    for _ in 0..10 {
+        assert_eq!((fetch(&app, "edge", &greedy, &[]).await.status, ask().await.status), (200, 200));
+    }
+    for (refused, is_crowdsec) in [(fetch(&app, "edge", &greedy, &[]).await, false), (ask().await, true)] {
+        if is_crowdsec {
+            refused.is_crowdsec_error(429);
+        } else {
+            refused.is_problem(429);
+        }
+        assert!((1..=6).contains(&refused.header("retry-after").unwrap().parse::<u64>().unwrap()));
+    }
+    assert_eq!(fetch(&app, "edge", &other, &[]).await.status, 200);
 }

@@ -34,6 +34,7 @@ mod events_limits;
 mod events_process;
 mod feeds;
 mod feeds_crowdsec;
+mod feeds_managers;
 mod feeds_pages;
 mod feeds_watch;
 mod guardrails;

@@ -77,6 +77,11 @@ impl Lists {
         Arc::clone(lists.entry(feed.to_owned()).or_default())
     }
 
+    /// Forgets a feed: one of the same name may follow.
+    pub(in crate::engine) fn forget(&self, feed: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(feed);
+    }
+
     /// Forgets the feeds that are not known any more.
     pub(super) fn retain(&self, is_known: impl Fn(&str) -> bool) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|feed, _| is_known(feed));

@@ -62,7 +62,7 @@ impl Marks {
     }
 
     /// Forgets the feeds that are not known any more.
-    pub(super) fn retain(&self, is_known: impl Fn(&str) -> bool) {
+    pub(in crate::engine) fn retain(&self, is_known: impl Fn(&str) -> bool) {
         let mut fetches = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         fetches.last.retain(|(feed, _), _| is_known(feed));
         fetches.unwritten.retain(|(feed, _)| is_known(feed));
