@@ -17,7 +17,7 @@ use super::front::extract::Path;
 use super::front::validators::Validators;
 use super::state::AppState;
 use crate::compat::feed_forms;
-use crate::engine::pull_feeds::lists::ServedList;
+use crate::engine::pull_feeds::kept::ServedList;
 
 /// `Retry-After` in seconds while a feed is too long: people have to change something first.
 const TOO_LONG_RETRY_SECS: u64 = 60;

@@ -113,8 +113,8 @@ pub async fn run(command: FeedCommand) -> anyhow::Result<ExitCode> {
         FeedCommand::Consumers(one) => {
             let said = one.read().await?;
             if one.json {
-                for consumer in said.json["consumers"].as_array().into_iter().flatten() {
-                    say(&consumer.to_string());
+                for consumer in &said.view.consumers {
+                    say(&serde_json::to_string(consumer)?);
                 }
             } else {
                 consumers(&said.view);

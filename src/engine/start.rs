@@ -25,7 +25,7 @@ use super::lockouts::Lockouts;
 use super::owed_batch::OwedReader;
 use super::passwords::Passwords;
 use super::peers::{Hints, Peers};
-use super::pull_feeds::PullFeeds;
+use super::pull_feeds::kept::PullFeeds;
 use super::state::ManagerKeys;
 use super::told_presence::PresenceNews;
 use super::undo_timer::UndoTimer;

@@ -34,7 +34,7 @@ use super::oidc::providers::Providers;
 use super::owed_batch::OwedReader;
 use super::passwords::Passwords;
 use super::peers::{Elsewhere, Peers};
-use super::pull_feeds::PullFeeds;
+use super::pull_feeds::kept::PullFeeds;
 use super::retention_ages::Retention;
 use super::rules::Rules;
 use super::secret_values::SecretValues;

@@ -62,7 +62,7 @@ on_both_databases! {
         lift(&admin, &response).await;
         agent.obey().await;
         let shown = feeds_of(&admin, "203.0.113.7").await;
-        assert_eq!((&shown["is_removed"], &shown["fetched_by"]), (&json!(true), &json!(0)), "nobody knows of the removal");
+        assert_eq!((&shown["is_removed"], &shown["fetched_by"]), (&json!(true), &json!(0)), "the removal was not fetched");
         assert_eq!(consumer(&admin, "fw-1").await["owed_removed"], 1);
         assert!(one["sequence"].as_i64().unwrap() > 0);
         fetch(&app, "edge", &second, &[]).await;

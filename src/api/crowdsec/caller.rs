@@ -16,7 +16,7 @@ use crate::api::front::error::{ApiError, ApiResult};
 use crate::api::state::AppState;
 use crate::domain::feed::{FeedForm, FeedSpec};
 use crate::domain::principal::Principal;
-use crate::engine::pull_feeds::lists::ServedList;
+use crate::engine::pull_feeds::kept::ServedList;
 use crate::store::StoreError;
 
 /// How long a request waits for what may come. Bouncers wait for longer.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use riposte_protocol::time::Timestamp;
 
-use super::lists::ServedList;
+use super::kept::ServedList;
 use crate::domain::feed::FeedSpec;
 use crate::domain::principal::{Credentials, Principal};
 use crate::domain::right::Right;

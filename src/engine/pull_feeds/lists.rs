@@ -2,16 +2,13 @@
 //! list is right and costs one row. A change of the list is stored before it is given to a consumer, with a
 //! revision, so that a removal is known after a restart and at every manager.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use riposte_protocol::time::Timestamp;
 
+use super::kept::{Basis, ServedList};
 use crate::domain::feed::FeedSpec;
-use crate::domain::feed_list::FeedList;
-use crate::domain::fleet::Fleet;
-use crate::domain::protected::ProtectedSet;
 use crate::engine::Engine;
 use crate::store::StoreError;
 use crate::store::ledger::audit::LedgerTx;
@@ -22,70 +19,17 @@ const MAX_AGE: Duration = Duration::from_secs(30);
 /// Attempts to store a change while other managers store theirs.
 const ATTEMPTS: usize = 5;
 
-/// A list as it is served.
-#[derive(Clone, Debug)]
-pub struct ServedList {
-    /// The feed as it is defined.
-    pub spec: Arc<FeedSpec>,
-    /// The list.
-    pub list: Arc<FeedList>,
-    /// Number of the last event that it takes into account.
-    pub event: i64,
-    /// The number of entries that there would be, if they are more than the feed may hold. Then the list is an
-    /// earlier one and is given to no consumer.
-    pub too_many: Option<usize>,
-    /// Since when.
-    pub over_since: Option<Timestamp>,
-}
-
-/// What the last list was worked out from.
-#[derive(Clone, Debug)]
-struct Basis {
-    mark: LedgerMark,
-    fleet: Arc<Fleet>,
-    protected: Arc<ProtectedSet>,
-    version: i64,
-    is_held_back: bool,
-    at: Timestamp,
-    next_change: Option<Timestamp>,
-}
-
-impl Basis {
-    fn stands(&self, engine: &Engine, spec: &FeedSpec, mark: LedgerMark, now: Timestamp) -> bool {
-        self.mark == mark
-            && self.version == spec.version
-            && self.is_held_back == engine.held_back().is_some()
-            && Arc::ptr_eq(&self.fleet, &engine.fleet.load())
-            && Arc::ptr_eq(&self.protected, &engine.protected.load())
-            && self.next_change.is_none_or(|at| at > now)
-            // A clock that was set back must not keep a list.
-            && now >= self.at
-            && now.since(self.at) < MAX_AGE
-    }
-}
-
-/// A feed's list with what it was worked out from; none before the first look.
-type Kept = Arc<tokio::sync::Mutex<Option<(ServedList, Basis)>>>;
-
-/// The lists of all feeds.
-#[derive(Debug, Default)]
-pub struct Lists(Mutex<HashMap<String, Kept>>);
-
-impl Lists {
-    fn of(&self, feed: &str) -> Kept {
-        let mut lists = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(lists.entry(feed.to_owned()).or_default())
-    }
-
-    /// Forgets a feed: one of the same name may follow.
-    pub(in crate::engine) fn forget(&self, feed: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(feed);
-    }
-
-    /// Forgets the feeds that are not known any more.
-    pub(super) fn retain(&self, is_known: impl Fn(&str) -> bool) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|feed, _| is_known(feed));
-    }
+/// Whether a list that was worked out from `basis` is right still.
+fn stands(basis: &Basis, engine: &Engine, spec: &FeedSpec, mark: LedgerMark, now: Timestamp) -> bool {
+    basis.mark == mark
+        && basis.version == spec.version
+        && basis.is_held_back == engine.held_back().is_some()
+        && Arc::ptr_eq(&basis.fleet, &engine.fleet.load())
+        && Arc::ptr_eq(&basis.protected, &engine.protected.load())
+        && basis.next_change.is_none_or(|at| at > now)
+        // A clock that was set back must not keep a list.
+        && now >= basis.at
+        && now.since(basis.at) < MAX_AGE
 }
 
 impl Engine {
@@ -103,7 +47,7 @@ impl Engine {
         let mut kept = kept.lock().await;
         let (mark, now) = (feeds::stands_at(&self.db).await?, self.clock.now());
         if let Some((served, basis)) = kept.as_mut()
-            && basis.stands(self, spec, mark, now)
+            && stands(basis, self, spec, mark, now)
         {
             return Ok(served.clone());
         }

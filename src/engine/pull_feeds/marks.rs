@@ -2,72 +2,15 @@
 //! others, so that it costs no write. A manager that is killed loses seconds of them: its consumers are told
 //! again what they were told then, and are shown as if they had not fetched it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
 
 use riposte_protocol::time::Timestamp;
 
-use super::lists::ServedList;
+use super::kept::ServedList;
 use crate::engine::Engine;
 use crate::store::StoreError;
 use crate::store::ledger::feeds::{self, ConsumerRow};
-
-/// A feed and one of its consumers.
-type Place = (String, String);
-
-#[derive(Debug, Default)]
-struct Fetches {
-    last: BTreeMap<Place, ConsumerRow>,
-    unwritten: BTreeSet<Place>,
-}
-
-/// The last fetch of each consumer at this manager.
-#[derive(Debug, Default)]
-pub struct Marks(Mutex<Fetches>);
-
-impl Marks {
-    fn note(&self, fetch: ConsumerRow) {
-        let mut fetches = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let place = (fetch.feed.clone(), fetch.consumer.clone());
-        fetches.unwritten.insert(place.clone());
-        fetches.last.insert(place, fetch);
-    }
-
-    /// The newer one of what is noted here and what is stored.
-    fn newest(&self, feed: &str, consumer: &str, stored: Option<ConsumerRow>) -> Option<ConsumerRow> {
-        let fetches = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let noted = fetches.last.get(&(feed.to_owned(), consumer.to_owned()));
-        match (noted, stored) {
-            (Some(noted), Some(stored)) if noted.last_at >= stored.last_at => {
-                let ConsumerRow { silent_since, metrics, metrics_at, .. } = stored;
-                Some(ConsumerRow { silent_since, metrics, metrics_at, ..noted.clone() })
-            }
-            (Some(noted), None) => Some(noted.clone()),
-            (_, stored) => stored,
-        }
-    }
-
-    /// Takes the fetches that are not written yet.
-    pub(super) fn take(&self) -> Vec<ConsumerRow> {
-        let mut fetches = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let places = std::mem::take(&mut fetches.unwritten);
-        places.into_iter().filter_map(|place| fetches.last.get(&place).cloned()).collect()
-    }
-
-    /// These could not be written: they are tried again.
-    pub(super) fn put_back(&self, fetches: &[ConsumerRow]) {
-        let places = fetches.iter().map(|fetch| (fetch.feed.clone(), fetch.consumer.clone()));
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).unwritten.extend(places);
-    }
-
-    /// Forgets the feeds that are not known any more.
-    pub(in crate::engine) fn retain(&self, is_known: impl Fn(&str) -> bool) {
-        let mut fetches = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        fetches.last.retain(|(feed, _), _| is_known(feed));
-        fetches.unwritten.retain(|(feed, _)| is_known(feed));
-    }
-}
 
 impl Engine {
     /// What is known of a consumer of a feed.
@@ -87,11 +30,7 @@ impl Engine {
         let stored = feeds::consumers(&self.db, feed).await?;
         let mut known: BTreeMap<String, ConsumerRow> =
             stored.into_iter().map(|row| (row.consumer.clone(), row)).collect();
-        let noted: Vec<String> = {
-            let fetches = self.pull_feeds.marks.0.lock().unwrap_or_else(PoisonError::into_inner);
-            fetches.last.keys().filter(|(own, _)| own == feed).map(|(_, consumer)| consumer.clone()).collect()
-        };
-        for consumer in noted {
+        for consumer in self.pull_feeds.marks.of(feed) {
             if let Some(newest) = self.pull_feeds.marks.newest(feed, &consumer, known.remove(&consumer)) {
                 known.insert(consumer, newest);
             }
