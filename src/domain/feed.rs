@@ -26,8 +26,6 @@ pub const MAX_ENTRIES: u32 = 1_000_000;
 pub const MAX_FILTERS: usize = 64;
 /// Longest minimum of the time left.
 pub const MAX_MIN_LEFT: Duration = Duration::from_hours(24);
-/// Shortest and longest expected interval between two fetches.
-pub const INTERVALS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_hours(7 * 24));
 /// Expected interval of a feed that names none.
 pub const DEFAULT_INTERVAL: Duration = Duration::from_mins(10);
 
@@ -189,9 +187,6 @@ impl FeedSpec {
         if !(1..=MAX_ENTRIES).contains(&self.max_entries) {
             faults.push(Fault::at("/max_entries", format!("must be 1 to {MAX_ENTRIES}")));
         }
-        if self.expected_interval < INTERVALS.0 || self.expected_interval > INTERVALS.1 {
-            faults.push(Fault::at("/expected_interval", "must be 1s to 7d"));
-        }
         faults
     }
 
@@ -350,12 +345,10 @@ mod tests {
             labels: [("k/1".to_owned(), String::new())].into(),
             min_left: Duration::from_hours(25),
             max_entries: 0,
-            expected_interval: Duration::from_hours(200),
             ..spec()
         };
         let places: Vec<String> = wrong.faults().into_iter().map(|fault| fault.pointer).collect();
-        let expected =
-            ["/name", "/policies/0", "/actions/0", "/labels/k~11", "/min_left", "/max_entries", "/expected_interval"];
+        let expected = ["/name", "/policies/0", "/actions/0", "/labels/k~11", "/min_left", "/max_entries"];
         assert_eq!(places, expected);
         for form in FeedForm::ALL {
             assert_eq!(FeedForm::parse(form.as_str()), Some(form));

@@ -115,7 +115,7 @@ impl Engine {
         let known = self.actions.load();
         let unknown = document.actions.iter().enumerate().filter(|(_, action)| known.find(action).is_none());
         faults.extend(unknown.map(|(index, _)| Fault::at(format!("/actions/{index}"), "is not a known action")));
-        let is_plain = document.note.chars().all(|letter| !letter.is_control() || letter == '\n' || letter == '\t');
+        let is_plain = document.note.chars().all(|letter| !letter.is_control() || ['\n', '\r', '\t'].contains(&letter));
         if document.note.chars().count() > MAX_NOTE || !is_plain {
             faults.push(Fault::at(
                 "/note",

@@ -31,7 +31,7 @@ pub struct FeedDocument {
     pub actions: Vec<String>,
     /// Entries that end sooner are not listed; at most `24h`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>, format = "duration-text", example = "5m")]
+    #[schema(value_type = Option<String>, example = "5m")]
     pub min_left: Option<Span>,
     /// Whether networks are listed, and not only single addresses; by default they are, but for `crowdsec`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -40,7 +40,7 @@ pub struct FeedDocument {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 1_000_000)]
     pub max_entries: Option<u32>,
-    /// Longest time between two fetches of a consumer that works; `10m` by default, `1s` to `7d`.
+    /// Longest time between two fetches of a consumer that works; `10m` by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = "duration-text", example = "10m")]
     pub expected_interval: Option<Span>,

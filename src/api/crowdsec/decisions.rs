@@ -61,9 +61,9 @@ impl AskDecisions {
 #[utoipa::path(get, operation_id = "decisions", path = "/crowdsec/v1/decisions", tag = "crowdsec", params(AskDecisions),
     security(()), responses((status = 200, body = Option<Vec<CrowdsecDecision>>), (status = 403)))]
 pub(super) async fn list(
+    Query(asked): Query<AskDecisions>,
     bouncer: Bouncer,
     State(state): State<AppState>,
-    Query(asked): Query<AskDecisions>,
 ) -> ApiResult<axum::Json<Option<Vec<CrowdsecDecision>>>> {
     let filter = asked.filter()?;
     let (served, now) = (bouncer.list(&state).await?, state.engine.clock.now());

@@ -37,9 +37,9 @@ pub(super) struct AskChanges {
 #[utoipa::path(get, operation_id = "stream", path = "/crowdsec/v1/decisions/stream", tag = "crowdsec", params(AskChanges),
     security(()), responses((status = 200, body = CrowdsecStream), (status = 403)))]
 pub(super) async fn changes(
+    Query(asked): Query<AskChanges>,
     bouncer: Bouncer,
     State(state): State<AppState>,
-    Query(asked): Query<AskChanges>,
     method: Method,
 ) -> ApiResult<axum::Json<CrowdsecStream>> {
     let engine = &state.engine;
