@@ -152,7 +152,8 @@ async fn add(asked: AddFeed) -> anyhow::Result<()> {
         note,
     };
     let made: FeedView = remote.post("/v1/feeds", &document).await?;
-    say(&plain(&format!("feed {}: {} entries now, served at {}", made.name, made.entries, place(&made))));
+    let entries = if made.entries == 1 { "1 entry".to_owned() } else { format!("{} entries", made.entries) };
+    say(&plain(&format!("feed {}: {entries} now, served at {}", made.name, place(&made))));
     Ok(())
 }
 

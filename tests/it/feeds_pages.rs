@@ -47,10 +47,20 @@ async fn block(manager: &Manager, target: &str) {
 #[tokio::test]
 async fn the_page_of_feeds_makes_a_feed_that_is_fetched_and_shown() {
     let (manager, _agent) = with_a_block("203.0.113.7").await;
-    let (_here, said) = run_page("feeds.md", &manager);
-    assert!(said.contains("feed edge: 1 entries now, served at /feeds/edge\n"), "{said}");
+    let (here, said) = run_page("feeds.md", &manager);
+    assert!(said.contains("feed edge: 1 entry now, served at /feeds/edge\n"), "{said}");
     assert!(said.contains("\n203.0.113.7\n"), "{said}");
     assert!(said.contains("fw-1") && said.contains("nothing") && said.contains("127.0.0.1"), "{said}");
+    let list = shell(here.path(), &manager, "riposte feed list && riposte feed consumers edge --json");
+    let list = String::from_utf8_lossy(&list.stdout).into_owned();
+    let row: Vec<&str> = list.lines().nth(1).unwrap().split_whitespace().collect();
+    assert_eq!(row, ["edge", "plain", "1", "100000", "1", "ok"], "{list}");
+    assert!(list.contains(r#""owed_removed":0"#), "{list}");
+    let deleted = shell(here.path(), &manager, "riposte feed delete edge && riposte feed list --json");
+    assert!(deleted.status.success() && deleted.stdout.is_empty(), "{deleted:?}");
+    let wrong = shell(here.path(), &manager, "riposte feed add x --form csv");
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("there are: plain, panos"), "{wrong:?}");
 }
 
 #[tokio::test]

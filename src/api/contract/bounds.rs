@@ -275,6 +275,7 @@ fn fields() -> Vec<(&'static str, Value)> {
         ("LiftMany", says_what_to_lift()),
         ("SetSecret.actions", json!({"items": {"format": "action-name"}})),
         ("CreateLegalHold", held()),
+        ("FeedDocument.min_left", json!({"pattern": DURATION, "format": "duration-text-24h"})),
         ("FeedDocument.policies", json!({"items": {"pattern": "^[a-z0-9*-]{1,64}$"}})),
         ("FeedDocument.actions", json!({"items": {"format": "action-name"}})),
         (
