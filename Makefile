@@ -20,7 +20,8 @@ test:
 	cargo nextest run --workspace --locked
 
 # Does the server do what openapi.yaml says? Requests made from the contract by schemathesis, as every kind of caller, on both
-# databases, for MINUTES each. `make test` has always the same part of it, on SQLite.
+# databases, for MINUTES each. `make test` has always the same part of it, on SQLite. Also, as root: Debian's CrowdSec bouncer, nginx
+# and HAProxy block and refuse by feeds in network namespaces; their packages are downloaded and not installed.
 conformance:
 	scripts/test-deps.sh
 	CONFORMANCE_SECONDS=$$(($(MINUTES) * 60)) cargo nextest run --ignore-default-filter --package riposte --locked --test it conformance::
