@@ -22,7 +22,8 @@ test:
 # Does the server do what openapi.yaml says? Requests made from the contract by schemathesis, as every kind of caller, on both
 # databases, for MINUTES each; clients that generators make of the contract, in Python and TypeScript; and other programs: clients of
 # Wazuh's API, producers of OpenC2, Prometheus, a collector of OTLP, the library of Standard Webhooks. `make test` has always the
-# same part of the first, on SQLite.
+# same part of the first, on SQLite. Also, as root: Debian's CrowdSec bouncer, nginx and HAProxy block and refuse by feeds in network
+# namespaces; their packages are downloaded and not installed.
 conformance:
 	scripts/test-deps.sh
 	CONFORMANCE_SECONDS=$$(($(MINUTES) * 60)) cargo nextest run --ignore-default-filter --package riposte --locked --test it conformance:: generated_clients::

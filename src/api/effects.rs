@@ -3,6 +3,7 @@
 use axum::extract::State;
 use axum::http::Uri;
 use axum::response::Response;
+use riposte_protocol::target::TargetKind;
 use serde::Deserialize;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -85,5 +86,7 @@ pub async fn find(
     let effect = effect.filter(|effect| visible.agent(&effect.agent_id));
     let effect = effect.ok_or_else(|| ApiError::not_found("the effect does not exist"))?;
     let held_by = effects::holders(&state.engine.db, id).await?;
-    Ok(axum::Json(EffectView { effect, held_by }))
+    let is_address = effect.target_kind == TargetKind::Ip.as_str();
+    let feeds = if is_address { state.engine.feeds_of_target(&effect.target_value).await? } else { Vec::new() };
+    Ok(axum::Json(EffectView { effect, held_by, feeds }))
 }

@@ -14,10 +14,12 @@ use super::front::compression;
 use super::front::error::ApiError;
 use super::state::AppState;
 use super::{
-    actions, agent_key, agents, alerts, approval_page, audit, auth, backtest, bundle, commands, counts, docs, effects,
-    events, explain, forwarders, freeze, health, holds, import, ingest, keys, lift, nodes, oidc, openc2, policies,
-    poll, protected, rejected, responses, secrets, signing_key, stream, users, wazuh, wazuh_agents, webhooks, whoami,
+    actions, agent_key, agents, alerts, approval_page, audit, auth, backtest, bundle, commands, counts, crowdsec, docs,
+    effects, events, explain, feeds, forwarders, freeze, health, holds, import, ingest, keys, lift, nodes, oidc,
+    openc2, policies, poll, protected, pull, rejected, responses, secrets, signing_key, stream, users, wazuh,
+    wazuh_agents, webhooks, whoami,
 };
+use crate::views::crowdsec::CrowdsecError;
 use crate::views::problem::Problem;
 use crate::views::wazuh::WazuhProblem;
 
@@ -47,6 +49,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
         effects::routes(),
         events::routes(),
         explain::routes(),
+        feeds::routes(),
         forwarders::routes(),
         freeze::routes(),
         health::routes(),
@@ -74,8 +77,11 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
     let polls = poll::routes().layer(from_fn(|request, next| within(POLL_TIMEOUT, request, next)));
     // Its form is put around the answers, so these are not compressed.
     let wazuh = wazuh::routes().layer(from_fn(|request, next| within(REQUEST_TIMEOUT, request, next)));
+    // Firewalls compare lists by their bytes, and CrowdSec's form is put around its answers.
+    let pulled = merged(vec![pull::routes(), crowdsec::routes()]);
+    let pulled = pulled.layer(from_fn(|request, next| within(REQUEST_TIMEOUT, request, next)));
     let openc2 = openc2::routes().layer(from_fn(|request, next| within(REQUEST_TIMEOUT, request, next)));
-    merged(vec![quick, long, polls, wazuh, openc2, stream::routes()])
+    merged(vec![quick, long, polls, wazuh, openc2, pulled, stream::routes()])
 }
 
 fn merged(resources: Vec<OpenApiRouter<AppState>>) -> OpenApiRouter<AppState> {
@@ -101,6 +107,7 @@ pub(super) fn generated() -> OpenApi {
     let schema = <Problem as utoipa::PartialSchema>::schema();
     components.schemas.insert("Problem".into(), schema);
     components.schemas.insert("WazuhProblem".into(), <WazuhProblem as utoipa::PartialSchema>::schema());
+    components.schemas.insert("CrowdsecError".into(), <CrowdsecError as utoipa::PartialSchema>::schema());
     components.schemas.insert("Fault".into(), <crate::domain::fault::Fault as utoipa::PartialSchema>::schema());
     for (name, format) in [("api_key", "rip_ID_SECRET"), ("access_token", "JWT"), ("agent_token", "JWT")] {
         let mut scheme = Http::new(HttpAuthScheme::Bearer);

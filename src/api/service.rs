@@ -12,6 +12,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::request_id::{PropagateRequestIdLayer, SetRequestIdLayer};
 use tower_http::sensitive_headers::SetSensitiveRequestHeadersLayer;
 
+use super::crowdsec::worded;
 use super::front::address;
 use super::front::auth::CallerCell;
 use super::front::error::ApiError;
@@ -38,6 +39,7 @@ pub fn router(state: AppState) -> Router {
         .layer(from_fn_with_state(state.clone(), observe))
         .layer(from_fn(shape::speak))
         .layer(from_fn(openc2::shape::speak))
+        .layer(from_fn(worded::speak))
         // What comes from here on is outermost last: an id is checked or made, and then returned.
         .layer(from_fn(request_id::remember))
         .layer(PropagateRequestIdLayer::new(REQUEST_ID))
@@ -70,7 +72,8 @@ async fn observe(State(state): State<AppState>, mut request: Request, next: Next
     warn_of_proxy(&state, &request);
     let begun = std::time::Instant::now();
     let path = request.uri().path();
-    let needs_lease = route.starts_with("/v1/") || shape::is_wazuh(path) || openc2::shape::is_openc2(path);
+    let is_ours = ["/v1/", "/feeds/", "/approval/"].iter().any(|own| route.starts_with(own));
+    let needs_lease = is_ours || shape::is_wazuh(path) || openc2::shape::is_openc2(path);
     let mut response = if needs_lease && !state.engine.lease.is_held() {
         // Not even whether a key is valid: it may have been revoked by another manager.
         let why = state.engine.lease.trouble().map_or_else(String::new, |why| format!(": {why}"));

@@ -12,6 +12,7 @@ use super::front::limits::CallerLimits;
 use super::front::memory::MemoryBudgets;
 use super::front::poll_slots::PollSlots;
 use super::front::tls::Tls;
+use super::front::validators::FeedValidators;
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::engine::ledger_gauges::LedgerGauges;
@@ -54,6 +55,8 @@ pub struct AppState {
     pub caller_limits: Arc<CallerLimits>,
     /// Proxies whose forwarding headers are trusted.
     pub proxies: TrustedProxies,
+    /// When each list of a feed was first seen as it is.
+    pub feed_validators: Arc<FeedValidators>,
     /// The listener's certificate; `None` for plain HTTP.
     pub tls: Option<Arc<Tls>>,
     /// Whether a proxied request was seen while `public_url` is not set.
@@ -85,6 +88,7 @@ impl AppState {
             follower_slots: FollowerSlots::default(),
             caller_limits: Arc::new(CallerLimits::new(config)),
             proxies,
+            feed_validators: Arc::default(),
             tls,
             proxy_seen: Arc::default(),
             limits: RequestLimits {

@@ -15,6 +15,7 @@ pub mod contexts;
 pub mod demo;
 mod event_messages;
 pub mod events;
+pub mod feed;
 pub mod forward;
 pub mod hold;
 pub mod key;
@@ -112,6 +113,9 @@ enum Command {
     /// Manage people, and one's own password and one-time codes.
     #[command(subcommand)]
     User(user::UserCommand),
+    /// Lists of addresses in force that firewalls and bouncers fetch.
+    #[command(subcommand)]
+    Feed(feed::FeedCommand),
     /// Secrets that policies refer to.
     #[command(subcommand)]
     Secret(secret::SecretCommand),
@@ -215,6 +219,7 @@ pub fn run() -> ExitCode {
         Command::Logout(remote) => block_on(session::logout(remote)),
         Command::Whoami(args) => block_on(session::whoami(args)),
         Command::User(command) => block_on(user::run(command)),
+        Command::Feed(command) => block_on(feed::run(command)),
         Command::Secret(command) => block_on(secret::run(command)),
         Command::Webhook(command) => block_on(webhook::run(command)),
         Command::Hold(command) => block_on(hold::run(command)),

@@ -79,6 +79,9 @@ impl AuditEvent {
                 | Self::AgentKeyRotated
                 | Self::SecretSet
                 | Self::SecretDeleted
+                | Self::FeedCreated
+                | Self::FeedUpdated
+                | Self::FeedDeleted
                 | Self::LegalHoldPlaced
                 | Self::LegalHoldReleased
                 | Self::WebhookCreated
@@ -313,6 +316,22 @@ events! {
         /// It was deleted.
         WebhookDeleted = "deleted",
     }
+    "feed" {
+        /// It was created.
+        FeedCreated = "created",
+        /// It was replaced.
+        FeedUpdated = "updated",
+        /// It was deleted.
+        FeedDeleted = "deleted",
+        /// There is more to list than it may hold, so it is served to no consumer.
+        FeedTooLong = "too long",
+        /// It is served again.
+        FeedServed = "served again",
+        /// A consumer that must be told of a removal does not fetch it.
+        FeedNotFetched = "not fetched",
+        /// That consumer fetches it again.
+        FeedFetched = "fetched again",
+    }
     "signing_key" {
         /// It became the key that signs commands.
         SigningKeyAdopted = "adopted",
@@ -465,6 +484,7 @@ mod tests {
         retention: removed
         secret: set, deleted
         webhook: created, updated, secret_replaced, disabled, replayed, deleted
+        feed: created, updated, deleted, too long, served again, not fetched, fetched again
         signing_key: adopted, rotation_started, rotation_cancelled, recovery_key_set, revoked
         ");
         for event in AuditEvent::ALL {

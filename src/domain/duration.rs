@@ -22,6 +22,11 @@ impl Span {
     /// Ten years. A longer block should have no end and be lifted by hand.
     pub const MAX: Duration = Duration::from_hours(87600);
 
+    /// This duration, which must be in range; it is cut to it.
+    pub fn of(duration: Duration) -> Self {
+        Self(duration.clamp(Duration::from_millis(1), Self::MAX))
+    }
+
     /// As a [`Duration`].
     pub const fn duration(self) -> Duration {
         self.0

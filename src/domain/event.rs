@@ -106,6 +106,12 @@ types! {
     ProtectedCreated = "protected.created",
     /// A protected entry was deleted.
     ProtectedDeleted = "protected.deleted",
+    /// A feed was created.
+    FeedCreated = "feed.created",
+    /// A feed was replaced.
+    FeedUpdated = "feed.updated",
+    /// A feed was deleted.
+    FeedDeleted = "feed.deleted",
     /// Deliveries were frozen.
     FreezeOn = "freeze.on",
     /// Deliveries were resumed.
@@ -136,6 +142,14 @@ types! {
     IncidentForwarderSilent = "incident.forwarder_silent",
     /// A forwarder that was silent reports again.
     IncidentForwarderBack = "incident.forwarder_back",
+    /// A feed has more to list than it may hold, so no consumer gets it.
+    IncidentFeedTooLong = "incident.feed_too_long",
+    /// A feed is served again.
+    IncidentFeedServed = "incident.feed_served",
+    /// A consumer that must be told of a removal does not fetch its feed.
+    IncidentFeedNotFetched = "incident.feed_not_fetched",
+    /// A consumer fetches its feed again.
+    IncidentFeedFetched = "incident.feed_fetched",
     /// An administrator accepted such rows as they are.
     IncidentLedgerAccepted = "incident.ledger_accepted",
     /// A webhook does not take its messages; they are kept, and tried again.
@@ -163,6 +177,7 @@ impl EventType {
 
     /// The events that an entry of the audit log is; none where it concerns accounts, keys, secrets,
     /// retention or what is only queued.
+    #[expect(clippy::too_many_lines, reason = "a line for each entry, so that none is forgotten")]
     pub const fn of(entry: AuditEvent) -> &'static [Self] {
         match entry {
             AuditEvent::ResponseCreated => &[Self::ResponseCreated],
@@ -204,6 +219,13 @@ impl EventType {
             AuditEvent::PolicyReset => &[Self::BreakerReset],
             AuditEvent::ProtectedCreated => &[Self::ProtectedCreated],
             AuditEvent::ProtectedDeleted => &[Self::ProtectedDeleted],
+            AuditEvent::FeedCreated => &[Self::FeedCreated],
+            AuditEvent::FeedUpdated => &[Self::FeedUpdated],
+            AuditEvent::FeedDeleted => &[Self::FeedDeleted],
+            AuditEvent::FeedTooLong => &[Self::IncidentFeedTooLong],
+            AuditEvent::FeedServed => &[Self::IncidentFeedServed],
+            AuditEvent::FeedNotFetched => &[Self::IncidentFeedNotFetched],
+            AuditEvent::FeedFetched => &[Self::IncidentFeedFetched],
             AuditEvent::ManagerFrozen => &[Self::FreezeOn],
             AuditEvent::ManagerThawed => &[Self::FreezeOff],
             AuditEvent::LedgerBreached => &[Self::IncidentLedgerBreached],
@@ -372,8 +394,9 @@ mod tests {
         breaker: opened, reset
         command: failed, refused, expired
         effect: active, lifted, failing, drifted, repaired, lost
+        feed: created, updated, deleted
         freeze: on, off
-        incident: key_copied, orders_rejected, orders_accepted, strangers, unliftable, host_restored, ledger_behind, ledger_breached, alerts_late, forwarder_silent, forwarder_back, ledger_accepted
+        incident: key_copied, orders_rejected, orders_accepted, strangers, unliftable, host_restored, ledger_behind, ledger_breached, alerts_late, forwarder_silent, forwarder_back, feed_too_long, feed_served, feed_not_fetched, feed_fetched, ledger_accepted
         node: started, stopped
         policy: created, updated, deleted
         protected: created, deleted

@@ -34,6 +34,8 @@ pub mod enrolment_token;
 pub mod event;
 pub mod expression;
 pub mod fault;
+pub mod feed;
+pub mod feed_list;
 pub mod field_reader;
 pub mod filing;
 pub mod fleet;

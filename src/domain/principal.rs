@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::actor::Actor;
 use super::right::Right;
-use super::scope::Scopes;
+use super::scope::{Scope, Scopes};
 
 /// A role: a fixed set of rights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
@@ -52,7 +52,7 @@ impl Role {
     pub const fn may(self, right: Right) -> bool {
         match right {
             Right::Identify => true,
-            Right::Read | Right::OwnKeys => !matches!(self, Self::Ingest),
+            Right::Read | Right::PullFeeds | Right::OwnKeys => !matches!(self, Self::Ingest),
             Right::Ingest => matches!(self, Self::Ingest | Self::Engineer | Self::Admin),
             Right::Respond | Right::Approve => matches!(self, Self::Analyst | Self::Engineer | Self::Admin),
             Right::WritePolicies | Right::ManageAgents => matches!(self, Self::Engineer | Self::Admin),
@@ -130,6 +130,12 @@ impl Principal {
             Some(address) => Actor::At(Box::new(self.actor.clone()), address),
             None => self.actor.clone(),
         }
+    }
+
+    /// The feeds that it may fetch, if it is the key of a consumer of feeds, which may do nothing else.
+    pub fn feeds(&self) -> Option<&[String]> {
+        let bound = self.scopes.all().iter().find_map(Scope::feeds_alone);
+        bound.filter(|_| self.person().is_none())
     }
 
     /// The name of the person; `None` for a service key.

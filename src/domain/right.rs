@@ -8,6 +8,8 @@ use serde::Serialize;
 pub enum Right {
     /// Read everything except secrets.
     Read,
+    /// Fetch the lists of feeds.
+    PullFeeds,
     /// Ingest alerts.
     Ingest,
     /// Create and lift manual responses, cancel commands, freeze.
@@ -28,8 +30,9 @@ pub enum Right {
 
 impl Right {
     /// All rights.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Read,
+        Self::PullFeeds,
         Self::Ingest,
         Self::Respond,
         Self::Approve,
@@ -44,6 +47,7 @@ impl Right {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Read => "read",
+            Self::PullFeeds => "pull_feeds",
             Self::Ingest => "ingest",
             Self::Respond => "respond",
             Self::Approve => "approve",

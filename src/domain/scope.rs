@@ -40,6 +40,9 @@ pub struct Scope {
     /// Wazuh managers or clusters whose alerts may be sent, by `manager.name` or `cluster.name`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub wazuh_managers: Vec<String>,
+    /// Feeds that may be fetched, by name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub feeds: Vec<String>,
     /// Maximum number of agents of one response that is ordered or approved.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub agents_per_response: Option<u32>,
@@ -54,14 +57,15 @@ impl Scope {
     /// # Errors
     /// Every fault, with its place.
     pub fn parse(value: &Value, at: &str) -> Result<Self, Vec<Fault>> {
-        const LISTS: [&str; 5] = ["rights", "actions", "policies", "pipelines", "wazuh_managers"];
-        const FIELDS: [&str; 8] = [
+        const LISTS: [&str; 6] = ["rights", "actions", "policies", "pipelines", "wazuh_managers", "feeds"];
+        const FIELDS: [&str; 9] = [
             "rights",
             "actions",
             "agents",
             "policies",
             "pipelines",
             "wazuh_managers",
+            "feeds",
             "agents_per_response",
             "responses_per_hour",
         ];
@@ -83,6 +87,7 @@ impl Scope {
             scope.policies = read.terms(object, at, "policies");
             scope.pipelines = read.terms(object, at, "pipelines");
             scope.wazuh_managers = read.terms(object, at, "wazuh_managers");
+            scope.feeds = read.terms(object, at, "feeds");
             for (index, pattern) in scope.policies.iter().enumerate() {
                 if !pattern
                     .bytes()
@@ -114,6 +119,11 @@ impl Scope {
     pub fn is_unlimited(&self) -> bool {
         *self == Self::default()
             || (Self { agents: AgentSelector::default(), ..self.clone() } == Self::default() && self.agents.is_empty())
+    }
+
+    /// The feeds that it names, if it leaves no right but to fetch them.
+    pub fn feeds_alone(&self) -> Option<&[String]> {
+        (self.rights == [Right::PullFeeds] && !self.feeds.is_empty()).then_some(self.feeds.as_slice())
     }
 
     /// Whether it limits what may be changed beyond the rights.
@@ -149,7 +159,7 @@ impl TryFrom<Option<String>> for Scope {
 /// Whether `pattern`, in which `*` stands for any characters, is the form of `name`. Each part between
 /// stars is taken where it occurs first, so the time is bounded: trying every place takes years for
 /// a pattern with many stars.
-fn is_like(pattern: &str, name: &str) -> bool {
+pub fn is_like(pattern: &str, name: &str) -> bool {
     let Some((head, rest)) = pattern.split_once('*') else { return pattern == name };
     let (middle, tail) = rest.rsplit_once('*').unwrap_or(("", rest));
     let Some(mut left) = name.strip_prefix(head).and_then(|left| left.strip_suffix(tail)) else { return false };
@@ -207,6 +217,11 @@ impl Scopes {
         self.0
             .iter()
             .all(|scope| scope.policies.is_empty() || scope.policies.iter().any(|pattern| is_like(pattern, name)))
+    }
+
+    /// Whether the feed called `name` may be fetched.
+    pub fn take_feed(&self, name: &str) -> bool {
+        self.0.iter().all(|scope| scope.feeds.is_empty() || scope.feeds.iter().any(|own| own == name))
     }
 
     /// Whether one of them limits the policies.

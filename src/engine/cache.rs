@@ -92,6 +92,7 @@ impl Engine {
             Cache::Freeze => self.refresh_freeze().await,
             Cache::SigningKeys => self.refresh_signing_keys().await,
             Cache::Secrets => self.refresh_secrets().await,
+            Cache::Feeds => self.refresh_feeds().await,
             Cache::Keys => self.refresh_keys().await,
             Cache::Users => self.refresh_users().await,
             Cache::Session(session) => self.refresh_session_cache(session).await,
@@ -134,7 +135,7 @@ impl Engine {
     /// If the store cannot be read.
     pub async fn refresh_all(&self) -> Result<()> {
         let plain = [Cache::Actions, Cache::Policies, Cache::Fleet, Cache::Protected, Cache::Freeze, Cache::Keys];
-        let rest = [Cache::SigningKeys, Cache::Secrets, Cache::Users, Cache::Sessions];
+        let rest = [Cache::SigningKeys, Cache::Secrets, Cache::Feeds, Cache::Users, Cache::Sessions];
         self.refresh_each(plain.into_iter().chain(rest)).await
     }
 

@@ -26,6 +26,7 @@ use super::lockouts::Lockouts;
 use super::owed_batch::OwedReader;
 use super::passwords::Passwords;
 use super::peers::{Hints, Peers};
+use super::pull_feeds::kept::PullFeeds;
 use super::state::ManagerKeys;
 use super::told_presence::PresenceNews;
 use super::undo_timer::UndoTimer;
@@ -106,6 +107,7 @@ impl Engine {
             protected: ArcSwap::default(),
             frozen: AtomicBool::new(false),
             secrets: ArcSwap::default(),
+            pull_feeds: PullFeeds::default(),
             ledger_key,
             keys: ArcSwap::default(),
             users: ArcSwap::default(),

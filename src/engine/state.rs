@@ -34,6 +34,7 @@ use super::oidc::providers::Providers;
 use super::owed_batch::OwedReader;
 use super::passwords::Passwords;
 use super::peers::{Elsewhere, Peers};
+use super::pull_feeds::kept::PullFeeds;
 use super::retention_ages::Retention;
 use super::rules::Rules;
 use super::secret_values::SecretValues;
@@ -132,6 +133,8 @@ pub struct Engine {
     pub frozen: AtomicBool,
     /// Cache: values of secrets.
     pub secrets: ArcSwap<SecretValues>,
+    /// Feeds that firewalls fetch: cache, lists, and who has fetched them.
+    pub pull_feeds: PullFeeds,
     /// The key of what is sealed in the ledger.
     pub ledger_key: LedgerKey,
     /// Cache: API keys by id.

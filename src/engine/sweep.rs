@@ -10,7 +10,8 @@ use riposte_protocol::time::Timestamp;
 
 use super::late_alerts::LateRun;
 use super::{
-    Engine, account_duties, capabilities, key_rotation, own_ids, presence_news, rejected, retention, seal_watch,
+    Engine, account_duties, capabilities, key_rotation, own_ids, presence_news, pull_feeds, rejected, retention,
+    seal_watch,
 };
 use crate::domain::actor::Actor;
 use crate::domain::audit::{AuditEntry, AuditEvent};
@@ -47,7 +48,7 @@ const FORWARDER_SILENT: Duration = Duration::from_mins(5);
 const KEEP_TOKENS: Duration = Duration::from_hours(168);
 
 /// The duties of a round, with their intervals.
-const DUTIES: [(&str, Duration); 17] = [
+const DUTIES: [(&str, Duration); 19] = [
     ("expire", PERIOD),
     ("time_out", PERIOD),
     ("silence", PERIOD),
@@ -57,6 +58,8 @@ const DUTIES: [(&str, Duration); 17] = [
     ("logins", PERIOD),
     ("denials", PERIOD),
     ("late_alerts", PERIOD),
+    ("fetches", PERIOD),
+    ("feeds", PERIOD),
     ("rotation", PERIOD),
     ("presence", PERIOD),
     ("forwarders", PERIOD),
@@ -68,7 +71,7 @@ const DUTIES: [(&str, Duration); 17] = [
 ];
 
 /// Those that one of the managers does for all.
-pub(super) const SHARED: [&str; 12] = [
+pub(super) const SHARED: [&str; 13] = [
     "expire",
     "time_out",
     "silence",
@@ -78,6 +81,7 @@ pub(super) const SHARED: [&str; 12] = [
     "rotation",
     "presence",
     "forwarders",
+    "feeds",
     "seals",
     "clear",
     "retention",
@@ -118,6 +122,7 @@ pub async fn run(engine: &Arc<Engine>) {
         }
     }
     // First what needs the writer, which ends soon after the last connection.
+    duty(engine, "fetches", pull_feeds::watch::write_fetches(engine)).await;
     duty(engine, "keys", account_duties::look_after_keys(engine)).await;
     duty(engine, "logins", account_duties::record_failed_logins(engine, true)).await;
     duty(engine, "denials", account_duties::record_denials(engine, true)).await;
@@ -187,6 +192,7 @@ async fn own(engine: &Arc<Engine>, round: u32) {
     duty(engine, "logins", account_duties::record_failed_logins(engine, false)).await;
     duty(engine, "denials", account_duties::record_denials(engine, false)).await;
     duty(engine, "late_alerts", record_late_alerts(engine, false)).await;
+    duty(engine, "fetches", pull_feeds::watch::write_fetches(engine)).await;
     if round.is_multiple_of(RELOAD_EVERY) {
         duty(engine, "keys", account_duties::look_after_keys(engine)).await;
     }
@@ -207,6 +213,7 @@ async fn shared(engine: &Arc<Engine>, round: u32, claim: &Claim) {
     duty(engine, "rotation", key_rotation::step(engine)).await;
     duty(engine, "presence", presence_news::tell(engine)).await;
     duty(engine, "forwarders", find_silent_forwarders(engine, claim)).await;
+    duty(engine, "feeds", pull_feeds::watch::look(engine)).await;
     duty(engine, "seals", look_at_seals(engine, round)).await;
 }
 

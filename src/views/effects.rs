@@ -55,6 +55,19 @@ pub struct HolderRow {
     pub until: Option<Millis>,
 }
 
+/// A feed that lists or listed the target of an effect.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct EffectFeed {
+    /// Name of the feed.
+    pub feed: String,
+    /// Whether the target was removed from its list; then the fetches of the removal are counted.
+    pub is_removed: bool,
+    /// Number of the feed's consumers that have fetched a list with it, or without it if it was removed.
+    pub fetched_by: i64,
+    /// Number of the feed's consumers.
+    pub consumers: i64,
+}
+
 /// An effect and its holds.
 #[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct EffectView {
@@ -63,4 +76,8 @@ pub struct EffectView {
     pub effect: EffectRow,
     /// The responses that hold it; the longest hold wins.
     pub held_by: Vec<HolderRow>,
+    /// The feeds that list or listed its target, and how many of their consumers know. What a consumer has fetched is
+    /// not verified by an agent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub feeds: Vec<EffectFeed>,
 }

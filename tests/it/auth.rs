@@ -49,6 +49,11 @@ pub(super) struct Stage {
     made: u32,
 }
 
+async fn create_feed(admin: &Client, target: &str) -> String {
+    let feed = json!({"name": format!("f-{}", target.replace('.', "-"))});
+    admin.post("/v1/feeds", &feed).await.is(201)["name"].as_str().unwrap().to_owned()
+}
+
 async fn create_webhook(admin: &Client, target: &str) -> String {
     let name = format!("w-{}", target.replace('.', "-"));
     admin.post("/v1/webhooks", &webhook(&name)).await.is(201);
@@ -187,6 +192,7 @@ impl Stage {
             }
             On::Webhook => create_webhook(&admin, &self.target()).await,
             On::Forwarder => report_forwarder(&admin, self.target()).await,
+            On::Feed => create_feed(&admin, &self.target()).await,
             On::User => {
                 let name = format!("u-{}", self.target());
                 admin.post("/v1/users", &json!({"name": name, "role": "viewer"})).await.is(201);
@@ -263,6 +269,8 @@ impl Stage {
             ("POST", "/v1/webhooks") => webhook(&format!("w-{}", target.replace('.', "-"))),
             ("PUT", "/v1/webhooks/{name}") => json!({"settings": {"types": ["freeze.on"], "is_disabled": true}}),
             ("PUT", "/v1/responses/{id}/case") => json!({"case": target}),
+            ("POST", "/v1/feeds") => json!({"name": format!("f-{}", target.replace('.', "-"))}),
+            ("PUT", "/v1/feeds/{name}") => json!({"name": thing, "note": "why"}),
             ("PUT", "/v1/secrets/{name}") => json!({"value": "x", "actions": ["log-only"]}),
             ("PUT", "/v1/wazuh-agents") => json!({"manager": "wazuh-1", "agents": [{"id": "5", "name": "web-01"}]}),
             ("PUT", "/v1/freeze") => json!({"frozen": true, "reason": "night"}),
@@ -317,7 +325,7 @@ pub(super) async fn call(client: &Client, operation: Operation, thing: &str, bod
         // A stream has no end.
         request = request.header("accept", "application/json");
     }
-    if matches!(on, On::Policy | On::Action | On::User) && method != "GET" {
+    if matches!(on, On::Policy | On::Action | On::User | On::Feed) && method != "GET" {
         request = request.header("if-match", "\"1\"");
     }
     if let Some(body) = body {

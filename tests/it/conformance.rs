@@ -9,8 +9,13 @@
 //!
 //! Published clients of Wazuh's API are run too (`tests/conformance/wazuh_clients.py`), producers
 //! of OpenC2, and Prometheus and a collector of OTLP (`telemetry.rs`).
+//!
+//! Debian's bouncer of `CrowdSec`, nginx and `HAProxy` read feeds in network namespaces (`conformance/consumers.rs`), in
+//! `make conformance` only.
 
 mod telemetry;
+
+mod consumers;
 
 use std::io::Write as _;
 use std::net::TcpListener;

@@ -10,6 +10,7 @@ use riposte_protocol::message::{Outcome, PollRequest};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
+use crate::contract_groups::{check_feeds, check_wazuh, check_webhooks};
 use crate::support::agent::{enrollment, new_key};
 use crate::support::alert::{brute_force, drop_policy};
 use crate::support::app::PASSWORD;
@@ -55,6 +56,7 @@ fn the_contract_is_openapi_3_1_and_every_operation_is_described() {
             );
             // A `default` response would hide statuses that are not documented.
             assert!(!responses.contains_key("default"), "{place}");
+            let kind = if path.starts_with("/crowdsec/") { "json" } else { "problem+json" };
             let takes = |status: &str| {
                 let response = responses.get(status)?;
                 let shared = response["$ref"].as_str().map(|name| name.trim_start_matches('#'));
@@ -63,7 +65,7 @@ fn the_contract_is_openapi_3_1_and_every_operation_is_described() {
                 if path.ends_with("/openc2") {
                     return Some(of_openc2.clone());
                 }
-                Some(error["content"]["application/problem+json"]["schema"]["$ref"].clone())
+                Some(error["content"][format!("application/{kind}")]["schema"]["$ref"].clone())
             };
             let is_open = operation["security"] == json!([{}]);
             let mut needed = vec!["500", "503"];
@@ -72,6 +74,8 @@ fn the_contract_is_openapi_3_1_and_every_operation_is_described() {
                 (&["400", "406", "408", "413"][..], "#/components/schemas/WazuhProblem")
             } else if path.ends_with("/openc2") {
                 (&["400", "408", "413", "415"][..], "object")
+            } else if path.starts_with("/crowdsec/") {
+                (&["400", "408", "413", "415"][..], "#/components/schemas/CrowdsecError")
             } else {
                 (&["400", "408", "413", "415", "422"][..], "#/components/schemas/Problem")
             };
@@ -187,23 +191,6 @@ fn undocumented(contract: &Value, schema: &Value, value: &Value) -> Vec<String> 
     names.filter(|name| !open && !known.contains_key(*name)).cloned().collect()
 }
 
-/// Wazuh's API: what a login and its client get.
-async fn check_wazuh(anonymous: &Client, admin: &Client, check: &mut impl FnMut(&str, &str, Answer) -> Value) {
-    const LOGIN: &str = "/wazuh/security/user/authenticate";
-    for (method, name) in [(Method::POST, "post"), (Method::GET, "get")] {
-        let request = anonymous.request(method, LOGIN).basic_auth("any", Some(admin.key()));
-        check(name, LOGIN, Answer::to(request).await);
-    }
-    let order = json!({"command": "log-only60"});
-    let run = admin.put("/wazuh/active-response?agents_list=005,006", &order, None).await;
-    check("put", "/wazuh/active-response", run);
-    check("get", "/wazuh/agents", admin.get("/wazuh/agents?agents_list=005,006").await);
-    for path in ["/wazuh/agents/summary/status", "/wazuh/manager/info", "/wazuh/"] {
-        check("get", path, admin.get(path).await);
-    }
-    check("delete", LOGIN, admin.delete(LOGIN, None).await);
-}
-
 #[tokio::test]
 #[expect(clippy::too_many_lines, reason = "one operation after the other")]
 async fn answers_match_the_schemas_of_the_contract() {
@@ -245,25 +232,13 @@ async fn answers_match_the_schemas_of_the_contract() {
     });
     admin.put("/v1/secrets/chat", &json!({"value": "x", "actions": ["log-only"]}), None).await.is(204);
     check("get", "/v1/secrets", admin.get("/v1/secrets").await);
-    let report = json!({"version": "0.1.0", "behind_bytes": 7, "last_alert_at": "2026-01-01T00:00:00Z"});
-    admin.put("/v1/forwarders/wazuh-1", &report, None).await.is(204);
-    check("get", "/v1/forwarders", admin.get("/v1/forwarders").await);
-    let webhook = json!({"name": "tickets", "url": "https://localhost:9/", "settings": {"types": ["freeze.off"], "fields": ["policy"]}});
-    check("post", "/v1/webhooks", admin.post("/v1/webhooks", &webhook).await);
-    check("get", "/v1/webhooks", admin.get("/v1/webhooks").await);
-    check("get", "/v1/webhooks/{name}", admin.get("/v1/webhooks/tickets").await);
-    let changed = json!({"settings": {"ceiling": "red", "is_disabled": true, "note": "a test"}});
-    check("put", "/v1/webhooks/{name}", admin.put("/v1/webhooks/tickets", &changed, None).await);
-    let none = json!({});
-    check("post", "/v1/webhooks/{name}/secret", admin.post("/v1/webhooks/tickets/secret", &none).await);
-    check("post", "/v1/webhooks/{name}/test", admin.post("/v1/webhooks/tickets/test", &none).await);
-    check("post", "/v1/webhooks/{name}/replay", admin.post("/v1/webhooks/tickets/replay", &none).await);
-    check("get", "/v1/webhooks/{name}/messages", admin.get("/v1/webhooks/tickets/messages").await);
+    check_webhooks(&admin, &mut check).await;
     let hold = json!({"name": "case", "reason": "x", "kind": "policy", "value": "drop"});
     let hold = check("post", "/v1/holds", admin.post("/v1/holds", &hold).await);
     check("get", "/v1/holds/{id}", admin.get(&format!("/v1/holds/{}", hold["id"].as_str().unwrap())).await);
     let times = json!({"name": "times", "reason": "x", "kind": "time", "since": "2026-01-01T00:00:00Z"});
     admin.post("/v1/holds", &times).await.is(201);
+    check_feeds(&admin, &mut check).await;
     check("get", "/v1/nodes", admin.get("/v1/nodes").await);
     let list = json!({"manager": "wazuh-1", "agents": [{"id": "5", "name": "web-01"}]});
     check("put", "/v1/wazuh-agents", admin.put("/v1/wazuh-agents", &list, None).await);

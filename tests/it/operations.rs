@@ -42,6 +42,7 @@ pub(super) enum On {
     Secret,
     Webhook,
     Forwarder,
+    Feed,
     /// A response that waits for approval.
     Waiting,
     /// A response that acted first and waits for confirmation.
@@ -99,6 +100,16 @@ pub(super) const OPERATIONS: &[Operation] = &[
     ("POST", "/v1/holds", Who::Roles(ADMINS), On::Nothing, 201, Some("placed")),
     ("GET", "/v1/holds/{id}", Who::Roles(VIEWERS), On::LegalHold, 200, None),
     ("DELETE", "/v1/holds/{id}", Who::Roles(ADMINS), On::LegalHold, 204, Some("released")),
+    ("GET", "/v1/feeds", Who::Roles(VIEWERS), On::Nothing, 200, None),
+    ("POST", "/v1/feeds", Who::Roles(ENGINEERS), On::Nothing, 201, Some("created")),
+    ("GET", "/v1/feeds/{name}", Who::Roles(VIEWERS), On::Feed, 200, None),
+    ("PUT", "/v1/feeds/{name}", Who::Roles(ENGINEERS), On::Feed, 200, Some("updated")),
+    ("DELETE", "/v1/feeds/{name}", Who::Roles(ENGINEERS), On::Feed, 204, Some("deleted")),
+    ("GET", "/feeds/{name}", Who::Roles(VIEWERS), On::Feed, 200, None),
+    // The matrix has no key in X-Api-Key; `crowdsec.rs` asks with one.
+    ("GET", "/crowdsec/v1/decisions", Who::Anybody, On::Nothing, 403, None),
+    ("GET", "/crowdsec/v1/decisions/stream", Who::Anybody, On::Nothing, 403, None),
+    ("POST", "/crowdsec/v1/usage-metrics", Who::Anybody, On::Nothing, 403, None),
     ("GET", "/v1/secrets", Who::Roles(VIEWERS), On::Nothing, 200, None),
     ("PUT", "/v1/secrets/{name}", Who::Roles(ENGINEERS), On::Secret, 204, Some("set")),
     ("DELETE", "/v1/secrets/{name}", Who::Roles(ENGINEERS), On::Secret, 204, Some("deleted")),

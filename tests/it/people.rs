@@ -47,7 +47,7 @@ on_both_databases! {
         let who = alice.get("/v1/whoami").await.is(200);
         assert_eq!((&who["principal"], &who["kind"], &who["via"]), (&json!("user:alice"), &json!("user"), &json!("session")));
         assert_eq!((&who["role"], &who["address"]), (&json!("analyst"), &json!("127.0.0.1")));
-        assert_eq!(tokens["scope"], "read respond approve own_keys identify");
+        assert_eq!(tokens["scope"], "read pull_feeds respond approve own_keys identify");
         alice.get("/v1/users").await.is_problem(403);
         let (app, admin) = app.restart().await;
         let alice = Client::anonymous(&app.base).with_key(alice.key());
@@ -336,7 +336,10 @@ print(json.dumps(claims))";
     let out = Command::new(python).args(["-c", program, &set.text, alice.key()]).output().unwrap();
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     let claims: Value = serde_json::from_slice(&out.stdout).unwrap();
-    assert_eq!((&claims["sub"], &claims["scope"]), (&json!("alice"), &json!("read respond approve own_keys identify")));
+    assert_eq!(
+        (&claims["sub"], &claims["scope"]),
+        (&json!("alice"), &json!("read pull_feeds respond approve own_keys identify"))
+    );
     assert_eq!(claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap(), 900);
     // A period later the current key is the previous one, and the next one was announced before.
     app.advance(30 * 86_400);

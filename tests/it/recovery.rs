@@ -256,6 +256,8 @@ async fn readyz_shows_the_last_round_of_every_stage_of_the_sweep() {
         "clear",
         "denials",
         "expire",
+        "feeds",
+        "fetches",
         "forwarders",
         "keys",
         "late_alerts",

@@ -110,7 +110,7 @@ on_both_databases! {
         link(&admin, "alice", &json!({"subject": "7"})).await.is(200);
         let tokens = session(&admin, &app.base, "7").await;
         // An administrator set the role, and the groups do not change it.
-        assert_eq!((&tokens["username"], &tokens["scope"]), (&json!("alice"), &json!("read own_keys identify")));
+        assert_eq!((&tokens["username"], &tokens["scope"]), (&json!("alice"), &json!("read pull_feeds own_keys identify")));
         assert!(refusal(&app.base, "8").await.contains("alice exists and is not linked"));
         admin.post("/v1/users", &json!({"name": "bob", "role": "viewer"})).await.is(201);
         for (name, body) in [("bob", json!({"subject": "7"})), ("alice", json!({"subject": "8"}))] {
@@ -130,7 +130,7 @@ on_both_databases! {
         // Linked with the role of the groups.
         link(&admin, "alice", &json!({"subject": "7", "role_from_groups": true})).await.is(200);
         let tokens = session(&admin, &app.base, "7").await;
-        assert_eq!(tokens["scope"], "read respond approve own_keys identify");
+        assert_eq!(tokens["scope"], "read pull_feeds respond approve own_keys identify");
         let history = admin.history("user", "alice").await;
         let verbs: Vec<&str> = history.iter().map(|(_, verb)| verb.as_str()).filter(|verb| verb.contains("link")).collect();
         assert_eq!(verbs, ["linked", "unlinked", "linked"]);

@@ -418,6 +418,7 @@ const LANDED: &[(&str, &str)] = &[
     ("0030_key_tokens.sql", "8c315ff9fa71f7f6f0052f108245624f8dbb3995ff480d697aef354f1089a00d"),
     ("0031_wazuh_agents.sql", "5340d34ec3de17d90d0a5bac80e5d98bb2235fd827f1cdc9aa335930c999e078"),
     ("0032_webhooks.sql", "5f6c01ca0a0314f71d66c6c70b954ef2d595cfd55a7932c6594373854c27ea1b"),
+    ("0033_feeds.sql", "92d14338b2e29eaa9a89af7b21e1a79d57671174bed05e65f682f58aa9658b11"),
     ("0034_openc2.sql", "b27f0e88f0418777c45ac429c11184e47f2403969f78c44e97c76e84f1cdb606"),
     ("0035_forwarders.sql", "61f82cc7edd2bef054fd8ecd2b3498cf63f5ea11c244aa2223c92e91da680ed6"),
 ];

@@ -115,7 +115,7 @@ fn of_parameter(operation: &str, name: &str) -> Option<Value> {
             json!({"pattern": "^[0-9]{1,18}$"})
         }
         ("events_list", "type") => json!({"pattern": event_types()}),
-        ("policies_list" | "api_keys_list" | "users_list" | "secrets_list", "cursor") => return None,
+        ("policies_list" | "api_keys_list" | "users_list" | "secrets_list" | "feeds_list", "cursor") => return None,
         (_, "cursor") => json!({"format": "uuid"}),
         // The flag may have no value.
         ("health_ready", "verbose") => json!({"type": "string", "pattern": ONE_LINE}),
@@ -301,6 +301,15 @@ fn fields() -> Vec<(&'static str, Value)> {
         ("LiftMany", says_what_to_lift()),
         ("SetSecret.actions", json!({"items": {"format": "action-name"}})),
         ("CreateLegalHold", held()),
+        ("FeedDocument.min_left", json!({"pattern": DURATION, "format": "duration-text-24h"})),
+        ("FeedDocument.policies", json!({"items": {"pattern": "^[a-z0-9*-]{1,64}$"}})),
+        ("FeedDocument.actions", json!({"items": {"format": "action-name"}})),
+        (
+            "FeedDocument.labels",
+            json!({"maxProperties": 64,
+            "propertyNames": {"minLength": 1, "maxLength": 64, "pattern": ONE_LINE},
+            "additionalProperties": {"type": "string", "minLength": 1, "maxLength": 64, "pattern": ONE_LINE}}),
+        ),
         ("CreateProtected", covered()),
         ("CreateProtected.kind", json!({"enum": ["ip", "user", "file", "process", "host", "agent"]})),
         ("CreateProtected.policies", json!({"maxItems": 256, "items": {"pattern": POLICY_NAME}})),
@@ -381,6 +390,7 @@ fn document_fields() -> Vec<(&'static str, Value)> {
         ("ScopeDocument.policies", merged(words(), &json!({"minItems": 1, "items": {"pattern": "^[a-z0-9*-]+$"}}))),
         ("ScopeDocument.pipelines", merged(words(), &json!({"minItems": 1}))),
         ("ScopeDocument.wazuh_managers", merged(words(), &json!({"minItems": 1}))),
+        ("ScopeDocument.feeds", merged(words(), &json!({"minItems": 1}))),
         ("ScopeDocument.agents_per_response", count(1, 1_000_000)),
         ("ScopeDocument.responses_per_hour", count(1, 1_000_000)),
         ("RespondDocument", json!({"dependentRequired": {"escalate": ["for"], "network": ["target"]}})),

@@ -43,6 +43,18 @@ const WAZUH_ERRORS: [(u16, &str); 9] = [
 /// Errors of OpenC2, which are responses of OpenC2.
 const OPENC2_ERRORS: [u16; 9] = [400, 401, 403, 408, 413, 415, 429, 500, 503];
 
+/// Errors below `/crowdsec`, which have `CrowdSec`'s form and its statuses.
+const CROWDSEC_ERRORS: [(u16, &str); 8] = [
+    (400, "The request has faults"),
+    (403, "The key is missing or invalid, or it is bound to no feed of this form"),
+    (408, "The body did not arrive in time; nothing was done"),
+    (413, "The body exceeds the operation's limit"),
+    (415, "The media type or the content encoding is not supported"),
+    (429, "The caller or its address has exceeded a rate limit"),
+    (500, "An internal error; the manager's log has the cause"),
+    (503, "The list is too long, or the manager is overloaded or unavailable; Retry-After says when to retry"),
+];
+
 /// Adds the errors to every operation, and describes them once.
 pub(super) fn list(contract: &mut Value) {
     for operation in operations(contract) {
@@ -53,6 +65,10 @@ pub(super) fn list(contract: &mut Value) {
             continue;
         }
         let is_openc2 = operation.get("tags") == Some(&json!(["openc2"]));
+        if operation.get("tags") == Some(&json!(["crowdsec"])) {
+            list_crowdsec(operation, &statuses);
+            continue;
+        }
         let Some(responses) = operation.get_mut("responses").and_then(Value::as_object_mut) else { continue };
         if is_openc2 {
             list_openc2(responses);
@@ -113,6 +129,23 @@ fn list_openc2(responses: &mut Map<String, Value>) {
     }
 }
 
+/// Adds the errors of an operation below `/crowdsec`.
+fn list_crowdsec(operation: &mut Map<String, Value>, statuses: &[u16]) {
+    let Some(responses) = operation.get_mut("responses").and_then(Value::as_object_mut) else { return };
+    for (status, meaning) in CROWDSEC_ERRORS {
+        let is_there = match status {
+            400 => statuses.iter().any(|other| [400, 422].contains(other)),
+            403 | 429 => true,
+            status => statuses.contains(&status),
+        };
+        if is_there {
+            let schema = json!({"$ref": "#/components/schemas/CrowdsecError"});
+            let content = json!({"application/json": {"schema": schema}});
+            responses.insert(status.to_string(), json!({"description": meaning, "content": content}));
+        }
+    }
+}
+
 fn problem() -> Value {
     json!({"$ref": "#/components/schemas/Problem"})
 }
@@ -161,7 +194,9 @@ fn headers_of_success(response: &mut Value) {
     let schema = response.pointer("/content/application~1json/schema/$ref").and_then(Value::as_str).unwrap_or_default();
     let name = schema.rsplit('/').next().unwrap_or_default();
     let headers = match name {
-        "PolicyView" | "ActionView" | "UserRow" => header("ETag", "Its version, for If-Match", &json!("string")),
+        "PolicyView" | "ActionView" | "UserRow" | "FeedView" => {
+            header("ETag", "Its version, for If-Match", &json!("string"))
+        }
         page if page.starts_with("Page_") => header("Link", "The next page, if there is one", &json!("string")),
         _ => return,
     };

@@ -53,6 +53,8 @@ macro_rules! needed {
 needed! {
     /// Right to read.
     Read => Read;
+    /// Right to fetch the lists of feeds.
+    PullFeeds => PullFeeds;
     /// Right to ingest alerts.
     Ingest => Ingest;
     /// Right to respond.
@@ -156,6 +158,22 @@ impl<R: Needed> Caller<R> {
             Some(principal) if principal.role == Role::Ingest => Self::admit(parts, state, principal),
             _ => {
                 let why = "this is no valid API key of the role ingest";
+                Err(state.auth_failures.refuse(&state.engine, parts, why))
+            }
+        }
+    }
+
+    /// The caller with the key of a consumer of feeds that did not come as a bearer token. Other keys are not accepted
+    /// that way: the password of a firewall must not read alerts.
+    ///
+    /// # Errors
+    /// 401 for any other text; 403 without the right.
+    pub fn of_feed(parts: &Parts, state: &AppState, key: &str) -> ApiResult<Self> {
+        match of_key(&state.engine, key) {
+            Some(principal) if principal.feeds().is_some() => Self::admit(parts, state, principal),
+            _ => {
+                let why =
+                    "this is no valid API key of a feed: its scope has the right pull_feeds alone, and names feeds";
                 Err(state.auth_failures.refuse(&state.engine, parts, why))
             }
         }

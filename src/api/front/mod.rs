@@ -26,4 +26,5 @@ pub mod rate_limit;
 pub mod request_id;
 pub mod route;
 pub mod tls;
+pub mod validators;
 pub mod visible;

@@ -14,6 +14,7 @@ use crate::compat::openc2::answer::{OpenC2Answer, OpenC2Status};
 use crate::compat::openc2::command::{CommandActuator, CommandKind, OpenC2Command, PAIRS, ResponseRequested};
 use crate::compat::openc2::times;
 use crate::domain::canonical;
+use crate::domain::filing::Filing;
 use crate::domain::principal::Principal;
 use crate::domain::response::{Decision, EndReason, ResponseEnd, ResponseState};
 use crate::domain::right::Right;
@@ -169,6 +170,7 @@ async fn make(
         arguments,
         trace: given.trace,
         break_glass: false,
+        filing: Filing::default(),
     };
     let response = match engine.respond(order, once, by).await {
         Ok(response) => response,

@@ -23,6 +23,8 @@ pub enum Cache {
     SigningKeys,
     /// Secrets.
     Secrets,
+    /// Feeds.
+    Feeds,
     /// API keys.
     Keys,
     /// People.
@@ -51,6 +53,7 @@ impl Cache {
             Self::Freeze => ("freeze", String::new()),
             Self::SigningKeys => ("signing_keys", String::new()),
             Self::Secrets => ("secrets", String::new()),
+            Self::Feeds => ("feeds", String::new()),
             Self::Keys => ("keys", String::new()),
             Self::Users => ("users", String::new()),
             Self::Session(session) => ("session", session.to_string()),
@@ -69,6 +72,7 @@ impl Cache {
             "freeze" => Self::Freeze,
             "signing_keys" => Self::SigningKeys,
             "secrets" => Self::Secrets,
+            "feeds" => Self::Feeds,
             "keys" => Self::Keys,
             "users" => Self::Users,
             "session" => Self::Session(item.parse().ok()?),
@@ -87,8 +91,9 @@ mod tests {
         let id = Uuid::from_u128(7);
         let plain =
             [Cache::Actions, Cache::Policies, Cache::Fleet, Cache::Protected, Cache::Freeze, Cache::SigningKeys];
-        let rest = [Cache::Secrets, Cache::Keys, Cache::Users, Cache::Sessions, Cache::Agent(id), Cache::Session(id)];
-        for cache in plain.into_iter().chain(rest) {
+        let rest = [Cache::Secrets, Cache::Feeds, Cache::Keys, Cache::Users, Cache::Sessions];
+        let single = [Cache::Agent(id), Cache::Session(id)];
+        for cache in plain.into_iter().chain(rest).chain(single) {
             let (word, item) = cache.stored();
             assert_eq!(Cache::parse(word, &item), Some(cache));
         }

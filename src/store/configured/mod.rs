@@ -10,6 +10,7 @@ pub mod breakers;
 pub mod caches;
 pub mod changes;
 pub mod enrolment;
+pub mod feeds;
 pub mod freeze;
 pub mod identities;
 pub mod key_statements;

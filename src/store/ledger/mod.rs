@@ -16,6 +16,7 @@ pub mod effects;
 pub mod end;
 pub mod events;
 pub mod failures;
+pub mod feeds;
 pub mod forwarders;
 pub mod guard;
 pub mod holds;

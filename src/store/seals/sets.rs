@@ -76,6 +76,8 @@ sealed_sets! {
     /// Webhooks: where events go, and which.
     WEBHOOKS = "webhooks" by "name" ["name"],
         "name", "version", "document", "url", "secret", "previous_secret", "previous_until";
+    /// Feeds: what firewalls are told to block.
+    FEEDS = "feeds" by "name" ["name"], "name", "version", "document";
     /// Legal holds.
     LEGAL_HOLDS = "legal_holds" by "id" ["id"], "id", "kind", "value", "since", "until", "first_id", "last_id";
 }

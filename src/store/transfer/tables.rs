@@ -146,6 +146,22 @@ exported_tables! {
         "name": Text, "principal": Text, "version": Text, "heard_at": Int, "behind_bytes": Int,
         "last_alert_at": Int, "is_silent": Bool
     ];
+    "feeds" 7 [
+        "name": Text, "version": Int, "document": Text, "created_at": Int, "updated_at": Int,
+        "updated_by": Text, "seal": Bytes
+    ];
+    "feed_lists" 5 [
+        "feed": Text, "revision": Int, "event": Int, "floor": Int, "over_since": Int
+    ];
+    "feed_entries" 7 [
+        "feed": Text, "value": Text, "policy": Text, "until": Int, "revision": Int,
+        "changed_at": Int, "is_listed": Bool
+    ];
+    "feed_consumers" 11 [
+        "feed": Text, "consumer": Text, "first_at": Int, "last_at": Int, "address": Text,
+        "revision": Int, "before": Int, "event": Int, "silent_since": Int, "metrics": Text,
+        "metrics_at": Int
+    ];
     "freezes" 6 [
         "id": Int, "frozen": Bool, "reason": Text, "changed_at": Int, "changed_by": Text,
         "seal": Bytes

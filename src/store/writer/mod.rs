@@ -28,6 +28,7 @@ use self::job::{Job, JobReply, Kind, Task};
 use self::run::{Surroundings, Waiting};
 use crate::clock::Clock;
 use crate::domain::actor::Actor;
+use crate::domain::feed_list::ListChange;
 use crate::domain::policy::Policy;
 use crate::domain::response::{Hold, NewResponse, ResponseEnd};
 use crate::store::configured::keys::KeyUse;
@@ -39,6 +40,7 @@ use crate::store::ledger::audit::LedgerTx;
 use crate::store::ledger::by_hand;
 use crate::store::ledger::converge::{self, AgentNews};
 use crate::store::ledger::events::LooseEvent;
+use crate::store::ledger::feeds::{self, ConsumerRow};
 use crate::store::ledger::holds;
 use crate::store::ledger::idempotency::Once;
 use crate::store::ledger::release::{release, release_holds};
@@ -290,6 +292,27 @@ impl Writer {
     /// Records the last uses of API keys; returns their number.
     pub async fn keys_used(&self, uses: Vec<KeyUse>) -> Result<usize> {
         self.run(Kind::Ordinary, move |ledger, _, _| Box::pin(keys::used(ledger, uses))).await
+    }
+
+    /// Changes the list of a feed, which must be at revision `from`; returns whether it was.
+    pub async fn change_feed(&self, feed: String, from: i64, change: ListChange, event: i64) -> Result<bool> {
+        self.run(Kind::Ordinary, move |ledger, _, _| {
+            Box::pin(async move { feeds::change(ledger, &feed, from, &change, event).await })
+        })
+        .await
+    }
+
+    /// Records which lists consumers were given; returns their number.
+    pub async fn feeds_fetched(&self, fetches: Vec<ConsumerRow>) -> Result<usize> {
+        self.run(Kind::Ordinary, move |ledger, _, _| Box::pin(feeds::fetched(ledger, fetches))).await
+    }
+
+    /// Keeps what a consumer of a feed says of itself.
+    pub async fn keep_feed_metrics(&self, feed: String, consumer: String, address: String, text: String) -> Result<()> {
+        self.run(Kind::Ordinary, move |ledger, now, _| {
+            Box::pin(async move { feeds::keep_metrics(ledger, &feed, &consumer, &address, &text, now).await })
+        })
+        .await
     }
 
     /// Commits a durable test write.

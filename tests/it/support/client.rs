@@ -171,6 +171,16 @@ impl Answer {
         problem
     }
 
+    /// Returns the error in the form of `CrowdSec`'s API, if the status is `status`.
+    #[track_caller]
+    pub(crate) fn is_crowdsec_error(&self, status: u16) -> Value {
+        let error = self.is(status);
+        assert_eq!(self.header("content-type"), Some("application/json"));
+        assert!(error["message"].as_str().is_some_and(|message| !message.is_empty()), "{error}");
+        assert_eq!(error.as_object().unwrap().len(), 1, "{error}");
+        error
+    }
+
     /// Returns the error of an operation in the form that errors of its path have.
     #[track_caller]
     pub(crate) fn is_error_of(&self, path: &str, status: u16) -> Value {
@@ -178,6 +188,8 @@ impl Answer {
             self.is_openc2_problem(status)
         } else if path.starts_with("/wazuh/") {
             self.is_wazuh_problem(status)
+        } else if path.starts_with("/crowdsec/") {
+            self.is_crowdsec_error(status)
         } else {
             self.is_problem(status)
         }

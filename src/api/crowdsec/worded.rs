@@ -1,0 +1,77 @@
+//! The form of every error below `/crowdsec`: `{"message": "…"}`, with the statuses that bouncers know. It stands
+//! around the routes, so that also an unknown path and a wrong method are answered in that form.
+
+use axum::body::{Body, to_bytes};
+use axum::extract::Request;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::Response;
+
+use crate::api::front::error::ApiError;
+use crate::views::crowdsec::CrowdsecError;
+use crate::views::problem::Problem;
+
+/// Most bytes of an error's body; those of this program are far smaller.
+const MAX_ERROR_BYTES: usize = 1024 * 1024;
+
+fn is_crowdsec(path: &str) -> bool {
+    path.strip_prefix("/crowdsec").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// Puts the errors below `/crowdsec` into `CrowdSec`'s form.
+pub async fn speak(request: Request, next: Next) -> Response {
+    let is_ours = is_crowdsec(request.uri().path());
+    let response = next.run(request).await;
+    let kind = response.headers().get(header::CONTENT_TYPE);
+    if !is_ours || kind.is_none_or(|kind| kind.as_bytes() != b"application/problem+json") {
+        return response;
+    }
+    let (mut parts, body) = response.into_parts();
+    let problem = match to_bytes(body, MAX_ERROR_BYTES).await {
+        Ok(bytes) => serde_json::from_slice::<Problem>(&bytes).map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    let problem = problem.unwrap_or_else(|error| ApiError::internal(&error).problem());
+    let (status, error) = of_problem(&problem);
+    parts.status = status;
+    parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    parts.headers.remove(header::CONTENT_LENGTH);
+    parts.headers.remove(header::WWW_AUTHENTICATE);
+    Response::from_parts(parts, Body::from(serde_json::to_vec(&error).unwrap_or_default()))
+}
+
+fn of_problem(problem: &Problem) -> (StatusCode, CrowdsecError) {
+    let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    match status {
+        // Bouncers know one status for a key that is not accepted, with these words before the reason.
+        StatusCode::UNAUTHORIZED => {
+            (StatusCode::FORBIDDEN, CrowdsecError { message: format!("access forbidden: {}", problem.detail) })
+        }
+        StatusCode::UNPROCESSABLE_ENTITY => {
+            (StatusCode::BAD_REQUEST, CrowdsecError { message: problem.detail.clone() })
+        }
+        status => (status, CrowdsecError { message: problem.detail.clone() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_error_is_a_message_with_a_status_that_bouncers_know() {
+        let of = |status: u16| {
+            let kind = "urn:riposte:problem:x".to_owned();
+            let problem = Problem { kind, title: "x".into(), status, detail: "why".into(), errors: Vec::new() };
+            let (status, error) = of_problem(&problem);
+            (status.as_u16(), error.message)
+        };
+        assert_eq!(of(401), (403, "access forbidden: why".to_owned()));
+        for (status, told) in
+            [(400, 400), (403, 403), (404, 404), (405, 405), (413, 413), (422, 400), (429, 429), (503, 503)]
+        {
+            assert_eq!(of(status), (told, "why".to_owned()));
+        }
+        assert!(is_crowdsec("/crowdsec") && is_crowdsec("/crowdsec/v2") && !is_crowdsec("/crowdsecs"));
+    }
+}

@@ -1,0 +1,94 @@
+//! The forms in which firewalls and proxies read a list of addresses. Every value is an address or a network in
+//! canonical form, so nothing in a line needs to be escaped.
+
+use std::fmt::Write as _;
+
+use riposte_protocol::time::Timestamp;
+
+use crate::domain::effect::Until;
+use crate::domain::feed::FeedForm;
+use crate::domain::feed_list::FeedEntry;
+
+/// The policy of a response by hand, where a form names one.
+pub const BY_HAND: &str = "by-hand";
+
+/// The list as text. `name` is that of the feed.
+pub fn text<'a>(
+    form: FeedForm,
+    name: &str,
+    entries: impl Iterator<Item = (&'a str, &'a FeedEntry)>,
+    now: Timestamp,
+) -> String {
+    let mut text = String::new();
+    if form == FeedForm::Mikrotik {
+        // What was removed since the last run is not in the list any more.
+        for family in ["ip", "ipv6"] {
+            line(&mut text, format_args!("/{family} firewall address-list remove [find list=\"riposte-{name}\"]"));
+        }
+    }
+    for (value, entry) in entries {
+        match form {
+            FeedForm::Nginx => line(&mut text, format_args!("deny {value};")),
+            FeedForm::NginxGeo => line(&mut text, format_args!("{value} 1;")),
+            FeedForm::HaproxyMap => {
+                line(&mut text, format_args!("{value} {}", entry.policy.as_deref().unwrap_or(BY_HAND)));
+            }
+            FeedForm::Mikrotik => {
+                let family = if value.contains(':') { "ipv6" } else { "ip" };
+                let timeout = match entry.until {
+                    Until::Never => String::new(),
+                    // The entry ends on the router by itself, also if it does not fetch again.
+                    Until::At(at) => format!(" timeout={}s", at.since(now).as_secs().max(1)),
+                };
+                let add = format_args!(
+                    "/{family} firewall address-list add list=\"riposte-{name}\" address={value}{timeout}"
+                );
+                line(&mut text, add);
+            }
+            FeedForm::Plain
+            | FeedForm::Panos
+            | FeedForm::Fortigate
+            | FeedForm::Opnsense
+            | FeedForm::Haproxy
+            | FeedForm::Crowdsec => line(&mut text, format_args!("{value}")),
+        }
+    }
+    text
+}
+
+fn line(text: &mut String, words: std::fmt::Arguments<'_>) {
+    // Writing to a String does not fail.
+    let _ = writeln!(text, "{words}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_form_is_what_its_program_reads() {
+        let entry = |until, policy: Option<&str>| FeedEntry {
+            until,
+            policy: policy.map(str::to_owned),
+            revision: 1,
+            changed_at: Timestamp::from_millis(0),
+            is_listed: true,
+        };
+        let ends = Until::At(Timestamp::from_millis(90_500));
+        let entries = [("198.51.100.0/24", entry(Until::Never, None)), ("2001:db8::7", entry(ends, Some("ssh")))];
+        let of = |form| {
+            text(form, "edge", entries.iter().map(|(value, entry)| (*value, entry)), Timestamp::from_millis(500))
+        };
+        for form in [FeedForm::Plain, FeedForm::Panos, FeedForm::Fortigate, FeedForm::Opnsense, FeedForm::Haproxy] {
+            assert_eq!(of(form), "198.51.100.0/24\n2001:db8::7\n");
+        }
+        assert_eq!(of(FeedForm::Nginx), "deny 198.51.100.0/24;\ndeny 2001:db8::7;\n");
+        assert_eq!(of(FeedForm::NginxGeo), "198.51.100.0/24 1;\n2001:db8::7 1;\n");
+        assert_eq!(of(FeedForm::HaproxyMap), "198.51.100.0/24 by-hand\n2001:db8::7 ssh\n");
+        let script = "/ip firewall address-list remove [find list=\"riposte-edge\"]\n\
+             /ipv6 firewall address-list remove [find list=\"riposte-edge\"]\n\
+             /ip firewall address-list add list=\"riposte-edge\" address=198.51.100.0/24\n\
+             /ipv6 firewall address-list add list=\"riposte-edge\" address=2001:db8::7 timeout=90s\n";
+        assert_eq!(of(FeedForm::Mikrotik), script);
+    }
+}
