@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use crate::api::state::AppState;
 use crate::config::Config;
+use crate::domain::duration::Span;
 use crate::engine::egress::rules::Egress;
 
-/// There is none to check.
-pub(super) fn interval(_: &Config) -> anyhow::Result<Duration> {
-    Ok(Duration::ZERO)
+/// The time between two exports, which is checked here too: the same file is right for both programs.
+pub(super) fn interval(config: &Config) -> anyhow::Result<Duration> {
+    let interval = config.telemetry.otlp_interval.parse::<Span>();
+    Ok(interval.map_err(|error| anyhow::anyhow!("otlp_interval {error}"))?.duration())
 }
 
 /// Refuses a configuration that names a collector.
