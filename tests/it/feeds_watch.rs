@@ -131,7 +131,8 @@ async fn promise_11_a_consumer_over_its_limit_is_told_when_to_retry_and_no_other
     assert_eq!((fetch(&app, "edge", &greedy, &[]).await.status, ask().await.status), (200, 200));
     // A slow machine gets a new request each six seconds.
     for _ in 0..50 {
-        (fetch(&app, "edge", &greedy, &[]).await, ask().await);
+        fetch(&app, "edge", &greedy, &[]).await;
+        ask().await;
     }
     for (refused, is_crowdsec) in [(fetch(&app, "edge", &greedy, &[]).await, false), (ask().await, true)] {
         if is_crowdsec {
