@@ -68,6 +68,10 @@ async fn populate(manager: &Manager) -> Api {
     let webhook =
         json!({"name": "answer", "url": "https://localhost:9/", "settings": {"types": ["protected.created"]}});
     api.post("/v1/webhooks", &webhook).await;
+    for name in ["other-1", "other-2"] {
+        let silent = json!({"name": name, "url": "https://localhost:9/", "settings": {"is_disabled": true}});
+        api.post("/v1/webhooks", &silent).await;
+    }
     let answer = json!({"name": "answer", "mode": "enforce", "match": [{"rule_ids": ["5763"]}],
         "respond": {"action": "firewall-drop", "target": "source.ip", "on": "all", "for": "10m"}});
     api.post("/v1/policies", &answer).await;

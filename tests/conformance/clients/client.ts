@@ -118,12 +118,12 @@ const paged: Record<string, List> = {
     responses_list: (page) => responsesApi.responsesList(page),
     secrets_list: (page) => new SecretsApi(configuration).secretsList(page),
     users_list: (page) => new UsersApi(configuration).usersList(page),
+    webhooks_list: (page) => new WebhooksApi(configuration).webhooksList(page),
     webhooks_messages: (page) => new WebhooksApi(configuration).webhooksMessages({ ...page, ...parameters }),
 };
 const whole: Record<string, () => Promise<AxiosResponse<Page>>> = {
     actions_list: () => new ActionsApi(configuration).actionsList(),
     alerts_pipelines_list: () => alertsApi.alertsPipelinesList(),
-    webhooks_list: () => new WebhooksApi(configuration).webhooksList(),
 };
 
 function identities(items: object[]): string[] {
