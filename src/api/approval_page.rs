@@ -106,7 +106,7 @@ pub async fn decide(
         _ => return html(StatusCode::UNPROCESSABLE_ENTITY, &message("Choose to approve or to reject.")),
     };
     let principal = Principal { address: Some(origin.address), ..opened.principal };
-    // Whoever set up the webhook could read the link: the record says by which one it came.
+    // An administrator who set up the webhook could read the link: the record says by which one it came.
     let reason = if reason.trim().is_empty() { reason } else { format!("{reason} ({})", principal.via) };
     tracing::info!(response = %opened.link.response, principal = %principal.actor, via = %principal.via, "decided by a link");
     match decide_as(&state, &principal, opened.link.response, decision, (reason, false)).await {

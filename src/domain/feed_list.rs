@@ -252,14 +252,25 @@ mod tests {
     #[test]
     fn removals_are_kept_for_longer_than_anything_lasts_at_a_consumer() {
         let (mut list, day) = (FeedList::default(), 86_400);
-        step(&mut list, FeedForm::Crowdsec, &[("a", 100), ("b", 0)], 1, 0);
-        step(&mut list, FeedForm::Crowdsec, &[("b", 0)], 2, 50);
-        step(&mut list, FeedForm::Crowdsec, &[("b", 0)], 3, 25 * day);
-        assert_eq!(changed(&list, 1).len(), 2);
-        step(&mut list, FeedForm::Crowdsec, &[("b", 0)], 4, 31 * day);
+        step(&mut list, FeedForm::Plain, &[("a", 100), ("b", 0)], 1, 0);
+        step(&mut list, FeedForm::Plain, &[("b", 0)], 2, 50);
+        step(&mut list, FeedForm::Plain, &[("b", 0)], 3, 25 * day);
+        assert_eq!(changed(&list, 1), [("a", false)]);
+        step(&mut list, FeedForm::Plain, &[("b", 0)], 4, 31 * day);
         assert!(!list.entries.contains_key("a") && list.floor == 2);
         // A consumer from before gets everything.
         assert_eq!(changed(&list, 1), [("b", true)]);
+    }
+
+    #[test]
+    fn a_removal_that_has_ended_at_its_consumers_is_forgotten_and_nothing_is_told_anew() {
+        let (mut list, hour) = (FeedList::default(), 3600);
+        step(&mut list, FeedForm::Crowdsec, &[("a", 2 * hour), ("b", 9 * hour)], 1, 0);
+        step(&mut list, FeedForm::Crowdsec, &[("b", 9 * hour)], 2, 50);
+        step(&mut list, FeedForm::Crowdsec, &[("b", 9 * hour)], 3, 3 * hour);
+        assert_eq!(changed(&list, 1), [("a", false)]);
+        step(&mut list, FeedForm::Crowdsec, &[("b", 9 * hour)], 4, 3 * hour + 1);
+        assert_eq!((changed(&list, 1), list.floor), (vec![], 0));
     }
 
     proptest! {

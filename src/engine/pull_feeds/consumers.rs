@@ -19,7 +19,7 @@ use crate::views::feeds::FeedConsumer;
 
 impl Engine {
     /// The names of the keys that are bound to a feed, with the number of valid keys of each. A consumer whose key has
-    /// expired blocks what it has still, until somebody revokes the key.
+    /// expired blocks what it has still, until an administrator revokes the key.
     pub(super) fn names_of_consumers(&self, feed: &str) -> BTreeMap<String, i64> {
         let now = self.clock.now();
         let mut names = BTreeMap::new();
