@@ -25,7 +25,7 @@ test:
 # same part of the first, on SQLite. Also, as root: Debian's CrowdSec bouncer, nginx and HAProxy block and refuse by feeds in network
 # namespaces; their packages are downloaded and not installed.
 conformance:
-	scripts/test-deps.sh
+	scripts/test-deps.sh clients
 	CONFORMANCE_SECONDS=$$(($(MINUTES) * 60)) cargo nextest run --ignore-default-filter --package riposte --locked --test it conformance:: generated_clients::
 
 # The forwarder beside a writer that rotates as Wazuh does, with crashes of all programs: ALERTS alerts, none lost.

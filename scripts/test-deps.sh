@@ -86,32 +86,28 @@ if ! cargo nextest --version >/dev/null 2>&1; then
     fi
 fi
 
-# What the tests of the contract need from PyPI, in an environment of its own: the system's Python is left alone.
-python="${CARGO_TARGET_DIR:-target}/python"
-wanted=tests/conformance/requirements.txt
-if ! cmp -s "$wanted" "$python/requirements.txt"; then
-    echo "installing what $wanted names into $python"
-    if ! { python3 -m venv "$python" && "$python/bin/python" -m pip install --quiet --disable-pip-version-check \
-        --requirement "$wanted"; }; then
-        echo "the packages of $wanted could not be installed from PyPI into $python" >&2
+# environment, file: installs what the file names from PyPI into an environment of its own; the system's Python is left alone.
+python_environment() {
+    environment="${CARGO_TARGET_DIR:-target}/$1"
+    if cmp -s "$2" "$environment/requirements.txt"; then
+        return
+    fi
+    echo "installing what $2 names into $environment"
+    if ! { python3 -m venv "$environment" && "$environment/bin/python" -m pip install --quiet --disable-pip-version-check \
+        ${3:-} --requirement "$2"; }; then
+        echo "the packages of $2 could not be installed from PyPI into $environment" >&2
         exit 1
     fi
     # Last: an installation that broke off is done again.
-    cp "$wanted" "$python/requirements.txt"
-fi
+    cp "$2" "$environment/requirements.txt"
+}
 
+python_environment python tests/conformance/requirements.txt
 # Producers of OpenC2, whose own pins contradict each other: every package is pinned, and none is resolved.
-producers="${CARGO_TARGET_DIR:-target}/openc2"
-wanted=tests/conformance/openc2-requirements.txt
-if ! cmp -s "$wanted" "$producers/requirements.txt"; then
-    echo "installing what $wanted names into $producers"
-    if ! { python3 -m venv "$producers" && "$producers/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps \
-        --requirement "$wanted"; }; then
-        echo "the packages of $wanted could not be installed from PyPI into $producers" >&2
-        exit 1
-    fi
-    # Last: an installation that broke off is done again.
-    cp "$wanted" "$producers/requirements.txt"
+python_environment openc2 tests/conformance/openc2-requirements.txt --no-deps
+# Generators of clients and a Java for one of them: for `make conformance` alone.
+if [ "${1:-}" = clients ]; then
+    python_environment clients tests/conformance/clients/requirements.txt
 fi
 
 # Debian's Prometheus and promtool, unpacked and not installed: an installation would start a service on this host.

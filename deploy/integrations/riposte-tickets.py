@@ -18,20 +18,37 @@ import hmac
 import json
 import os
 import sys
+import threading
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-TIMEOUT = 10
+TIMEOUT = 5
 MAX_BODY = 1024 * 1024
 WINDOW = 300
 OPENS = {"riposte.response.created", "riposte.response.submitted"}
 
 
 class NotDone(Exception):
-    """It is tried again later."""
+    """It is tried again later. `is_missing`: there is no such page."""
+
+    def __init__(self, words, is_missing=False):
+        super().__init__(words)
+        self.is_missing = is_missing
+
+
+class NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A redirect would carry the key to elsewhere."""
+
+    def redirect_request(self, *_):
+        return None
+
+
+OPENER = urllib.request.build_opener(NoRedirect)
+# One after the other: Riposte sends again what takes longer than it waits, and both would open a ticket.
+ONE_AT_A_TIME = threading.Lock()
 
 
 def is_signed(headers, body, secret):
@@ -52,11 +69,12 @@ def call(method, url, authorization, body=None):
         request.add_header("Content-Type", "application/json")
         request.data = json.dumps(body).encode()
     try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
+        with OPENER.open(request, timeout=TIMEOUT) as answer:
             text = answer.read(MAX_BODY)
             return json.loads(text) if text else {}
     except (OSError, ValueError) as error:
-        raise NotDone(f"{method} {url.split('?')[0]}: {error}") from error
+        is_missing = isinstance(error, urllib.error.HTTPError) and error.code in (404, 405)
+        raise NotDone(f"{method} {url.split('?')[0]}: {error}", is_missing) from error
 
 
 def summary(response):
@@ -101,7 +119,14 @@ def in_jira(settings, response):
     authorization = "Basic " + base64.b64encode(settings["TICKETS_KEY"].encode()).decode()
     base, label = settings["TICKETS_URL"].rstrip("/"), f"riposte-{response['id']}"
     jql = urllib.parse.quote(f'labels = "{label}"')
-    known = call("GET", f"{base}/rest/api/2/search?fields=key&maxResults=1&jql={jql}", authorization).get("issues")
+    query = f"?fields=key&maxResults=1&jql={jql}"
+    try:
+        known = call("GET", f"{base}/rest/api/3/search/jql{query}", authorization).get("issues")
+    except NotDone as error:
+        if not error.is_missing:
+            raise
+        # Jira Data Center has the earlier search alone, Jira Cloud the later one.
+        known = call("GET", f"{base}/rest/api/2/search{query}", authorization).get("issues")
     if known:
         return known[0]["key"]
     fields = {
@@ -133,14 +158,17 @@ def serve(settings):
         timeout = TIMEOUT
 
         def do_POST(self):
-            length = int(self.headers.get("content-length") or 0)
-            if length > MAX_BODY:
+            length = self.headers.get("content-length") or "0"
+            if not length.isdecimal() or int(length) > MAX_BODY:
+                self.close_connection = True
                 return self.answer(413)
+            length = int(length)
             body = self.rfile.read(length)
             if not is_signed(self.headers, body, settings["WEBHOOK_SECRET"]):
                 return self.answer(401)
             try:
-                handle(settings, json.loads(body))
+                with ONE_AT_A_TIME:
+                    handle(settings, json.loads(body))
             except (NotDone, KeyError, TypeError, ValueError) as error:
                 print(f"not done, Riposte sends it again: {error!r}", file=sys.stderr, flush=True)
                 return self.answer(502)

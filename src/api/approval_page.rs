@@ -18,7 +18,7 @@ use crate::domain::approval_link::ApprovalLink;
 use crate::domain::principal::Principal;
 use crate::domain::response::{Decision, ResponseState};
 use crate::domain::right::Right;
-use crate::engine::webhooks::news::{Waiting, what_waits};
+use crate::engine::webhooks::news::{WaitingResponse, what_waits};
 use crate::engine::webhooks::notice::clean;
 use crate::store::StoreError;
 use crate::store::ledger::responses;
@@ -106,6 +106,9 @@ pub async fn decide(
         _ => return html(StatusCode::UNPROCESSABLE_ENTITY, &message("Choose to approve or to reject.")),
     };
     let principal = Principal { address: Some(origin.address), ..opened.principal };
+    // An administrator who set up the webhook could read the link: the record says by which one it came.
+    let reason = if reason.trim().is_empty() { reason } else { format!("{reason} ({})", principal.via) };
+    tracing::info!(response = %opened.link.response, principal = %principal.actor, via = %principal.via, "decided by a link");
     match decide_as(&state, &principal, opened.link.response, decision, (reason, false)).await {
         Ok(()) => {
             let done = if decision == Decision::Approve { "You have approved it." } else { "You have rejected it." };
@@ -154,12 +157,14 @@ async fn open(state: &AppState, text: &str) -> Result<Option<Opened>, StoreError
     }
     let principal = of_link(engine, &link.webhook, &link.person).filter(|principal| principal.may(Right::Approve));
     let response = responses::find(&engine.db, link.response).await?;
-    Ok(principal.zip(response).map(|(principal, response)| Opened { link, principal, response }))
+    let sees =
+        |(principal, response): &(Principal, ResponseRow)| engine.check_scope_of_response(response, principal).is_ok();
+    Ok(principal.zip(response).filter(sees).map(|(principal, response)| Opened { link, principal, response }))
 }
 
 async fn waiting_page(state: &AppState, opened: &Opened, choice: Option<&str>) -> Result<String, StoreError> {
     let response = &opened.response;
-    let Waiting { lines, silence } = what_waits(&state.engine, opened.link.response, response).await?;
+    let WaitingResponse { lines, silence } = what_waits(&state.engine, opened.link.response, response).await?;
     let row = |line: &String| {
         let (name, text) = line.split_once(": ").unwrap_or(("", line.as_str()));
         ["<dt>", &escaped(name), "</dt><dd>", &escaped(text), "</dd>"].concat()

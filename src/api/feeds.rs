@@ -1,6 +1,8 @@
 //! `/v1/feeds`: lists of addresses in force that firewalls and bouncers fetch, with who has fetched what. The lists
 //! themselves are served in `pull.rs` and `crowdsec/`.
 
+use std::sync::Arc;
+
 use axum::extract::State;
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
@@ -18,6 +20,9 @@ use crate::engine::feed_changes::spec_of;
 use crate::store::configured::feeds::{self, FeedRow};
 use crate::views::feeds::{FeedDocument, FeedView};
 use crate::views::page::Page;
+
+/// Why a caller that is limited to some agents or policies may not.
+const ABOUT_ALL: &str = "feeds are about all agents and policies";
 
 /// The operations of this resource.
 pub(super) fn routes() -> OpenApiRouter<AppState> {
@@ -37,11 +42,12 @@ pub struct ListFeeds {
 #[utoipa::path(get, path = "/v1/feeds", tag = "feeds", params(ListFeeds),
     responses((status = 200, body = Page<FeedView>)))]
 pub async fn list(
-    _: Caller<Read>,
+    caller: Caller<Read>,
     State(state): State<AppState>,
     Query(query): Query<ListFeeds>,
     uri: Uri,
 ) -> ApiResult<Response> {
+    caller.unlimited(ABOUT_ALL)?;
     let limit = limit(query.limit)?;
     let rows = feeds::list(&state.engine.db, query.cursor.as_deref().unwrap_or_default(), limit + 1).await?;
     let mut views = Vec::with_capacity(rows.len());
@@ -54,7 +60,12 @@ pub async fn list(
 /// Returns one feed with its consumers, and what each must still be told
 #[utoipa::path(get, path = "/v1/feeds/{name}", tag = "feeds", params(("name" = String, Path)),
     responses((status = 200, body = FeedView)))]
-pub async fn find(_: Caller<Read>, State(state): State<AppState>, Path(name): Path<String>) -> ApiResult<Response> {
+pub async fn find(
+    caller: Caller<Read>,
+    State(state): State<AppState>,
+    Path(name): Path<String>,
+) -> ApiResult<Response> {
+    caller.unlimited(ABOUT_ALL)?;
     answer(&state, StatusCode::OK, &name).await
 }
 
@@ -68,7 +79,7 @@ pub async fn create(
     State(state): State<AppState>,
     body: Json<FeedDocument>,
 ) -> ApiResult<Response> {
-    caller.unlimited("feeds are about all agents and policies")?;
+    caller.unlimited(ABOUT_ALL)?;
     let once = body.once(&caller.principal);
     let name = state.engine.create_feed(body.value, once, &caller.principal).await?;
     answer(&state, StatusCode::CREATED, &name).await
@@ -87,7 +98,7 @@ pub async fn replace(
     IfMatch(version): IfMatch,
     body: Json<FeedDocument>,
 ) -> ApiResult<Response> {
-    caller.unlimited("feeds are about all agents and policies")?;
+    caller.unlimited(ABOUT_ALL)?;
     let version = version.ok_or_else(ApiError::version_needed)?;
     state.engine.replace_feed(&name, version, body.value, &caller.principal).await?;
     answer(&state, StatusCode::OK, &name).await
@@ -104,7 +115,7 @@ pub async fn delete(
     Path(name): Path<String>,
     IfMatch(version): IfMatch,
 ) -> ApiResult<StatusCode> {
-    caller.unlimited("feeds are about all agents and policies")?;
+    caller.unlimited(ABOUT_ALL)?;
     let version = version.ok_or_else(ApiError::version_needed)?;
     state.engine.delete_feed(&name, version, &caller.principal).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -124,7 +135,8 @@ pub(super) fn unknown(name: &str) -> ApiError {
 async fn view(state: &AppState, row: FeedRow) -> ApiResult<FeedView> {
     let engine = &state.engine;
     let document: FeedDocument = row.document.read().map_err(|error| ApiError::internal(&error))?;
-    let spec = std::sync::Arc::new(spec_of(&document, row.version));
+    // The one in use, whose seal was looked at. A feed that another manager has just created is not in use here yet.
+    let spec = engine.feed_spec(&row.name).unwrap_or_else(|| Arc::new(spec_of(&document, row.version)));
     let served = engine.feed_list(&spec).await?;
     let entries = served.too_many.unwrap_or_else(|| served.list.listed().count());
     let FeedDocument { name, form, policies, labels, min_left, note, .. } = document;

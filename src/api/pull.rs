@@ -17,6 +17,7 @@ use super::front::extract::Path;
 use super::front::validators::Validators;
 use super::state::AppState;
 use crate::compat::feed_forms;
+use crate::domain::feed::FeedForm;
 use crate::engine::pull_feeds::kept::ServedList;
 
 /// `Retry-After` in seconds while a feed is too long: people have to change something first.
@@ -81,8 +82,9 @@ pub async fn fetch(
     let body = feed_forms::text(served.spec.form, &name, served.list.listed(), now);
     let validators = state.feed_validators.of(&name, body.as_bytes(), now);
     let has_it = validators.are_met_by(&headers);
-    // A HEAD is no fetch.
-    if let (Some(consumer), Method::GET) = (engine.consumer_name(&caller.principal), method) {
+    // A HEAD is no fetch, and a bouncer is told of changes elsewhere: what is read here must not count as told.
+    let is_fetch = method == Method::GET && served.spec.form != FeedForm::Crowdsec;
+    if let Some(consumer) = engine.consumer_name(&caller.principal).filter(|_| is_fetch) {
         let before = engine.feed_consumer(&name, &consumer).await?;
         engine.note_fetch(&served, &consumer, before.as_ref(), caller.address);
     }

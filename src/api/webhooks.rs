@@ -10,7 +10,7 @@ use utoipa_axum::routes;
 use super::front::auth::{Administer, Caller};
 use super::front::error::{ApiError, ApiResult};
 use super::front::extract::{IfMatch, Json, Path, Query};
-use super::front::page::{cursor_number, limit, page, page_until};
+use super::front::page::{cursor_number, limit, page};
 use super::state::AppState;
 use crate::store::ledger::webhook_messages;
 use crate::views::page::Page;
@@ -34,10 +34,21 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
 }
 
 /// Lists webhooks by name, with how each is doing
-#[utoipa::path(get, path = "/v1/webhooks", tag = "webhooks", responses((status = 200, body = Page<WebhookView>)))]
-pub async fn list(caller: Caller<Administer>, State(state): State<AppState>, uri: Uri) -> ApiResult<Response> {
+#[utoipa::path(get, path = "/v1/webhooks", tag = "webhooks", params(ListWebhooks),
+    responses((status = 200, body = Page<WebhookView>)))]
+pub async fn list(
+    caller: Caller<Administer>,
+    State(state): State<AppState>,
+    Query(query): Query<ListWebhooks>,
+    uri: Uri,
+) -> ApiResult<Response> {
     caller.unlimited(ALL)?;
-    Ok(page_until(state.engine.webhooks().await?, None, &uri))
+    let limit = limit(query.limit)?;
+    let after = query.cursor.as_deref().unwrap_or_default();
+    // There are few.
+    let mut views = state.engine.webhooks().await?;
+    views.retain(|view| view.name.as_str() > after);
+    Ok(page(views, limit, &uri, |view: &WebhookView| view.name.clone()))
 }
 
 /// Creates a webhook
@@ -133,23 +144,23 @@ pub async fn send_test(
     Ok(axum::Json(state.engine.try_webhook(&name).await?))
 }
 
-/// Page of messages.
+/// Page of webhooks, or of their messages.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub struct ListMessages {
+pub struct ListWebhooks {
     limit: Option<i64>,
     cursor: Option<String>,
 }
 
 /// Lists the messages that a webhook has not taken, by the number of their event
-#[utoipa::path(get, path = "/v1/webhooks/{name}/messages", tag = "webhooks", params(("name" = String, Path), ListMessages),
+#[utoipa::path(get, path = "/v1/webhooks/{name}/messages", tag = "webhooks", params(("name" = String, Path), ListWebhooks),
     responses((status = 200, body = Page<WebhookMessage>)))]
 pub async fn messages(
     caller: Caller<Administer>,
     State(state): State<AppState>,
     Path(name): Path<String>,
-    Query(query): Query<ListMessages>,
+    Query(query): Query<ListWebhooks>,
     uri: Uri,
 ) -> ApiResult<Response> {
     caller.unlimited(ALL)?;

@@ -2,15 +2,18 @@
 //! canonical form, so nothing in a line needs to be escaped.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use riposte_protocol::time::Timestamp;
 
-use crate::domain::effect::Until;
 use crate::domain::feed::FeedForm;
 use crate::domain::feed_list::FeedEntry;
 
 /// The policy of a response by hand, where a form names one.
 pub const BY_HAND: &str = "by-hand";
+/// Longest time-out of an entry: `RouterOS` takes none of 36 weeks or more. A router fetches far more often, and
+/// each fetch begins it anew.
+const LONGEST_TIMEOUT: Duration = Duration::from_hours(30 * 24);
 
 /// The list as text. `name` is that of the feed.
 pub fn text<'a>(
@@ -35,15 +38,12 @@ pub fn text<'a>(
             }
             FeedForm::Mikrotik => {
                 let family = if value.contains(':') { "ipv6" } else { "ip" };
-                let timeout = match entry.until {
-                    Until::Never => String::new(),
-                    // The entry ends on the router by itself, also if it does not fetch again.
-                    Until::At(at) => format!(" timeout={}s", at.since(now).as_secs().max(1)),
-                };
-                let add = format_args!(
-                    "/{family} firewall address-list add list=\"riposte-{name}\" address={value}{timeout}"
-                );
-                line(&mut text, add);
+                // The entry ends on the router by itself, also if it does not fetch again.
+                let left = entry.until.instant().map_or(LONGEST_TIMEOUT, |at| at.since(now).min(LONGEST_TIMEOUT));
+                let left = left.as_secs().max(1);
+                let list = format!("/{family} firewall address-list add list=\"riposte-{name}\"");
+                // An error in one line would end the script, and the list would be short.
+                line(&mut text, format_args!(":do {{{list} address={value} timeout={left}s}} on-error={{}}"));
             }
             FeedForm::Plain
             | FeedForm::Panos
@@ -64,6 +64,7 @@ fn line(text: &mut String, words: std::fmt::Arguments<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::effect::Until;
 
     #[test]
     fn every_form_is_what_its_program_reads() {
@@ -87,8 +88,8 @@ mod tests {
         assert_eq!(of(FeedForm::HaproxyMap), "198.51.100.0/24 by-hand\n2001:db8::7 ssh\n");
         let script = "/ip firewall address-list remove [find list=\"riposte-edge\"]\n\
              /ipv6 firewall address-list remove [find list=\"riposte-edge\"]\n\
-             /ip firewall address-list add list=\"riposte-edge\" address=198.51.100.0/24\n\
-             /ipv6 firewall address-list add list=\"riposte-edge\" address=2001:db8::7 timeout=90s\n";
+             :do {/ip firewall address-list add list=\"riposte-edge\" address=198.51.100.0/24 timeout=2592000s} on-error={}\n\
+             :do {/ipv6 firewall address-list add list=\"riposte-edge\" address=2001:db8::7 timeout=90s} on-error={}\n";
         assert_eq!(of(FeedForm::Mikrotik), script);
     }
 }

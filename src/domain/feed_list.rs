@@ -12,6 +12,8 @@ use super::feed::{FeedForm, Selected, SelectedEntry};
 
 /// How long removals are kept. Longer than [`LONGEST_GIVEN`], so what a consumer missed has ended there.
 const KEEP_REMOVALS: Duration = Duration::from_hours(30 * 24);
+/// How long a removal is kept after its end, for consumers that lift by themselves: they need not be told.
+const KEEP_ENDED: Duration = Duration::from_hours(1);
 /// Longest time that a consumer which lifts by itself is given; sets of `ipset` take less than 25 days.
 const LONGEST_GIVEN: Duration = Duration::from_hours(20 * 24);
 /// What is longer is given anew when less than this is left.
@@ -94,12 +96,21 @@ impl FeedList {
         put.extend(gone.map(|(value, entry)| {
             (value.clone(), FeedEntry { revision, changed_at: now, is_listed: false, ..entry.clone() })
         }));
-        let is_old = |entry: &FeedEntry| !entry.is_listed && now.since(entry.changed_at) > KEEP_REMOVALS;
-        let old = self.entries.iter().filter(|(value, entry)| is_old(entry) && !selected.entries.contains_key(*value));
+        let has_ended = |entry: &FeedEntry| {
+            let end = entry.until.instant().filter(|_| form.tells_ends());
+            end.is_some_and(|end| now > end && now.since(end) > KEEP_ENDED)
+        };
         let (mut forgotten, mut floor) = (Vec::new(), self.floor);
-        for (value, entry) in old {
-            forgotten.push(value.clone());
-            floor = floor.max(entry.revision);
+        let removed = self.entries.iter().filter(|(_, entry)| !entry.is_listed);
+        for (value, entry) in removed.filter(|(value, _)| !selected.entries.contains_key(*value)) {
+            let is_old = now.since(entry.changed_at) > KEEP_REMOVALS;
+            if is_old && !has_ended(entry) {
+                // A consumer from before gets everything.
+                floor = floor.max(entry.revision);
+            }
+            if is_old || has_ended(entry) {
+                forgotten.push(value.clone());
+            }
         }
         (!put.is_empty() || !forgotten.is_empty()).then_some(ListChange { revision, floor, put, forgotten })
     }
@@ -241,14 +252,25 @@ mod tests {
     #[test]
     fn removals_are_kept_for_longer_than_anything_lasts_at_a_consumer() {
         let (mut list, day) = (FeedList::default(), 86_400);
-        step(&mut list, FeedForm::Crowdsec, &[("a", 100), ("b", 0)], 1, 0);
-        step(&mut list, FeedForm::Crowdsec, &[("b", 0)], 2, 50);
-        step(&mut list, FeedForm::Crowdsec, &[("b", 0)], 3, 25 * day);
-        assert_eq!(changed(&list, 1).len(), 2);
-        step(&mut list, FeedForm::Crowdsec, &[("b", 0)], 4, 31 * day);
+        step(&mut list, FeedForm::Plain, &[("a", 100), ("b", 0)], 1, 0);
+        step(&mut list, FeedForm::Plain, &[("b", 0)], 2, 50);
+        step(&mut list, FeedForm::Plain, &[("b", 0)], 3, 25 * day);
+        assert_eq!(changed(&list, 1), [("a", false)]);
+        step(&mut list, FeedForm::Plain, &[("b", 0)], 4, 31 * day);
         assert!(!list.entries.contains_key("a") && list.floor == 2);
         // A consumer from before gets everything.
         assert_eq!(changed(&list, 1), [("b", true)]);
+    }
+
+    #[test]
+    fn a_removal_that_has_ended_at_its_consumers_is_forgotten_and_nothing_is_told_anew() {
+        let (mut list, hour) = (FeedList::default(), 3600);
+        step(&mut list, FeedForm::Crowdsec, &[("a", 2 * hour), ("b", 9 * hour)], 1, 0);
+        step(&mut list, FeedForm::Crowdsec, &[("b", 9 * hour)], 2, 50);
+        step(&mut list, FeedForm::Crowdsec, &[("b", 9 * hour)], 3, 3 * hour);
+        assert_eq!(changed(&list, 1), [("a", false)]);
+        step(&mut list, FeedForm::Crowdsec, &[("b", 9 * hour)], 4, 3 * hour + 1);
+        assert_eq!((changed(&list, 1), list.floor), (vec![], 0));
     }
 
     proptest! {

@@ -220,6 +220,10 @@ async fn shared(engine: &Arc<Engine>, round: u32, claim: &Claim) {
 /// Tells of forwarders that do not report any more.
 async fn find_silent_forwarders(engine: &Engine, claim: &Claim) -> Result<(), StoreError> {
     let now = engine.clock.now();
+    // While the manager was away, no forwarder could report.
+    if now < engine.started_at.plus(FORWARDER_SILENT) {
+        return Ok(());
+    }
     forwarders::find_silent(&engine.db, now.minus(FORWARDER_SILENT), claim.fence.as_ref(), now).await
 }
 

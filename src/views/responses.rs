@@ -190,7 +190,7 @@ pub struct NewManualResponse {
     pub case: Option<String>,
     /// How far it may be passed on, by the Traffic Light Protocol: `clear`, `green`, `amber`, `amber+strict` or `red`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(example = "amber")]
+    #[schema(pattern = "^(clear|green|amber|amber[+]strict|red)$", example = "amber")]
     pub tlp: Option<String>,
 }
 
@@ -205,7 +205,7 @@ pub struct FileResponse {
     /// How far it may be passed on, by the Traffic Light Protocol: `clear`, `green`, `amber`, `amber+strict` or `red`. Absent: as
     /// its policy says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(example = "amber")]
+    #[schema(pattern = "^(clear|green|amber|amber[+]strict|red)$", example = "amber")]
     pub tlp: Option<String>,
 }
 

@@ -32,11 +32,11 @@ pub struct WebhookSettings {
     /// Highest label of the Traffic Light Protocol that goes out whole, `amber` by default: `clear`, `green`, `amber`,
     /// `amber+strict` or `red`. Of an event above it only the id goes out.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(example = "amber")]
+    #[schema(pattern = "^(clear|green|amber|amber[+]strict|red)$", example = "amber")]
     pub ceiling: Option<String>,
     /// What a message is: `cloudevents` (one event each, by default), or words for people: `slack`, `teams`, `ntfy`, `mail`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(example = "slack")]
+    #[schema(pattern = "^(cloudevents|slack|teams|ntfy|mail)$", example = "slack")]
     pub form: Option<String>,
     /// Only for people: the user to whom messages go. They have links by which this user approves and rejects.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -125,6 +125,14 @@ def custom(body):
             body["default_target"] = "source.user"
 
 
+def webhook(body):
+    """Keep a webhook that is sent nothing; what fits together in its settings, the contract does not say."""
+    if "url" in body:
+        body["url"] = "https://localhost:9/"
+    body.pop("secret", None)
+    body["settings"] = {"types": ["response.*"], "fields": ["policy"], "ceiling": "green", "is_disabled": True}
+
+
 def is_wrong(case):
     """Return whether any part of the request is invalid on purpose."""
     if case.meta is None:
@@ -234,6 +242,8 @@ def before_call(context, case, kwargs):
         # What it covers must exist, and its name must be new.
         body.clear()
         body.update(name=uuid.uuid4().hex, reason="r", kind="target", value=random.choice(TARGETS["ip"]))
+    elif path == "/v1/webhooks" or path == "/v1/webhooks/{name}":
+        webhook(body)
     elif path == "/v1/responses":
         manual(body)
     elif path == "/wazuh/active-response":

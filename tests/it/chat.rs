@@ -272,7 +272,7 @@ async fn a_mail_reaches_its_mailbox_with_two_links() {
         })
         .await;
     assert!(mail.contains("RCPT TO:<alice@example.org>") && mail.contains("MAIL FROM:<riposte@example.org>"), "{mail}");
-    assert!(mail.contains("Message-ID: <event_"), "{mail}");
+    assert!(mail.contains(".event_"), "{mail}");
     // Long lines may be folded by the encoding of the mail.
     let whole = mail.replace("=\n", "").replace("=3D", "=");
     assert!(

@@ -30,21 +30,19 @@ use crate::support::Database;
 use crate::support::receiver::{Mood, Receiver};
 
 /// Returns the path of a program in the tests' Python environment.
+pub(super) fn python(program: &str) -> PathBuf {
+    python_of("python", program)
+}
+
+/// The same in another environment, whose packages are needed rarely or contradict those of the other tests.
 ///
 /// # Panics
 /// If it is not installed, saying how to install it.
-pub(super) fn python(program: &str) -> PathBuf {
+pub(super) fn python_of(environment: &str, program: &str) -> PathBuf {
     let target = Path::new(env!("CARGO_BIN_EXE_riposte")).ancestors().nth(2).unwrap();
-    let program = target.join("python/bin").join(program);
-    assert!(program.is_file(), "{} is missing: run scripts/test-deps.sh", program.display());
-    program
-}
-
-/// The Python of the producers of OpenC2, whose packages contradict those of the other tests.
-fn python_of_producers() -> PathBuf {
-    let target = Path::new(env!("CARGO_BIN_EXE_riposte")).ancestors().nth(2).unwrap();
-    let program = target.join("openc2/bin/python");
-    assert!(program.is_file(), "{} is missing: run scripts/test-deps.sh", program.display());
+    let program = target.join(environment).join("bin").join(program);
+    let install = if environment == "clients" { "scripts/test-deps.sh clients" } else { "scripts/test-deps.sh" };
+    assert!(program.is_file(), "{} is missing: run {install}", program.display());
     program
 }
 
@@ -177,7 +175,7 @@ on_both_databases! {
         assert!(labelled.unwrap().status().is_success());
         let netrc = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(netrc.path(), format!("machine 127.0.0.1 login any password {}\n", api.key)).unwrap();
-        let mut producers = tied(&python_of_producers());
+        let mut producers = tied(&python_of("openc2", "python"));
         producers.arg(root().join("tests/conformance/openc2_producers.py")).env("PYTHONDONTWRITEBYTECODE", "1");
         producers.env("NO_PROXY", "*").env("NETRC", netrc.path()).env("RIPOSTE_ADDRESS", manager.address.to_string());
         let output = producers.stdin(Stdio::null()).output().unwrap();

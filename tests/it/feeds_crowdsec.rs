@@ -126,6 +126,21 @@ on_both_databases! {
         }
     }
 
+    async fn a_bouncer_that_starts_twice_is_told_of_removals_all_the_same(database: Database) {
+        let (app, admin, agent, key) = with_bouncer(database, &json!({})).await;
+        let first = block(&admin, "203.0.113.1", &json!({})).await;
+        agent.obey().await;
+        decisions(&app, &key, START).await;
+        decisions(&app, &key, NEXT).await;
+        lift(&admin, &first).await;
+        // Its set survives both starts, and neither answer names a removal. A look at the list tells it nothing.
+        decisions(&app, &key, START).await;
+        decisions(&app, &key, START).await;
+        Client::anonymous(&app.base).with_key(&key).get("/feeds/bouncers").await.is(200);
+        let told = decisions(&app, &key, NEXT).await;
+        assert_eq!(values(&told["deleted"]), of(&[("203.0.113.1", "-1s")]), "{told}");
+    }
+
     async fn a_lost_answer_or_a_restart_loses_no_change(database: Database) {
         let (app, admin, agent, key) = with_bouncer(database, &json!({})).await;
         let kept = block(&admin, "203.0.113.1", &json!({})).await;

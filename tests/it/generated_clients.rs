@@ -2,8 +2,8 @@
 //! one in Python, openapi-generator one in TypeScript. Each sends alerts as lines, imports a configuration
 //! in XML, repeats requests by `Idempotency-Key`, and reads every list by pages from a real manager.
 //!
-//! Only `make conformance` runs this: it takes minutes. `scripts/test-deps.sh` installs the generators from
-//! `PyPI` into `target/python`; the test installs from npm what the client in TypeScript needs.
+//! Only `make conformance` runs this: it takes minutes. `scripts/test-deps.sh clients` installs the generators from
+//! `PyPI` into `target/clients`; the test installs from npm what the client in TypeScript needs.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,8 +13,8 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::conformance::python;
-use crate::processes::{Api, FakeAgent, Manager, require, tied};
+use crate::conformance::python_of;
+use crate::processes::{Api, FakeAgent, Manager, PATIENCE, eventually, require, tied};
 use crate::support::alert::brute_force;
 
 /// The lists of the contract, and whether each is read by pages.
@@ -31,6 +31,11 @@ fn lists(contract: &Value) -> BTreeMap<String, bool> {
     pages.map(|list| (list["operationId"].as_str().unwrap().to_owned(), takes(list, "cursor"))).collect()
 }
 
+/// A program of the environment of the generators.
+fn generator(program: &str) -> std::path::PathBuf {
+    python_of("clients", program)
+}
+
 fn file(name: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conformance/clients").join(name)
 }
@@ -38,7 +43,7 @@ fn file(name: &str) -> std::path::PathBuf {
 fn run(what: &str, folder: &Path, program: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
     let mut command = tied(program);
     // openapi-python-client starts ruff, which is beside it.
-    let path = format!("{}:{}", python("python").parent().unwrap().display(), std::env::var("PATH").unwrap());
+    let path = format!("{}:{}", generator("python").parent().unwrap().display(), std::env::var("PATH").unwrap());
     command
         .args(arguments)
         .current_dir(folder)
@@ -57,6 +62,15 @@ async fn populate(manager: &Manager) -> Api {
     let agents = ["web-01", "web-02", "web-03"];
     for name in agents {
         FakeAgent::enroll(manager, name).await;
+    }
+    // Its address is never called, so each event is a message that is kept. It has the name of the policy below, which the clients
+    // ask for.
+    let webhook =
+        json!({"name": "answer", "url": "https://localhost:9/", "settings": {"types": ["protected.created"]}});
+    api.post("/v1/webhooks", &webhook).await;
+    for name in ["other-1", "other-2"] {
+        let silent = json!({"name": name, "url": "https://localhost:9/", "settings": {"is_disabled": true}});
+        api.post("/v1/webhooks", &silent).await;
     }
     let answer = json!({"name": "answer", "mode": "enforce", "match": [{"rule_ids": ["5763"]}],
         "respond": {"action": "firewall-drop", "target": "source.ip", "on": "all", "for": "10m"}});
@@ -80,11 +94,20 @@ async fn populate(manager: &Manager) -> Api {
         let secret = json!({"value": "s3cret", "actions": ["firewall-drop"]});
         let put = api.request(Method::PUT, &format!("/v1/secrets/secret-{index}")).json(&secret).send().await.unwrap();
         assert!(put.status().is_success(), "{}", put.text().await.unwrap());
+        let report =
+            api.request(Method::PUT, &format!("/v1/forwarders/wazuh-{index}")).json(&json!({"version": "0.1.0"}));
+        assert!(report.send().await.unwrap().status().is_success());
+        api.post("/v1/feeds", &json!({"name": format!("edge-{index}")})).await;
         api.post("/v1/alerts", &brute_force(&format!("{index}"), &format!("198.51.100.{index}"))).await;
         let refused = json!({"pipeline": "demo", "id": index});
         let refused = api.request(Method::POST, "/v1/alerts").json(&refused).send().await.unwrap();
         assert_eq!(refused.status().as_u16(), 422);
     }
+    eventually("messages are kept", PATIENCE, async || {
+        let kept = api.get("/v1/webhooks/answer/messages").await;
+        (kept["items"].as_array().unwrap().len() == 3).then_some(())
+    })
+    .await;
     api.post("/v1/responses", &json!({"action": "log-only", "agents": agents, "reason": "drill"})).await;
     api
 }
@@ -193,7 +216,7 @@ async fn a_client_in_python_is_made_of_the_contract_and_works() {
     let settings = file("python.yml");
     let made = ["generate", "--path", &contract, "--config", settings.to_str().unwrap(), "--output-path", "made"];
     told_on_the_page("openapi-python-client", &made, &contract, settings.to_str().unwrap());
-    let output = run("openapi-python-client", folder.path(), &python("openapi-python-client"), &made, &[]);
+    let output = run("openapi-python-client", folder.path(), &generator("openapi-python-client"), &made, &[]);
     let said = [&*output.stdout, &*output.stderr].map(String::from_utf8_lossy).concat();
     // A warning says what the client lacks. These media types are other names of those that it has.
     for part in said.split("WARNING").skip(1) {
@@ -204,8 +227,8 @@ async fn a_client_in_python_is_made_of_the_contract_and_works() {
     }
     let made = folder.path().join("made");
     std::fs::copy(file("python_client.py"), made.join("python_client.py")).unwrap();
-    run("mypy", &made, &python("mypy"), &["riposte_client", "python_client.py"], &[]);
-    serve("py", &made, &python("python"), &["python_client.py"]).await;
+    run("mypy", &made, &generator("mypy"), &["riposte_client", "python_client.py"], &[]);
+    serve("py", &made, &generator("python"), &["python_client.py"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -218,7 +241,7 @@ async fn a_client_in_typescript_is_made_of_the_contract_and_works() {
     let made = ["generate", "--generator-name", "typescript-axios", "--input-spec", &contract, "--output", "made"];
     let made = [&made[..], &["--additional-properties", "useSingleRequestParameter=true"]].concat();
     told_on_the_page("openapi-generator-cli", &made, &contract, "");
-    run("openapi-generator-cli", folder.path(), &python("openapi-generator-cli"), &made, &[]);
+    run("openapi-generator-cli", folder.path(), &generator("openapi-generator-cli"), &made, &[]);
     let npm = ["ci", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"];
     run("npm ci", folder.path(), Path::new("npm"), &npm, &[]);
     run("tsc", folder.path(), Path::new("node_modules/.bin/tsc"), &["--noEmit", "--project", "."], &[]);

@@ -154,6 +154,20 @@ on_both_databases! {
         command["target"] = json!({"ipv4_net": "203.0.113.9"});
         let reused = told(&analyst, &command, 400).await;
         assert!(reused["status_text"].as_str().unwrap().contains("/command_id"), "{reused}");
+        // After the memory of ids the same one is a new command, and to cancel it ends that one.
+        app.advance(25 * 3600);
+        let again = app.in_time("the id is forgotten", || async {
+            let response = ask(&analyst, &command).await;
+            (response["status"] == 200).then_some(response)
+        });
+        let again = again.await;
+        assert!(again["results"]["slpf"]["rule_number"].as_i64().is_some(), "{again}");
+        told(&analyst, &cancel, 200).await;
+        let active = admin.list("/v1/responses?state=active").await;
+        assert!(active.iter().all(|response| response["target"]["value"] != "203.0.113.9"), "{active:?}");
+        // Whatever blocks the address, such as the black hole of a route.
+        let routed = json!({"action": "route-null", "target": {"kind": "ip", "value": "203.0.113.7"}, "on": "all", "reason": "t"});
+        admin.post("/v1/responses", &routed).await.is(201);
         told(&analyst, &json!({"action": "allow", "target": {"ipv4_net": "203.0.113.7/32"}}), 200).await;
         let active = admin.list("/v1/responses?state=active").await;
         assert!(active.iter().all(|response| response["action"] == "isolate-host"), "{active:?}");

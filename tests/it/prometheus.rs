@@ -172,8 +172,14 @@ fn the_rules_and_the_dashboard_name_metrics_that_exist() {
         "riposte_alerts_conflicting_total",
         "riposte_commands_sent_total",
         "riposte_conditions_failed_total",
+        "riposte_forwarders_silent",
         "riposte_orders_rejected_total",
         "riposte_telemetry_exported_total",
+        "riposte_webhook_behind",
+        "riposte_webhook_dead",
+        "riposte_webhook_failing",
+        "riposte_webhook_messages_total",
+        "riposte_webhook_waiting",
     ];
     let left_out: Vec<String> = documented().into_keys().filter(|metric| !shown.contains(metric)).collect();
     assert_eq!(left_out, elsewhere);

@@ -433,7 +433,8 @@ async fn promise_5_every_iptables_block_is_lifted_whichever_program_is_killed() 
     let mut scene = Scene::start("3s").await;
     let (mut number, mut responses) = (0, Vec::new());
     for kill in 0..KILLS {
-        scene.api.agent_streams(&scene.agent.id).await;
+        // After a while without the manager it polls first.
+        scene.api.agent_is_present(&scene.agent.id).await;
         for _ in 0..4 {
             number += 1;
             let source = if number % 2 == 0 { format!("198.51.100.{number}") } else { format!("2001:db8:1::{number}") };

@@ -320,7 +320,9 @@ async fn a_bad_file_is_refused_before_anything_is_done() {
         std::fs::write(&bad, bytes).unwrap();
         let refused =
             fails(&["import", "--data-dir", &dir, "--database-url", &sqlite(work.path()), bad.to_str().unwrap()]);
-        assert!(refused.contains(words) || refused.contains("or is damaged"), "{what}: {refused}");
+        // A bit in the head can also make it one of another version.
+        let is_other = what == "flipped" && refused.contains("cannot be imported: its tables are not those");
+        assert!(refused.contains(words) || refused.contains("or is damaged") || is_other, "{what}: {refused}");
         assert!(!target.exists(), "{what}: something was written");
     }
 }

@@ -65,7 +65,12 @@ pub(super) async fn changes(
     };
     // A HEAD is no fetch.
     if method == Method::GET {
-        engine.note_fetch(&served, &bouncer.name, before.as_ref(), bouncer.address);
+        let Bouncer { name, address, .. } = &bouncer;
+        if is_start {
+            engine.note_start(&served, name, before.as_ref(), *address);
+        } else {
+            engine.note_fetch(&served, name, before.as_ref(), *address);
+        }
     }
     Ok(axum::Json(told))
 }

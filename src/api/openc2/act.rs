@@ -14,6 +14,7 @@ use crate::compat::openc2::answer::{OpenC2Answer, OpenC2Status};
 use crate::compat::openc2::command::{CommandActuator, CommandKind, OpenC2Command, PAIRS, ResponseRequested};
 use crate::compat::openc2::times;
 use crate::domain::canonical;
+use crate::domain::feed::BLOCKING_ACTIONS;
 use crate::domain::filing::Filing;
 use crate::domain::principal::Principal;
 use crate::domain::response::{Decision, EndReason, ResponseEnd, ResponseState};
@@ -67,22 +68,24 @@ pub(super) async fn carry_out(
         CommandKind::Deny { address, both } => {
             let arguments = if both { vec!["output".to_owned()] } else { Vec::new() };
             let target = (Some(TargetKind::Ip), address);
-            make(state, by, (DROP, target, arguments), command, given).await
+            let agent = agent_of(state, by, &named(&command.actuator));
+            make(state, by, (DROP, target, arguments), agent, command, given).await
         }
         CommandKind::Contain(device) => {
-            let named = CommandActuator { asset_id: Some(device), hostname: None };
-            let command = OpenC2Command { actuator: named, ..command };
-            make(state, by, (ISOLATE, (Some(TargetKind::Host), String::new()), Vec::new()), command, given).await
+            let agent = agent_of(state, by, &[&[device.as_str()], &named(&command.actuator)[..]].concat());
+            let target = (Some(TargetKind::Host), String::new());
+            make(state, by, (ISOLATE, target, Vec::new()), agent, command, given).await
         }
         CommandKind::Allow(address) => {
             let target = Some(canonical::target(&address));
-            let filter = ResponseFilter { target, action: Some(DROP.to_owned()), ..ResponseFilter::default() };
-            end_matching(state, by, filter, &command.actuator).await
+            let filter = ResponseFilter { target, ..ResponseFilter::default() };
+            let agent = agent_of(state, by, &named(&command.actuator));
+            end_matching(state, by, filter, &BLOCKING_ACTIONS, agent).await
         }
         CommandKind::Restore(device) => {
-            let named = CommandActuator { asset_id: Some(device), hostname: None };
             let filter = ResponseFilter { action: Some(ISOLATE.to_owned()), ..ResponseFilter::default() };
-            end_matching(state, by, filter, &named).await
+            let agent = agent_of(state, by, &[&[device.as_str()], &named(&command.actuator)[..]].concat());
+            end_matching(state, by, filter, &[ISOLATE], agent).await
         }
         CommandKind::Cancel(command) => {
             let found = openc2::commanded(&state.engine.db, &by.actor, &command).await?;
@@ -112,18 +115,23 @@ fn answer_query(state: &AppState, features: &[&str]) -> OpenC2Answer {
     })
 }
 
-/// The one agent that an actuator names; `None` if it names none.
-fn agent_of(state: &AppState, by: &Principal, actuator: &CommandActuator) -> Result<Option<Uuid>, OpenC2Answer> {
+/// What an actuator calls the host.
+fn named(actuator: &CommandActuator) -> Vec<&str> {
+    [&actuator.asset_id, &actuator.hostname].into_iter().flatten().map(String::as_str).collect()
+}
+
+/// The one agent that all words name; `None` without words.
+fn agent_of(state: &AppState, by: &Principal, words: &[&str]) -> Result<Option<Uuid>, OpenC2Answer> {
     let fleet = state.engine.fleet.load();
     let mut found: Option<Uuid> = None;
-    for word in [&actuator.asset_id, &actuator.hostname].into_iter().flatten() {
-        let mut labelled = fleet.iter().filter(|agent| agent.wazuh_id() == Some(word.as_str()));
+    for &word in words {
+        let mut labelled = fleet.iter().filter(|agent| agent.wazuh_id() == Some(word));
         let labelled = labelled.next().filter(|_| labelled.next().is_none());
         // A hidden agent is as one that is not there.
         let agent = fleet.called(word).or(labelled).filter(|agent| by.scopes.take_agent(&***agent));
         let agent = agent.ok_or_else(|| OpenC2Answer::nowhere("the actuator or device names no enrolled agent"))?;
         if found.is_some_and(|other| other != agent.id) {
-            return Err(OpenC2Answer::bad("/actuator/slpf: hostname and asset_id name different agents"));
+            return Err(OpenC2Answer::bad("/actuator/slpf: hostname, asset_id and the device name different agents"));
         }
         found = Some(agent.id);
     }
@@ -135,12 +143,13 @@ async fn make(
     state: &AppState,
     by: &Principal,
     (action, target, arguments): (&str, (Option<TargetKind>, String), Vec<String>),
+    agent: Result<Option<Uuid>, OpenC2Answer>,
     command: OpenC2Command,
     given: Given<'_>,
 ) -> Carried {
     let engine = &state.engine;
-    let prepared = agent_of(state, by, &command.actuator)
-        .and_then(|agent| times::lasting(command.times, engine.clock.now()).map(|duration| (agent, duration)));
+    let prepared =
+        agent.and_then(|agent| times::lasting(command.times, engine.clock.now()).map(|duration| (agent, duration)));
     let (agent, duration) = match prepared {
         Ok(prepared) => prepared,
         Err(fault) => return Ok(fault),
@@ -220,10 +229,16 @@ fn refused(refusal: Refusal) -> Carried {
     }
 }
 
-/// Ends the active responses that a filter finds on the agents that the actuator names; on all, if it names none.
-async fn end_matching(state: &AppState, by: &Principal, filter: ResponseFilter, actuator: &CommandActuator) -> Carried {
+/// Ends the active responses with one of `actions` that a filter finds on an agent; on all without one.
+async fn end_matching(
+    state: &AppState,
+    by: &Principal,
+    filter: ResponseFilter,
+    actions: &[&str],
+    agent: Result<Option<Uuid>, OpenC2Answer>,
+) -> Carried {
     let engine = &state.engine;
-    let agent = match agent_of(state, by, actuator) {
+    let agent = match agent {
         Ok(agent) => agent,
         Err(fault) => return Ok(fault),
     };
@@ -232,6 +247,9 @@ async fn end_matching(state: &AppState, by: &Principal, filter: ResponseFilter, 
     let is_full = i64::try_from(rows.len()).unwrap_or(i64::MAX) >= MAX_ENDED;
     let (mut ends, mut wider) = (Vec::new(), Vec::new());
     for row in rows {
+        if !actions.contains(&row.action.as_str()) {
+            continue;
+        }
         match engine.check_scope_of_response(&row, by) {
             Ok(()) => {}
             Err(Refusal::NotFound(_) | Refusal::Forbidden(_)) => continue,

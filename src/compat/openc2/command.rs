@@ -114,6 +114,7 @@ pub fn read(command: &Fields) -> Read<OpenC2Command> {
     let args = Arguments::read(fields(command, "", "args")?.unwrap_or(&empty))?;
     let kind = kind(&action, (name, value), &args)?;
     let actuator = actuator(fields(command, "", "actuator")?.unwrap_or(&empty))?;
+    args.are_kept_by(&kind)?;
     Ok(OpenC2Command { id, kind, times: args.times, requested: args.requested, actuator })
 }
 
@@ -279,6 +280,28 @@ impl Arguments {
     }
 }
 
+impl Arguments {
+    /// Refuses times and directions of commands that have none: what ends ends now, and as a whole.
+    fn are_kept_by(&self, kind: &CommandKind) -> Read<()> {
+        let (takes_times, takes_direction) = match kind {
+            CommandKind::Deny { .. } => (true, true),
+            CommandKind::Contain(_) => (true, false),
+            CommandKind::Allow(_) => (false, self.direction != Some(Direction::Egress)),
+            CommandKind::Query(_) | CommandKind::Restore(_) | CommandKind::Cancel(_) | CommandKind::Delete(_) => {
+                (false, false)
+            }
+        };
+        if !takes_times && self.times != CommandTimes::default() {
+            let why = "/args: start_time, stop_time and duration are for deny and contain; others act now and for good";
+            return Err(OpenC2Answer::beyond(why));
+        }
+        if !takes_direction && self.direction.is_some() {
+            return Err(OpenC2Answer::beyond("/args/direction: the command has none, or cannot act on this one alone"));
+        }
+        Ok(())
+    }
+}
+
 fn millis(args: &Fields, key: &str) -> Read<Option<i64>> {
     let Some(value) = args.get(key) else { return Ok(None) };
     let millis = value.as_i64().filter(|millis| *millis > 0);
@@ -386,6 +409,26 @@ mod tests {
             let fault = deny(&target, &args).unwrap_err();
             assert_eq!(fault.status as u16, 501, "{target} {args}: {}", fault.text);
         }
+    }
+
+    #[test]
+    fn times_and_directions_that_would_be_ignored_are_refused() {
+        let device = json!({"device": {"hostname": "web-01"}});
+        let net = json!({"ipv4_net": "203.0.113.7"});
+        for (action, target, args) in [
+            ("allow", &net, json!({"duration": 600_000})),
+            ("allow", &net, json!({"direction": "egress"})),
+            ("restore", &device, json!({"start_time": 600_000})),
+            ("restore", &device, json!({"direction": "both"})),
+            ("contain", &device, json!({"direction": "ingress"})),
+            ("cancel", &json!({"command": "c-1"}), json!({"stop_time": 600_000})),
+            ("delete", &json!({"slpf:rule_number": 7}), json!({"duration": 600_000})),
+        ] {
+            let fault = of(&json!({"action": action, "target": target, "args": args})).unwrap_err();
+            assert_eq!(fault.status as u16, 501, "{action} {args}: {}", fault.text);
+            of(&json!({"action": action, "target": target})).unwrap();
+        }
+        of(&json!({"action": "allow", "target": net, "args": {"direction": "ingress"}})).unwrap();
     }
 
     #[test]

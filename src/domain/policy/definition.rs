@@ -180,7 +180,7 @@ pub struct Policy {
     pub tests: Vec<PolicyTest>,
     /// How far what its responses do may be passed on, by the Traffic Light Protocol.
     #[serde(skip_serializing_if = "Tlp::is_default")]
-    #[schema(value_type = Option<String>, example = "amber")]
+    #[schema(value_type = Option<String>, pattern = "^(clear|green|amber|amber[+]strict|red)$", example = "amber")]
     pub tlp: Tlp,
     /// Purpose of the policy.
     #[serde(skip_serializing_if = "String::is_empty")]

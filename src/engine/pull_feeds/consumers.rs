@@ -18,15 +18,21 @@ use crate::views::effects::EffectFeed;
 use crate::views::feeds::FeedConsumer;
 
 impl Engine {
-    /// The names of the valid keys that are bound to a feed, with the number of keys of each.
-    fn names_of_consumers(&self, feed: &str) -> BTreeMap<String, i64> {
+    /// The names of the keys that are bound to a feed, with the number of valid keys of each. A consumer whose key has
+    /// expired blocks what it has still, until an administrator revokes the key.
+    pub(super) fn names_of_consumers(&self, feed: &str) -> BTreeMap<String, i64> {
         let now = self.clock.now();
         let mut names = BTreeMap::new();
-        for stored in self.keys.load().values().filter(|stored| stored.is_valid(now)) {
+        for stored in self.keys.load().values() {
             let key = &stored.key;
             let is_bound = key.scope.feeds_alone().is_some_and(|feeds| feeds.iter().any(|own| own == feed));
-            if is_bound && key.user.is_none() && !key.is_webhook && key.role.may(Right::PullFeeds) {
-                *names.entry(key.name.clone()).or_insert(0) += 1;
+            if is_bound
+                && key.revoked_at.is_none()
+                && key.user.is_none()
+                && !key.is_webhook
+                && key.role.may(Right::PullFeeds)
+            {
+                *names.entry(key.name.clone()).or_insert(0) += i64::from(stored.is_valid(now));
             }
         }
         names

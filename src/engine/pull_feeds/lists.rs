@@ -84,7 +84,9 @@ impl Engine {
                 at: now,
                 next_change: selected.next_change,
             };
-            let count = selected.entries.len();
+            // While new blocks are held back, only what is listed already can stay.
+            let stays = |value: &&String| before.list.entries.get(*value).is_some_and(|entry| entry.is_listed);
+            let count = selected.entries.keys().filter(|value| !is_held_back || stays(value)).count();
             if count > spec.max_entries as usize {
                 let over_since = self.note_length(spec, &before, Some(count), now).await?;
                 let spec = Arc::clone(spec);

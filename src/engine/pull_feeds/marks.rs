@@ -7,6 +7,7 @@ use std::net::IpAddr;
 
 use riposte_protocol::time::Timestamp;
 
+use super::consumers::has_fetched;
 use super::kept::ServedList;
 use crate::engine::Engine;
 use crate::store::StoreError;
@@ -40,9 +41,31 @@ impl Engine {
 
     /// Notes that a consumer was given a list. `before` is what is known of it.
     pub fn note_fetch(&self, served: &ServedList, consumer: &str, before: Option<&ConsumerRow>, from: IpAddr) {
-        let now: Timestamp = self.clock.now();
-        let first_at = before.map(|row| row.first_at).filter(|at| Timestamp::from(*at).as_millis() > 0);
         let revision = served.list.revision;
+        // The revision goes back where the ledger was restored.
+        let told = (before.map_or(revision, |row| row.revision.min(revision)), revision);
+        self.note(served, consumer, before, from, told);
+    }
+
+    /// Notes that a bouncer asked for everything in force. Such an answer names no removal, so a bouncer that was
+    /// given lists before is owed what it was owed.
+    pub fn note_start(&self, served: &ServedList, consumer: &str, before: Option<&ConsumerRow>, from: IpAddr) {
+        let revision = served.list.revision;
+        let told = before.filter(|row| has_fetched(row)).map_or((revision, revision), |row| (row.before, row.revision));
+        self.note(served, consumer, before, from, told);
+    }
+
+    /// `told` are the revisions of the answer before the last one and of the last one.
+    fn note(
+        &self,
+        served: &ServedList,
+        consumer: &str,
+        known: Option<&ConsumerRow>,
+        from: IpAddr,
+        (before, revision): (i64, i64),
+    ) {
+        let now: Timestamp = self.clock.now();
+        let first_at = known.map(|row| row.first_at).filter(|at| Timestamp::from(*at).as_millis() > 0);
         self.pull_feeds.marks.note(ConsumerRow {
             feed: served.spec.name.clone(),
             consumer: consumer.to_owned(),
@@ -50,7 +73,7 @@ impl Engine {
             last_at: now.into(),
             address: from.to_string(),
             revision,
-            before: before.map_or(revision, |row| row.revision),
+            before,
             event: served.event,
             silent_since: None,
             metrics: None,

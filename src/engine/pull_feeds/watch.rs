@@ -41,7 +41,10 @@ pub(in crate::engine) async fn look(engine: &Engine) -> Result<(), StoreError> {
 }
 
 async fn of_feed(engine: &Engine, spec: &Arc<FeedSpec>) -> Result<(), StoreError> {
-    let known = engine.feed_consumers(&spec.name).await?;
+    let mut known = engine.feed_consumers(&spec.name).await?;
+    // One whose keys were revoked is no consumer any more.
+    let names = engine.names_of_consumers(&spec.name);
+    known.retain(|name, _| names.contains_key(name));
     let now = engine.clock.now();
     let is_late = |last_at: Timestamp| now.since(last_at) > spec.expected_interval;
     let fetched = known.values().filter(|row| has_fetched(row));
@@ -58,7 +61,8 @@ async fn of_feed(engine: &Engine, spec: &Arc<FeedSpec>) -> Result<(), StoreError
         let (is_silent, detail) = match (is_late(last_at), was_silent) {
             (true, false) if owed > 0 => {
                 let what = if owed == 1 { "1 removal is".to_owned() } else { format!("{owed} removals are") };
-                (true, format!("consumer {name} fetched last at {last_at}, and {what} owed to it"))
+                let key = if consumer.keys == 0 { "; its key has expired" } else { "" };
+                (true, format!("consumer {name} fetched last at {last_at}, and {what} owed to it{key}"))
             }
             (false, true) => (false, format!("consumer {name} fetched at {last_at}")),
             _ => continue,

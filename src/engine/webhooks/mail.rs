@@ -117,7 +117,16 @@ impl Mailer {
             transport = transport.credentials(Credentials::new(user.clone(), password.clone()));
         }
         let sent = tokio::time::timeout(TIMEOUT, transport.build().send(message)).await;
-        sent.map_err(|_| "it does not answer".to_owned())?.map(drop).map_err(|error| words(&error))
+        sent.map_err(|_| "it does not answer".to_owned())?.map(drop).map_err(|error| refusal(&error))
+    }
+}
+
+/// Why a server does not have a mail. Its own words may repeat what it was sent, a password too.
+fn refusal(error: &lettre::transport::smtp::Error) -> String {
+    match error.status() {
+        Some(code) => format!("the mail server answered {code}"),
+        None if error.is_response() => "the answer of the mail server is none of SMTP".to_owned(),
+        None => words(error),
     }
 }
 

@@ -164,7 +164,7 @@ fn chat(settings: &WebhookSettings, faults: &mut Vec<Fault>) -> Option<Chat> {
 }
 
 /// Why this user cannot decide.
-fn person_fault(engine: &Engine, person: &str) -> Option<Fault> {
+pub(super) fn person_fault(engine: &Engine, person: &str) -> Option<Fault> {
     let users = engine.users.load();
     let user = users.get(person).filter(|user| user.user.disabled_at.is_none());
     let why = match user {

@@ -19,6 +19,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::Engine;
 use crate::store::StoreError;
 use crate::store::configured::webhooks;
@@ -31,17 +33,57 @@ const STAGE: &str = "webhooks";
 /// Interval between two looks at the feed and at what is due.
 const EVERY: Duration = Duration::from_millis(500);
 
-/// The webhooks that a turn of this manager is busy with.
-type Busy = Arc<Mutex<BTreeSet<String>>>;
+/// The shortest and the longest wait after a turn of which the ledger could not be told: its messages are sent again.
+const RESTS: [Duration; 2] = [Duration::from_secs(1), Duration::from_mins(5)];
+
+/// The webhooks that a turn of this manager is busy with, and those that wait after turns that failed.
+#[derive(Debug, Default)]
+struct Turns {
+    busy: BTreeSet<String>,
+    resting: BTreeMap<String, (u32, Instant)>,
+}
+
+/// A turn that is under way; its end is that of this value.
+#[derive(Debug)]
+struct Entered {
+    turns: Arc<Mutex<Turns>>,
+    name: String,
+}
+
+impl Entered {
+    /// `None` if the webhook is in a turn, or rests.
+    fn begin(turns: &Arc<Mutex<Turns>>, name: &str) -> Option<Self> {
+        let mut all = turns.lock().unwrap_or_else(PoisonError::into_inner);
+        let rests = all.resting.get(name).is_some_and(|(_, until)| *until > Instant::now());
+        let is_free = !rests && all.busy.insert(name.to_owned());
+        is_free.then(|| Self { turns: Arc::clone(turns), name: name.to_owned() })
+    }
+
+    /// Notes how it went. Each failure makes the next wait twice as long.
+    fn note(&self, has_failed: bool) {
+        let mut all = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        let failed = all.resting.remove(&self.name).map_or(0, |(failed, _)| failed);
+        if has_failed {
+            let rest = RESTS[0].saturating_mul(2_u32.saturating_pow(failed)).min(RESTS[1]);
+            all.resting.insert(self.name.clone(), (failed.saturating_add(1), Instant::now() + rest));
+        }
+    }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        self.turns.lock().unwrap_or_else(PoisonError::into_inner).busy.remove(&self.name);
+    }
+}
 
 /// Runs until the engine stops.
 pub(super) async fn run(engine: &Arc<Engine>) {
     let stop = engine.tasks.stopping().clone();
     engine.health.expect(STAGE, EVERY, engine.clock.now());
-    let (busy, mut receivers) = (Busy::default(), BTreeMap::new());
+    let (turns, mut receivers) = (Arc::default(), BTreeMap::new());
     while !stop.is_cancelled() {
         let begun = engine.clock.now();
-        let fault = round(engine, &busy, &mut receivers).await.err().map(|error| error.in_words());
+        let fault = round(engine, &turns, &mut receivers).await.err().map(|error| error.in_words());
         if let Some(error) = &fault {
             tracing::warn!("webhooks could not be looked after, retrying: {error}");
         }
@@ -56,7 +98,7 @@ pub(super) async fn run(engine: &Arc<Engine>) {
 /// Begins a turn of each webhook that has something to send and is in no turn.
 async fn round(
     engine: &Arc<Engine>,
-    busy: &Busy,
+    turns: &Arc<Mutex<Turns>>,
     receivers: &mut BTreeMap<String, Arc<Receiver>>,
 ) -> Result<(), StoreError> {
     let Some(claim) = engine.duties.load().own.get(&Duty::Webhooks).cloned() else {
@@ -70,9 +112,16 @@ async fn round(
     }
     let last = engine.event_bounds().await?.last;
     let now = engine.clock.now();
+    // A state that was read before the end of a turn would begin it again.
+    let mut free: BTreeMap<&str, Entered> = stored
+        .iter()
+        .filter_map(|webhook| Some((webhook.name.as_str(), Entered::begin(turns, &webhook.name)?)))
+        .collect();
     for state in webhook_messages::states(&engine.db).await? {
         let Some(webhook) = stored.iter().find(|webhook| webhook.name == state.webhook) else { continue };
-        let known = receivers.get(&webhook.name).filter(|known| known.is_of(webhook, now));
+        let Some(entered) = free.remove(webhook.name.as_str()) else { continue };
+        let is_right = |known: &&Arc<Receiver>| known.is_of(webhook, now) && known.may_be_used(engine);
+        let known = receivers.get(&webhook.name).filter(is_right);
         let receiver = match known {
             Some(known) => Arc::clone(known),
             None => match Receiver::open(engine, webhook, now) {
@@ -82,17 +131,19 @@ async fn round(
                     receiver
                 }
                 Err(why) => {
-                    let name = &webhook.name;
-                    tracing::error!(webhook = name, "the webhook {name} cannot be used: {why}");
-                    continue;
+                    receivers.remove(&webhook.name);
+                    match turn::cannot_be_used(engine, webhook, state, &claim, why).await {
+                        Err(error) if !webhook_messages::is_elsewhere(&error) => return Err(error),
+                        _ => continue,
+                    }
                 }
             },
         };
         let is_idle = state.mark == last && state.waiting == 0;
-        if receiver.is_disabled() || is_idle || !enter(busy, &webhook.name) {
+        if receiver.is_disabled() || is_idle {
             continue;
         }
-        start(engine, receiver, state, claim.clone(), Arc::clone(busy));
+        start(engine, receiver, state, claim.clone(), entered);
     }
     Ok(())
 }
@@ -102,23 +153,20 @@ fn start(
     receiver: Arc<Receiver>,
     state: webhook_messages::WebhookState,
     claim: Claim,
-    busy: Busy,
+    entered: Entered,
 ) {
     let engine = Arc::clone(engine);
     let tasks = engine.tasks.clone();
     tasks.spawn_short(async move {
         let name = state.webhook.clone();
-        match turn::take(&engine, &receiver, state, &claim).await {
+        let done = turn::take(&engine, &receiver, state, &claim).await;
+        entered.note(done.is_err());
+        match done {
             Ok(()) => {}
             Err(error) if webhook_messages::is_elsewhere(&error) => {
                 tracing::debug!(webhook = name, "another manager looks after webhooks now");
             }
             Err(error) => tracing::warn!(webhook = name, "a turn of the webhook {name} failed, retrying: {error}"),
         }
-        busy.lock().unwrap_or_else(PoisonError::into_inner).remove(&name);
     });
-}
-
-fn enter(busy: &Busy, name: &str) -> bool {
-    busy.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned())
 }

@@ -90,7 +90,7 @@ async fn approval(engine: &Engine, receiver: &Receiver, row: &EventRow) -> Resul
     let target = response.target_value.as_deref().map(clean).unwrap_or_default();
     let title =
         format!("{} {target} on {} waits for approval", clean(&response.action), counted(agents.len(), "agent"));
-    let Waiting { mut lines, silence } = what_waits(engine, id, &response).await?;
+    let WaitingResponse { mut lines, silence } = what_waits(engine, id, &response).await?;
     let until = response.answer_by.map(Timestamp::from);
     lines.extend(silence);
     let choice = receiver.person().zip(until).and_then(|(person, until)| {
@@ -109,7 +109,7 @@ async fn approval(engine: &Engine, receiver: &Receiver, row: &EventRow) -> Resul
 }
 
 /// A response that waits, in words.
-pub(crate) struct Waiting {
+pub(crate) struct WaitingResponse {
     /// What it will do, where and why, a line each: a name, a colon, a text.
     pub(crate) lines: Vec<String>,
     /// What happens without an answer, and when.
@@ -120,7 +120,11 @@ pub(crate) struct Waiting {
 ///
 /// # Errors
 /// If the ledger cannot be read.
-pub(crate) async fn what_waits(engine: &Engine, id: Uuid, response: &ResponseRow) -> Result<Waiting, StoreError> {
+pub(crate) async fn what_waits(
+    engine: &Engine,
+    id: Uuid,
+    response: &ResponseRow,
+) -> Result<WaitingResponse, StoreError> {
     let agents: Vec<Uuid> = response.agents.read()?;
     let names = agents.iter().take(NAMED).map(|id| engine.db.names().agent(*id).unwrap_or_else(|| id.to_string()));
     let mut named = names.map(|name| clean(&name)).collect::<Vec<_>>().join(", ");
@@ -155,7 +159,7 @@ pub(crate) async fn what_waits(engine: &Engine, id: Uuid, response: &ResponseRow
     }
     let done = if on_silence == Some(OnSilence::Enforce) { "carried out" } else { "rejected" };
     let silence = response.answer_by.map(|until| format!("Without an answer until {until} it is {done}."));
-    Ok(Waiting { lines, silence })
+    Ok(WaitingResponse { lines, silence })
 }
 
 /// The alert that caused it: its rule, and what that says.

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use super::chat::Chat;
 use super::mail::Mailer;
-use super::message::{Form, parse};
+use super::message::{Form, parse, person_fault};
 use crate::domain::webhook::WebhookSecret;
 use crate::engine::Engine;
 use crate::engine::egress::client::{ClientSettings, EgressClient};
@@ -71,8 +71,36 @@ pub(super) struct Untaken {
     pub(super) fault: String,
     /// How long the receiver wants to be left alone.
     pub(super) asked: Option<Duration>,
-    /// Whether it says that it is gone for good.
-    pub(super) is_gone: bool,
+    /// What kind of reason it is.
+    pub(super) cause: Cause,
+}
+
+/// The kinds of reasons.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// The receiver does not answer, or takes nothing now.
+    Away,
+    /// It is there, and does not take this message.
+    Refused,
+    /// It says that it is gone for good.
+    Gone,
+    /// It was not sent at all.
+    Unsent,
+}
+
+impl Cause {
+    const fn of(status: StatusCode) -> Self {
+        match status {
+            StatusCode::GONE => Self::Gone,
+            StatusCode::BAD_REQUEST
+            | StatusCode::NOT_ACCEPTABLE
+            | StatusCode::CONFLICT
+            | StatusCode::PAYLOAD_TOO_LARGE
+            | StatusCode::UNSUPPORTED_MEDIA_TYPE
+            | StatusCode::UNPROCESSABLE_ENTITY => Self::Refused,
+            _ => Self::Away,
+        }
+    }
 }
 
 impl Receiver {
@@ -97,8 +125,10 @@ impl Receiver {
             secrets.push(secret(previous)?);
         }
         let settings = stored.document.read().map_err(|error| error.to_string())?;
-        let (filter, form) = parse(&settings, engine)
-            .map_err(|faults| faults.into_iter().map(|fault| fault.detail).collect::<Vec<_>>().join("; "))?;
+        let (filter, form) = parse(&settings, engine).map_err(|faults| {
+            let words = faults.into_iter().map(|fault| format!("{} {}", fault.pointer, fault.detail));
+            words.collect::<Vec<_>>().join("; ")
+        })?;
         let way = if form.chat == Some(Chat::Mail) {
             Way::Mail { mailer: Mailer::read(&url)?, egress: engine.egress.clone() }
         } else {
@@ -135,6 +165,16 @@ impl Receiver {
         &self.name
     }
 
+    /// Its version.
+    pub(super) const fn version(&self) -> i64 {
+        self.version
+    }
+
+    /// Whether the user to whom its messages go may still decide.
+    pub(super) fn may_be_used(&self, engine: &Engine) -> bool {
+        self.is_disabled || self.person().is_none_or(|person| person_fault(engine, person).is_none())
+    }
+
     /// The user to whom its messages go.
     pub(super) fn person(&self) -> Option<&str> {
         self.form.person.as_deref()
@@ -145,9 +185,11 @@ impl Receiver {
     /// # Errors
     /// Why it was not taken.
     pub(super) async fn send(&self, id: &str, body: &str, now: Timestamp) -> Result<(), Untaken> {
-        let untaken = |fault: String| Untaken { fault, asked: None, is_gone: false };
+        let untaken = |fault: String| Untaken { fault, asked: None, cause: Cause::Away };
         let (url, client, topic) = match &self.way {
-            Way::Mail { mailer, egress } => return mailer.send(egress, id, body).await.map_err(untaken),
+            Way::Mail { mailer, egress } => {
+                return mailer.send(egress, &format!("{}.{id}", self.name), body).await.map_err(untaken);
+            }
             Way::Post { url, client, topic } => (url, client, topic),
         };
         let seconds = now.as_secs().to_string();
@@ -174,7 +216,7 @@ impl Receiver {
         Err(Untaken {
             fault: format!("it answered {status}"),
             asked: retry_after(response.headers()),
-            is_gone: status == StatusCode::GONE,
+            cause: Cause::of(status),
         })
     }
 }

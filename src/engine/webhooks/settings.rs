@@ -81,7 +81,7 @@ impl Engine {
         if webhooks::count(&mut ledger).await? >= MOST {
             return Err(Refusal::Conflict(format!("there are {MOST} webhooks already; delete one first")));
         }
-        let detail = format!("to {}", place(&url));
+        let detail = told_of(Some(&place(&url)), settings.person.as_deref());
         let new = self.new_webhook(&name, &url, &settings, detail)?;
         webhooks::create(&mut ledger, &name, NewWebhook { by: &actor, now, ..new }, sealed).await?;
         request.keep(&mut ledger, 201, &name, now).await?;
@@ -113,7 +113,9 @@ impl Engine {
         };
         let Some(url) = url.filter(|_| faults.is_empty()) else { return Err(Refusal::Invalid(faults)) };
         let before: WebhookSettings = stored.document.read().map_err(StoreError::from)?;
-        let detail = if place(&url) == stored.place { String::new() } else { format!("to {}", place(&url)) };
+        let moved = place(&url) != stored.place;
+        let person = settings.person.as_deref().filter(|person| moved || before.person.as_deref() != Some(*person));
+        let detail = told_of(moved.then(|| place(&url)).as_deref(), person);
         let (now, actor) = (self.clock.now(), by.at());
         let new = self.new_webhook(name, &url, &settings, detail)?;
         let resumes = before.is_disabled && !settings.is_disabled;
@@ -293,17 +295,31 @@ impl Engine {
     }
 }
 
+/// Whether people have disabled it, or its receiver is gone.
+pub(super) fn is_disabled(stored: &StoredWebhook) -> Result<bool, StoreError> {
+    let settings: WebhookSettings = stored.document.read()?;
+    Ok(settings.is_disabled)
+}
+
 /// Disables a webhook whose receiver said that it is gone.
-pub(super) async fn disable(engine: &Engine, name: &str, now: Timestamp) -> Result<(), StoreError> {
-    let Some(stored) = webhooks::all(&engine.db).await?.into_iter().find(|stored| stored.name == name) else {
-        return Ok(());
-    };
+pub(super) async fn disable(engine: &Engine, receiver: &Receiver, now: Timestamp) -> Result<(), StoreError> {
+    let name = receiver.name();
+    let is_called = |stored: &StoredWebhook| stored.name == name && stored.version == receiver.version();
+    // One that was changed meanwhile is another one.
+    let Some(stored) = webhooks::all(&engine.db).await?.into_iter().find(is_called) else { return Ok(()) };
     let settings = WebhookSettings { is_disabled: true, ..stored.document.read()? };
     let mut ledger = LedgerTx::begin(&engine.db).await?;
     let detail = "its receiver answered 410 Gone".to_owned();
     webhooks::disable(&mut ledger, &stored, serde_json::to_string(&settings)?, detail, now).await?;
     tracing::warn!(webhook = name, "the webhook {name} is disabled: its receiver answered 410 Gone");
     ledger.commit().await
+}
+
+/// What the audit log says of a webhook: where its messages go, and for whom.
+fn told_of(place: Option<&str>, person: Option<&str>) -> String {
+    let place = place.map(|place| format!("to {place}"));
+    let person = person.map(|person| format!("with links by which user:{person} decides"));
+    place.into_iter().chain(person).collect::<Vec<_>>().join(", ")
 }
 
 fn view(stored: StoredWebhook, state: WebhookState, last: i64) -> Result<WebhookView, StoreError> {

@@ -7,12 +7,13 @@ use riposte_protocol::time::Timestamp;
 use super::chat::Chat;
 use super::message::message_id;
 use super::news;
-use super::receiver::{Receiver, Untaken};
+use super::receiver::{Cause, Receiver, Untaken};
 use super::settings;
 use crate::domain::event::EventType;
 use crate::domain::redelivery::next_try;
 use crate::engine::Engine;
 use crate::store::StoreError;
+use crate::store::configured::webhooks::StoredWebhook;
 use crate::store::database::duties::Claim;
 use crate::store::ledger::events::LooseEvent;
 use crate::store::ledger::webhook_messages::{self, DueMessage, FailedMessage, WebhookState, WebhookTurn};
@@ -27,6 +28,8 @@ const AT_ONCE: usize = 8;
 const MOST_WAITING: i64 = 64;
 /// Notices in one message.
 const TOGETHER: usize = 10;
+/// Longest reason that is kept, in characters.
+const MAX_FAULT: usize = 200;
 /// Failed requests in a row after which a receiver counts as failing.
 const FAILING: i64 = 3;
 
@@ -48,31 +51,71 @@ pub(super) async fn take(
     let mut sent = send_all(engine, receiver, due).await;
     let is_back = sent.iter().any(|(_, outcome)| outcome.is_ok());
     let (mut mark, mut missed) = (state.mark, 0);
-    if state.waiting < MOST_WAITING || is_back {
+    let said = |kind: Cause| sent.iter().any(|(_, outcome)| outcome.as_ref().is_err_and(|it| it.cause == kind));
+    let limit = if state.waiting < MOST_WAITING || is_back || !state.is_failing {
+        EVENTS
+    } else {
+        // One that refuses messages is there: the next event may be one that it takes.
+        i64::from(said(Cause::Refused))
+    };
+    if limit > 0 && !engine.tasks.stopping().is_cancelled() {
         let new;
-        (new, mark, missed) = read_on(engine, receiver, state.mark).await?;
+        (new, mark, missed) = read_on(engine, receiver, state.mark, limit).await?;
         sent.extend(send_all(engine, receiver, new).await);
     }
-    let gone = sent.iter().any(|(_, outcome)| outcome.as_ref().is_err_and(|untaken| untaken.is_gone));
+    if sent.is_empty() && mark == state.mark && missed == 0 {
+        return Ok(());
+    }
+    let gone = sent.iter().any(|(_, outcome)| outcome.as_ref().is_err_and(|untaken| untaken.cause == Cause::Gone));
     let now = engine.clock.now();
     let mut turn = outcome(engine, &state, sent, (mark, missed), now);
     turn.news = news(&state, &turn);
     webhook_messages::record(&engine.db, &name, turn, claim.fence.as_ref(), now).await?;
     if gone {
-        settings::disable(engine, &name, now).await?;
+        settings::disable(engine, receiver, now).await?;
     }
     Ok(())
 }
 
+/// Records that a webhook cannot be used as it is set up, and tells people once.
+///
+/// # Errors
+/// If the ledger cannot be written, or another manager has the duty now.
+pub(super) async fn cannot_be_used(
+    engine: &Engine,
+    webhook: &StoredWebhook,
+    state: WebhookState,
+    claim: &Claim,
+    why: String,
+) -> Result<(), StoreError> {
+    let fault = format!("it cannot be used as it is set up: {why}");
+    let is_known = state.is_failing && state.fault.as_deref() == Some(fault.as_str());
+    if is_known || settings::is_disabled(webhook)? {
+        return Ok(());
+    }
+    let (name, now) = (&webhook.name, engine.clock.now());
+    tracing::error!(webhook = name, "the webhook {name} fails: {fault}");
+    let failures = state.failures.max(FAILING);
+    let (from, mark) = (state.mark, state.mark);
+    let mut turn = WebhookTurn { from, mark, failures, is_failing: true, fault: Some(fault), ..WebhookTurn::default() };
+    turn.news = news(&state, &turn);
+    webhook_messages::record(&engine.db, name, turn, claim.fence.as_ref(), now).await
+}
+
 /// The messages of the next events for this receiver, the number of the last event that was looked at, and how many were
 /// removed before they could be.
-async fn read_on(engine: &Engine, receiver: &Receiver, mark: i64) -> Result<(Vec<DueMessage>, i64, i64), StoreError> {
+async fn read_on(
+    engine: &Engine,
+    receiver: &Receiver,
+    mark: i64,
+    limit: i64,
+) -> Result<(Vec<DueMessage>, i64, i64), StoreError> {
     let bounds = engine.event_bounds().await?;
     if mark > bounds.last {
         // The ledger is an earlier copy: what it tells from now on is new.
         return Ok((Vec::new(), bounds.last, 0));
     }
-    let mut rows = engine.events_after(mark, EVENTS).await?;
+    let mut rows = engine.events_after(mark, limit).await?;
     let first = rows.first().map_or(bounds.last.max(mark), |row| row.seq - 1);
     let missed = if rows.is_empty() && bounds.reach(mark) { 0 } else { first - mark };
     // What is told to people waits until it is old enough.
@@ -131,6 +174,10 @@ async fn told(
 
 async fn send_all(engine: &Engine, receiver: &Receiver, messages: Vec<DueMessage>) -> Vec<Sent> {
     let send = |message: DueMessage| async {
+        if engine.tasks.stopping().is_cancelled() {
+            let fault = "the manager was being stopped".to_owned();
+            return (message, Err(Untaken { fault, asked: None, cause: Cause::Unsent }));
+        }
         let id = message_id(message.seq, message.at.into());
         let outcome = receiver.send(&id, &message.body, engine.clock.now()).await;
         let outcome_name = if outcome.is_ok() { WebhookOutcome::Taken } else { WebhookOutcome::Untaken };
@@ -148,12 +195,19 @@ fn outcome(
     (mark, missed): (i64, i64),
     now: Timestamp,
 ) -> WebhookTurn {
-    let mut turn = WebhookTurn { mark, missed, failures: state.failures, ..WebhookTurn::default() };
+    let (from, failures) = (state.mark, state.failures);
+    let mut turn = WebhookTurn { from, mark, failures, missed, ..WebhookTurn::default() };
     for (message, outcome) in sent {
         match outcome {
             Ok(()) => turn.taken.push(message.seq),
-            Err(Untaken { fault, asked, .. }) => {
-                turn.failures += 1;
+            Err(Untaken { fault, asked, cause }) => {
+                let fault: String = fault.chars().take(MAX_FAULT).collect();
+                // One message that is refused again and again says nothing of the receiver.
+                let is_old_news = cause == Cause::Refused && message.tries > 0;
+                if !is_old_news && cause != Cause::Unsent {
+                    turn.failures += 1;
+                }
+                turn.fault = Some(fault.clone());
                 let next_at = next_try(message.tries + 1, message.at.into(), now, asked);
                 if next_at.is_none() {
                     engine.metrics.webhook_messages.get_or_create(&WebhookOutcome::GivenUp.label()).inc();
@@ -181,7 +235,7 @@ fn news(state: &WebhookState, turn: &WebhookTurn) -> Vec<LooseEvent> {
     };
     let mut news = Vec::new();
     if turn.is_failing && !state.is_failing {
-        let fault = turn.failed.last().map_or("it does not answer", |failed| failed.fault.as_str());
+        let fault = turn.fault.as_deref().unwrap_or("it does not answer");
         news.push(said(EventType::WebhookFailing, format!("{fault}; its messages are kept and tried again")));
     }
     if state.is_failing && !turn.is_failing {

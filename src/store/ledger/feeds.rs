@@ -36,7 +36,7 @@ statements! {
     PUT = "INSERT INTO feed_entries (feed, value, policy, until, revision, changed_at, is_listed) VALUES {7}
         ON CONFLICT (feed, value) DO UPDATE SET policy = excluded.policy, until = excluded.until, revision = excluded.revision,
             changed_at = excluded.changed_at, is_listed = excluded.is_listed";
-    FORGET_ENTRY = "DELETE FROM feed_entries WHERE feed = $1 AND value = $2";
+    FORGET_SOME = "DELETE FROM feed_entries WHERE feed = $1 AND value IN (VALUES {1})";
     OVER = "UPDATE feed_lists SET over_since = $2 WHERE feed = $1 AND over_since IS NULL";
     WITHIN = "UPDATE feed_lists SET over_since = NULL WHERE feed = $1 AND over_since IS NOT NULL";
     FORGET_LIST = "DELETE FROM feed_lists WHERE feed = $1";
@@ -202,9 +202,8 @@ pub(in crate::store) async fn change(
         binds![feed, value, policy, until, *revision, *changed_at, *is_listed]
     };
     ledger.tx.execute_rows(PUT, put.iter().map(row).collect(), vec![]).await?;
-    for value in forgotten {
-        ledger.tx.execute(FORGET_ENTRY, binds![feed, value.as_str()]).await?;
-    }
+    let values = forgotten.iter().map(|value| binds![value.as_str()]).collect();
+    ledger.tx.execute_rows(FORGET_SOME, values, binds![feed]).await?;
     Ok(true)
 }
 

@@ -5,6 +5,7 @@ use uuid::Uuid;
 
 use super::audit::LedgerTx;
 use crate::domain::actor::Actor;
+use crate::store::StoreError;
 use crate::store::database::columns::id;
 use crate::store::database::{Db, Result, binds, statements};
 
@@ -16,6 +17,8 @@ statements! {
     LAST = "SELECT number, response_id FROM openc2_rules ORDER BY number DESC LIMIT 1";
     INSERT = "INSERT INTO openc2_rules (number, principal, command_id, response_id) VALUES ($1, $2, $3, $4)
         ON CONFLICT DO NOTHING";
+    /// Ids of commands are taken again once they are forgotten.
+    RELEASE = "UPDATE openc2_rules SET command_id = NULL WHERE command_id IS NOT NULL AND principal = $1 AND command_id = $2";
     pub(in crate::store) DROP = "DELETE FROM openc2_rules WHERE response_id IN (VALUES {1})";
 }
 
@@ -33,7 +36,12 @@ pub async fn number(ledger: &mut LedgerTx, by: &Actor, command: Option<&str>, re
     let last = ledger.tx.optional::<RuleRow>(LAST, vec![]).await?.map_or(0, |row| row.number);
     // Retention may have removed the last one. The audit log is longer by then: each response has an entry.
     let number = ledger.last_seq().max(last + 1);
-    ledger.tx.execute(INSERT, binds![number, by, command, response]).await?;
+    // The principal means its last command of this id.
+    ledger.tx.execute(RELEASE, binds![by, command]).await?;
+    if ledger.tx.execute(INSERT, binds![number, by, command, response]).await? == 0 {
+        // Another manager has just given the number.
+        return Err(StoreError::Busy);
+    }
     Ok(number)
 }
 

@@ -31,7 +31,7 @@ statements! {
         WHERE webhook = $1 AND seq > $2 ORDER BY seq LIMIT $3";
     MOVE = "UPDATE webhook_states SET mark = $2, failures = $3, is_failing = $4, delivered = delivered + $5, missed = missed + $6,
             delivered_at = COALESCE($7, delivered_at), failed_at = COALESCE($8, failed_at), fault = COALESCE($9, fault)
-        WHERE webhook = $1";
+        WHERE webhook = $1 AND mark = $10";
     KEEP = "INSERT INTO webhook_messages (webhook, seq, at, type, body, tries, next_at, fault) VALUES {8}
         ON CONFLICT (webhook, seq) DO UPDATE SET tries = excluded.tries, next_at = excluded.next_at, fault = excluded.fault";
     TAKEN = "DELETE FROM webhook_messages WHERE webhook = $1 AND seq IN (
@@ -102,6 +102,8 @@ pub struct FailedMessage {
 /// What became of a turn of a webhook.
 #[derive(Debug, Default)]
 pub struct WebhookTurn {
+    /// Its mark at the beginning of the turn.
+    pub from: i64,
     /// Number of the last event that was looked at.
     pub mark: i64,
     /// Failed requests since the last one that succeeded.
@@ -114,6 +116,8 @@ pub struct WebhookTurn {
     pub failed: Vec<FailedMessage>,
     /// Events that were removed before they could be sent.
     pub missed: i64,
+    /// Why the last message was not taken.
+    pub fault: Option<String>,
     /// Whether the receiver is back.
     pub is_back: bool,
     /// What people should know of it.
@@ -140,12 +144,12 @@ pub async fn list(db: &Db, webhook: &str, after: i64, limit: i64) -> Result<Vec<
     db.all(PAGE, binds![webhook, after, limit]).await
 }
 
-/// Writes what became of a turn. Without effect if the webhook was deleted meanwhile.
+/// Writes what became of a turn. Without effect if the webhook was deleted meanwhile, or its mark was moved by another.
 ///
 /// # Errors
 /// [`StoreError::LeaseLost`] if another manager has the duty now.
 pub async fn record(db: &Db, webhook: &str, turn: WebhookTurn, fence: Option<&Fence>, now: Timestamp) -> Result<()> {
-    let WebhookTurn { mark, failures, is_failing, taken, failed, missed, is_back, news } = turn;
+    let WebhookTurn { from, mark, failures, is_failing, taken, failed, missed, fault, is_back, news } = turn;
     let mut ledger = LedgerTx::begin_without_head(db).await?;
     if !news.is_empty() {
         ledger.lock_head().await?;
@@ -154,9 +158,8 @@ pub async fn record(db: &Db, webhook: &str, turn: WebhookTurn, fence: Option<&Fe
     let tx = &mut ledger.tx;
     let delivered = i64::try_from(taken.len()).unwrap_or(i64::MAX);
     let at = |happened: bool| happened.then_some(now);
-    let fault = failed.last().map(|failed| failed.fault.clone());
-    let (good, bad) = (at(!taken.is_empty()), at(!failed.is_empty()));
-    let moved = binds![webhook, mark, failures, is_failing, delivered, missed, good, bad, fault];
+    let (good, bad) = (at(!taken.is_empty()), at(fault.is_some()));
+    let moved = binds![webhook, mark, failures, is_failing, delivered, missed, good, bad, fault, from];
     if tx.execute(MOVE, moved).await? == 0 {
         return Ok(());
     }

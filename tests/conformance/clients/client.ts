@@ -4,8 +4,8 @@
 import { readFileSync } from 'node:fs';
 import { isAxiosError, type AxiosResponse } from 'axios';
 import {
-    ActionsApi, AgentsApi, AlertsApi, ApiKeysApi, AuditApi, CommandsApi, Configuration, EffectsApi, EventsApi, HoldsApi,
-    NodesApi, PoliciesApi, ProtectedApi, ResponsesApi, SecretsApi, UsersApi,
+    ActionsApi, AgentsApi, AlertsApi, ApiKeysApi, AuditApi, CommandsApi, Configuration, EffectsApi, EventsApi, FeedsApi,
+    ForwardersApi, HoldsApi, NodesApi, PoliciesApi, ProtectedApi, ResponsesApi, SecretsApi, UsersApi, WebhooksApi,
     type AlertsCreateRequest, type On, type OnDocument, type PolicyDocument, type Problem,
 } from './made';
 
@@ -108,6 +108,8 @@ const paged: Record<string, List> = {
     effects_list: (page) => new EffectsApi(configuration).effectsList(page),
     // Without this the list is a stream.
     events_list: (page) => new EventsApi(configuration).eventsList({ ...page, follow: false }),
+    feeds_list: (page) => new FeedsApi(configuration).feedsList(page),
+    forwarders_list: (page) => new ForwardersApi(configuration).forwardersList(page),
     holds_list: (page) => new HoldsApi(configuration).holdsList(page),
     nodes_list: (page) => new NodesApi(configuration).nodesList(page),
     policies_list: (page) => policiesApi.policiesList(page),
@@ -116,6 +118,8 @@ const paged: Record<string, List> = {
     responses_list: (page) => responsesApi.responsesList(page),
     secrets_list: (page) => new SecretsApi(configuration).secretsList(page),
     users_list: (page) => new UsersApi(configuration).usersList(page),
+    webhooks_list: (page) => new WebhooksApi(configuration).webhooksList(page),
+    webhooks_messages: (page) => new WebhooksApi(configuration).webhooksMessages({ ...page, ...parameters }),
 };
 const whole: Record<string, () => Promise<AxiosResponse<Page>>> = {
     actions_list: () => new ActionsApi(configuration).actionsList(),

@@ -108,6 +108,14 @@ impl Api {
         .await;
     }
 
+    /// Waits until the manager has a stream of the agent or is polled by it.
+    pub(crate) async fn agent_is_present(&self, id: &str) {
+        eventually("the agent is present", PATIENCE, async || {
+            (self.get(&format!("/v1/agents/{id}")).await["presence"] != "away").then_some(())
+        })
+        .await;
+    }
+
     /// Fails if the audit log was edited.
     pub(crate) async fn audit_is_intact(&self) {
         let proof = self.get("/v1/audit/verify").await;
