@@ -13,6 +13,7 @@ CREATE TABLE webhooks (
     created_by      TEXT NOT NULL,
     changed_at      BIGINT NOT NULL,
     changed_by      TEXT NOT NULL,
+    agreed_by       TEXT,            -- user who agreed to decide by links in its messages
     seal            BYTEA
 );
 

@@ -26,6 +26,7 @@ CREATE TABLE feed_entries (
     until      BIGINT,               -- NULL: until lifted by hand
     revision   BIGINT NOT NULL,      -- of the list with its last change
     changed_at BIGINT NOT NULL,
+    first_at   BIGINT NOT NULL,      -- when it was first listed
     is_listed  BOOLEAN NOT NULL,     -- FALSE: removed; kept for consumers that have it still
     PRIMARY KEY (feed, value)
 );

@@ -16,7 +16,7 @@ const START_TIMEOUT: Duration = Duration::from_secs(30);
 /// The id of the account without rights: PostgreSQL does not run as root.
 const UNPRIVILEGED: u32 = 65_534;
 
-/// A running server; killed when dropped.
+/// A running server; ended when dropped.
 pub(crate) struct Postgres {
     child: Child,
     home: PathBuf,
@@ -74,7 +74,10 @@ impl Postgres {
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        let _ = self.child.kill();
+        // One that is killed leaves a segment of shared memory behind, and a system has few of them.
+        if Command::new("kill").args(["-s", "QUIT", &self.child.id().to_string()]).status().is_err() {
+            let _ = self.child.kill();
+        }
         let _ = self.child.wait();
     }
 }

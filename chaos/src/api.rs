@@ -113,6 +113,16 @@ impl Api {
         self.ask_again(Method::GET, path, None).await
     }
 
+    /// The text of a GET, once.
+    ///
+    /// # Errors
+    /// If it fails.
+    pub(crate) async fn text(&self, path: &str) -> anyhow::Result<String> {
+        let answer = self.request(&Method::GET, path).send().await?;
+        let (status, text) = (answer.status(), answer.text().await?);
+        if status.is_success() { Ok(text) } else { bail!("GET {path}: {status}: {text}") }
+    }
+
     /// POST.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! A receiver of a webhook that behaves badly in turns: away, slow, broken, answering nonsense. At the end it is well, and must
-//! have got every event: once, or more often with one id.
+//! have got every event: once, or more often with one id. A chat beside it never takes anything: it holds up nothing, and is seen to
+//! fail.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -64,6 +65,11 @@ impl Endpoint {
         let mut serving = JoinSet::new();
         serving.spawn(serve(listener, Random::new(seed, 77), Arc::clone(&seen), Arc::clone(&is_well)));
         api.post("/v1/webhooks", &json!({"name": "chaos", "url": url, "settings": {"types": [TYPES]}})).await?;
+        let chat = TcpListener::bind("127.0.0.1:0").await?;
+        let url = format!("http://{}/people", chat.local_addr()?);
+        serving.spawn(refuse(chat));
+        let settings = json!({"types": [TYPES], "form": "ntfy"});
+        api.post("/v1/webhooks", &json!({"name": "chat", "url": url, "settings": settings})).await?;
         let mark = api.get("/v1/webhooks/chaos").await?["mark"].as_i64().context("no mark")?;
         Ok(Self { seen, is_well, mark, _serving: serving })
     }
@@ -90,12 +96,32 @@ impl Endpoint {
         let view = api.get("/v1/webhooks/chaos").await?;
         let figures = ["missed", "dead"].map(|name| view[name].as_i64());
         verdict.check(figures == [Some(0), Some(0)], || format!("the webhook has given up: {view}"));
+        let chat = api.get("/v1/webhooks/chat").await?;
+        let is_seen = chat["state"] == "failing" && chat["delivered"] == 0 && !chat["fault"].is_null();
+        verdict.check(is_seen, || format!("a chat that takes nothing is shown as if it did: {chat}"));
         Ok(verdict)
     }
 
     fn has_all(&self, events: &BTreeSet<i64>) -> bool {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         events.iter().all(|event| seen.contains_key(event))
+    }
+}
+
+/// Answers nonsense at once, or nothing for a while, in turns.
+async fn refuse(listener: TcpListener) {
+    let mut connections = JoinSet::new();
+    let mut is_silent = false;
+    while let Ok((mut stream, _)) = listener.accept().await {
+        while connections.try_join_next().is_some() {}
+        is_silent = !is_silent;
+        connections.spawn(async move {
+            if is_silent {
+                tokio::time::sleep(PHASE).await;
+            }
+            // A client that goes away is the manager's business.
+            let _ = stream.write_all(b"\x00\xffthis is no HTTP\r\n\r\n").await;
+        });
     }
 }
 

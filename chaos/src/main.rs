@@ -3,6 +3,7 @@
 
 mod api;
 mod clock;
+mod consumer;
 mod endpoint;
 mod faults;
 mod hostile;

@@ -61,12 +61,12 @@ impl Postgres {
         let mut command = if sandbox::is_mapped() {
             let mut command = tied(Path::new("unshare"));
             command.args(["--user", "--map-user=1000", "--map-group=1000", "--"]);
-            command.args(["setpriv", "--pdeathsig", "SIGKILL", "--"]).arg(program);
+            command.args(["setpriv", "--pdeathsig", "SIGQUIT", "--"]).arg(program);
             command
         } else if self.is_unprivileged() {
             let mut command = Command::new("setpriv");
             command
-                .args(["--pdeathsig", "KILL", "--reuid=65534", "--regid=65534", "--clear-groups", "--"])
+                .args(["--pdeathsig", "QUIT", "--reuid=65534", "--regid=65534", "--clear-groups", "--"])
                 .arg(program);
             command
         } else {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::api::Api;
 use crate::clock::now_ms;
+use crate::consumer::Consumer;
 use crate::endpoint::Endpoint;
 use crate::faults::{Database, FaultKind, schedule};
 use crate::ledger::Ledger;
@@ -58,6 +59,7 @@ pub(crate) async fn run(order: &Order, say: &mut dyn FnMut(String)) -> anyhow::R
     let base = format!("http://{}", world.pipeline.address);
     let load = Load::start(plan.clone(), &base, &world.api.key, order.rate)?;
     let endpoint = Endpoint::start(&world.api, order.seed).await?;
+    let consumer = Consumer::start(&world.api, &base, order.seed).await?;
     let through_network = Api { base, ..world.api.clone() };
     let pause = (order.lasts / 20).clamp(Duration::from_secs(2), Duration::from_mins(1));
     let reader = Reader::start(through_network, load.endless(), pause);
@@ -81,6 +83,7 @@ pub(crate) async fn run(order: &Order, say: &mut dyn FnMut(String)) -> anyhow::R
     let listings = reader.finish().await?;
     let wanted = Ledger::effects(&world.api, "?desired=in_force").await?;
     let converged = convergence(&wanted, &accounts(&world, |_| Vec::new())?);
+    let followed = consumer.finish(&world.api).await?;
 
     say(format!("settled after {quiet_after:.0} s; {} effects are in force and are lifted now", wanted.len()));
     let lifted_at_ms = now_ms();
@@ -116,7 +119,7 @@ pub(crate) async fn run(order: &Order, say: &mut dyn FnMut(String)) -> anyhow::R
     counts.counts.insert("listings read to their end".into(), listings.whole);
     counts.counts.insert("pages of listings that failed".into(), listings.failed_pages);
     verdicts.extend([converged, last, listings.verdict, audit(&world).await?, rotated(&world, &faults).await?]);
-    verdicts.extend([healthy(&world)?, sound(&mut world), told]);
+    verdicts.extend([healthy(&world)?, sound(&mut world), told, followed]);
     verdicts
         .sort_by_key(|verdict| verdict.promise.split('.').next().and_then(|number| number.parse().ok()).unwrap_or(99));
     seen.latencies_ms.sort_unstable();

@@ -18,7 +18,7 @@ fn seed() -> String {
 }
 
 fn chaos(database: &str) {
-    let few = ["--seconds", "20", "--agents", "8", "--rate", "100", "--gap-ms", "800", "--brief-secs", "6"];
+    let few = ["--seconds", "16", "--agents", "8", "--rate", "100", "--gap-ms", "800", "--brief-secs", "6"];
     run(&[&["run", "--database", database, "--seed", &seed()], few.as_slice()].concat());
 }
 

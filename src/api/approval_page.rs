@@ -9,7 +9,6 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::auth::ClientOrigin;
-use super::front::auth::of_link;
 use super::front::error::{ApiError, ApiResult};
 use super::front::extract::{Path, Payload, Query};
 use super::responses::decide_as;
@@ -155,7 +154,8 @@ async fn open(state: &AppState, text: &str) -> Result<Option<Opened>, StoreError
     if engine.person_of_webhook(&link.webhook).await? != Some(link.person.clone()) {
         return Ok(None);
     }
-    let principal = of_link(engine, &link.webhook, &link.person).filter(|principal| principal.may(Right::Approve));
+    let principal =
+        engine.principal_of_link(&link.webhook, &link.person).filter(|principal| principal.may(Right::Approve));
     let response = responses::find(&engine.db, link.response).await?;
     let sees =
         |(principal, response): &(Principal, ResponseRow)| engine.check_scope_of_response(response, principal).is_ok();

@@ -101,6 +101,7 @@ pub async fn forget(
     Path(name): Path<String>,
 ) -> ApiResult<StatusCode> {
     caller.unlimited("forwarders bring the alerts of all agents")?;
-    let was_known = forwarders::delete(&state.engine.db, &name).await?;
+    let (engine, by) = (&state.engine, caller.principal.at());
+    let was_known = forwarders::delete(&engine.db, &name, &by, engine.clock.now()).await?;
     if was_known { Ok(StatusCode::NO_CONTENT) } else { Err(ApiError::not_found("there is no such forwarder")) }
 }

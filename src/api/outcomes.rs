@@ -49,7 +49,8 @@ pub async fn judge(
             outcome.agents_by_outcome = None;
             outcome.agents_unverified = 0;
         }
-        judged.push(JudgedResponse { response, outcome });
+        let d3fend = state.engine.countermeasures(Some(&response.action));
+        judged.push(JudgedResponse { response, outcome, d3fend });
     }
     Ok(judged)
 }

@@ -17,7 +17,6 @@ use super::front::extract::Path;
 use super::front::validators::Validators;
 use super::state::AppState;
 use crate::compat::feed_forms;
-use crate::domain::feed::FeedForm;
 use crate::engine::pull_feeds::kept::ServedList;
 
 /// `Retry-After` in seconds while a feed is too long: people have to change something first.
@@ -31,7 +30,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
 }
 
 /// Clients that send a password only after they were asked for one get the question.
-async fn challenged(mut response: Response) -> Response {
+pub(super) async fn challenged(mut response: Response) -> Response {
     if response.status() == StatusCode::UNAUTHORIZED {
         let basic = HeaderValue::from_static("Basic realm=\"riposte\", charset=\"UTF-8\"");
         response.headers_mut().append(header::WWW_AUTHENTICATE, basic);
@@ -42,7 +41,7 @@ async fn challenged(mut response: Response) -> Response {
 /// A caller that may fetch feeds: by a bearer token, or by the key of a consumer as the password of Basic
 /// authentication.
 #[derive(Debug)]
-pub struct Puller(Caller<PullFeeds>);
+pub struct Puller(pub(super) Caller<PullFeeds>);
 
 impl FromRequestParts<AppState> for Puller {
     type Rejection = ApiError;
@@ -83,7 +82,7 @@ pub async fn fetch(
     let validators = state.feed_validators.of(&name, body.as_bytes(), now);
     let has_it = validators.are_met_by(&headers);
     // A HEAD is no fetch, and a bouncer is told of changes elsewhere: what is read here must not count as told.
-    let is_fetch = method == Method::GET && served.spec.form != FeedForm::Crowdsec;
+    let is_fetch = method == Method::GET && !served.spec.form.tells_changes();
     if let Some(consumer) = engine.consumer_name(&caller.principal).filter(|_| is_fetch) {
         let before = engine.feed_consumer(&name, &consumer).await?;
         engine.note_fetch(&served, &consumer, before.as_ref(), caller.address);

@@ -16,11 +16,12 @@ use super::state::AppState;
 use super::{
     actions, agent_key, agents, alerts, approval_page, audit, auth, backtest, bundle, commands, counts, crowdsec, docs,
     effects, events, explain, feeds, forwarders, freeze, health, holds, import, ingest, keys, lift, nodes, oidc,
-    openc2, policies, poll, protected, pull, rejected, responses, secrets, signing_key, stream, users, wazuh,
+    openc2, policies, poll, protected, pull, rejected, responses, secrets, signing_key, stream, taxii, users, wazuh,
     wazuh_agents, webhooks, whoami,
 };
 use crate::views::crowdsec::CrowdsecError;
 use crate::views::problem::Problem;
+use crate::views::taxii::TaxiiError;
 use crate::views::wazuh::WazuhProblem;
 
 /// Time limit of a request, including the body, for which [`super::front::extract::BODY_TIMEOUT`] is the limit.
@@ -77,8 +78,8 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
     let polls = poll::routes().layer(from_fn(|request, next| within(POLL_TIMEOUT, request, next)));
     // Its form is put around the answers, so these are not compressed.
     let wazuh = wazuh::routes().layer(from_fn(|request, next| within(REQUEST_TIMEOUT, request, next)));
-    // Firewalls compare lists by their bytes, and CrowdSec's form is put around its answers.
-    let pulled = merged(vec![pull::routes(), crowdsec::routes()]);
+    // Firewalls compare lists by their bytes, and the forms of CrowdSec and TAXII are put around their answers.
+    let pulled = merged(vec![pull::routes(), crowdsec::routes(), taxii::routes()]);
     let pulled = pulled.layer(from_fn(|request, next| within(REQUEST_TIMEOUT, request, next)));
     let openc2 = openc2::routes().layer(from_fn(|request, next| within(REQUEST_TIMEOUT, request, next)));
     merged(vec![quick, long, polls, wazuh, openc2, pulled, stream::routes()])
@@ -108,6 +109,7 @@ pub(super) fn generated() -> OpenApi {
     components.schemas.insert("Problem".into(), schema);
     components.schemas.insert("WazuhProblem".into(), <WazuhProblem as utoipa::PartialSchema>::schema());
     components.schemas.insert("CrowdsecError".into(), <CrowdsecError as utoipa::PartialSchema>::schema());
+    components.schemas.insert("TaxiiError".into(), <TaxiiError as utoipa::PartialSchema>::schema());
     components.schemas.insert("Fault".into(), <crate::domain::fault::Fault as utoipa::PartialSchema>::schema());
     for (name, format) in [("api_key", "rip_ID_SECRET"), ("access_token", "JWT"), ("agent_token", "JWT")] {
         let mut scheme = Http::new(HttpAuthScheme::Bearer);

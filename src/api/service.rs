@@ -21,6 +21,7 @@ use super::front::request_id::{self, REQUEST_ID, RandomId};
 use super::openc2;
 use super::routes::routes;
 use super::state::AppState;
+use super::taxii;
 use super::wazuh::shape;
 use crate::telemetry::ByRoute;
 
@@ -40,6 +41,7 @@ pub fn router(state: AppState) -> Router {
         .layer(from_fn(shape::speak))
         .layer(from_fn(openc2::shape::speak))
         .layer(from_fn(worded::speak))
+        .layer(from_fn(taxii::worded::speak))
         // What comes from here on is outermost last: an id is checked or made, and then returned.
         .layer(from_fn(request_id::remember))
         .layer(PropagateRequestIdLayer::new(REQUEST_ID))
@@ -72,7 +74,7 @@ async fn observe(State(state): State<AppState>, mut request: Request, next: Next
     warn_of_proxy(&state, &request);
     let begun = std::time::Instant::now();
     let path = request.uri().path();
-    let is_ours = ["/v1/", "/feeds/", "/approval/"].iter().any(|own| route.starts_with(own));
+    let is_ours = ["/v1/", "/feeds/", "/taxii2/", "/approval/"].iter().any(|own| route.starts_with(own));
     let needs_lease = is_ours || shape::is_wazuh(path) || openc2::shape::is_openc2(path);
     let mut response = if needs_lease && !state.engine.lease.is_held() {
         // Not even whether a key is valid: it may have been revoked by another manager.

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::front::auth::{Administer, Caller};
+use super::front::auth::{Administer, Approve, Caller};
 use super::front::error::{ApiError, ApiResult};
 use super::front::extract::{IfMatch, Json, Path, Query};
 use super::front::page::{cursor_number, limit, page};
@@ -15,8 +15,8 @@ use super::state::AppState;
 use crate::store::ledger::webhook_messages;
 use crate::views::page::Page;
 use crate::views::webhooks::{
-    CreateWebhook, ReplayWebhook, UpdateWebhook, WebhookMessage, WebhookReplay, WebhookSecretView, WebhookTrial,
-    WebhookView,
+    AgreeToWebhook, CreateWebhook, ReplayWebhook, UpdateWebhook, WebhookMessage, WebhookReplay, WebhookSecretView,
+    WebhookTrial, WebhookView,
 };
 
 /// Why a scope does not fit.
@@ -31,6 +31,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(send_test))
         .routes(routes!(messages))
         .routes(routes!(replay))
+        .routes(routes!(agree))
 }
 
 /// Lists webhooks by name, with how each is doing
@@ -181,4 +182,21 @@ pub async fn replay(
 ) -> ApiResult<axum::Json<WebhookReplay>> {
     caller.unlimited(ALL)?;
     Ok(axum::Json(state.engine.replay_webhook(&name, body.value, &caller.principal).await?))
+}
+
+/// Agrees to decide by links in the messages of a webhook
+///
+/// The person whom they are for does it once, logged in, with the code that stands in the messages. After a change of the URL or the
+/// person it is to be done again.
+#[utoipa::path(post, path = "/v1/webhooks/{name}/agreement", tag = "webhooks", params(("name" = String, Path)),
+    request_body = AgreeToWebhook, responses((status = 204)))]
+pub async fn agree(
+    caller: Caller<Approve>,
+    State(state): State<AppState>,
+    Path(name): Path<String>,
+    body: Json<AgreeToWebhook>,
+) -> ApiResult<StatusCode> {
+    let user = caller.logged_in("links are for a person")?;
+    state.engine.agree_to_webhook(&name, &body.value, user, &caller.principal).await?;
+    Ok(StatusCode::NO_CONTENT)
 }

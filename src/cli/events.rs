@@ -11,6 +11,7 @@ use reqwest::{Method, StatusCode};
 
 use super::client::{Remote, segment};
 use super::event_messages::{Messages, StreamMessage};
+use super::event_selection::EventSelection;
 use super::output::{complain, say};
 use super::reply::{self, Reply, Said};
 use super::terminal::plain;
@@ -31,18 +32,8 @@ pub struct EventsArgs {
     /// Go on printing events as they happen.
     #[arg(long, short)]
     follow: bool,
-    /// Only this type, such as `response.created`, or all that begin so: `response.*`. May be repeated.
-    #[arg(long = "type", value_name = "TYPE", value_delimiter = ',')]
-    types: Vec<String>,
-    /// Only of this policy.
-    #[arg(long, value_name = "NAME")]
-    policy: Option<String>,
-    /// Only of this agent, by its id or name.
-    #[arg(long, value_name = "AGENT")]
-    agent: Option<String>,
-    /// Only of this target.
-    #[arg(long, value_name = "TARGET")]
-    target: Option<String>,
+    #[command(flatten)]
+    selection: EventSelection,
     /// Begin after the event of this number; by default with the oldest, or now with --follow.
     #[arg(long, value_name = "NUMBER")]
     after: Option<u64>,
@@ -55,8 +46,9 @@ impl EventsArgs {
     /// The query, without the number.
     fn query(&self, is_stream: bool) -> String {
         let mut query = format!("follow={is_stream}");
-        let types = (!self.types.is_empty()).then(|| self.types.join(","));
-        let named = [("type", &types), ("policy", &self.policy), ("agent", &self.agent), ("target", &self.target)];
+        let EventSelection { types, policy, agent, target } = &self.selection;
+        let types = (!types.is_empty()).then(|| types.join(","));
+        let named = [("type", &types), ("policy", policy), ("agent", agent), ("target", target)];
         for (name, value) in named {
             if let Some(value) = value {
                 query.extend(["&", name, "=", &segment(value)]);

@@ -23,6 +23,8 @@ pub enum FeedCommand {
     /// Add a feed. A consumer fetches it with a key: `riposte key add NAME --role viewer --scope
     /// '{"rights": ["pull_feeds"], "feeds": ["FEED"]}'`.
     Add(Box<AddFeed>),
+    /// Change a feed: what is not named stays as it is. Its consumers stay.
+    Change(Box<ChangeFeed>),
     /// Show one feed with its consumers.
     Show(OneFeed),
     /// Show who fetches a feed, what each has, and what it must still be told.
@@ -87,9 +89,43 @@ pub struct AddFeed {
     note: String,
 }
 
+/// What of a feed to change.
+#[derive(Debug, Args)]
+pub struct ChangeFeed {
+    /// Which manager.
+    #[command(flatten)]
+    remote: Remote,
+    /// Name.
+    name: String,
+    /// A policy whose blocks are listed, `*` for any characters; may be repeated.
+    #[arg(long = "policy", value_name = "NAME")]
+    policies: Vec<String>,
+    /// A label that the agent of a block must have, KEY=VALUE; may be repeated.
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
+    labels: Vec<(String, String)>,
+    /// An action that counts as a block; may be repeated.
+    #[arg(long = "action", value_name = "NAME")]
+    actions: Vec<String>,
+    /// Leave out what ends sooner.
+    #[arg(long, value_name = "DURATION")]
+    min_left: Option<Span>,
+    /// Whether networks are listed, and not only single addresses.
+    #[arg(long, value_name = "true|false")]
+    networks: Option<bool>,
+    /// Most entries that the consumers take.
+    #[arg(long, value_name = "NUMBER")]
+    max_entries: Option<u32>,
+    /// Longest time between two fetches of a consumer that works.
+    #[arg(long, value_name = "DURATION")]
+    expected_interval: Option<Span>,
+    /// Why it exists.
+    #[arg(long, value_name = "TEXT")]
+    note: Option<String>,
+}
+
 /// What the help says of forms.
 const FORM_HELP: &str =
-    "plain, panos, fortigate, opnsense, mikrotik, nginx, nginx_geo, haproxy, haproxy_map or crowdsec";
+    "plain, panos, fortigate, opnsense, mikrotik, nginx, nginx_geo, haproxy, haproxy_map, crowdsec or taxii";
 
 fn form(word: &str) -> Result<FeedForm, String> {
     let known = FeedForm::ALL.map(FeedForm::as_str).join(", ");
@@ -109,6 +145,7 @@ pub async fn run(command: FeedCommand) -> anyhow::Result<ExitCode> {
     match command {
         FeedCommand::List(listing) => listing.print("/v1/feeds", &COLUMNS, row).await?,
         FeedCommand::Add(asked) => add(*asked).await?,
+        FeedCommand::Change(asked) => change(*asked).await?,
         FeedCommand::Show(one) => show(one).await?,
         FeedCommand::Consumers(one) => {
             let said = one.read().await?;
@@ -157,6 +194,29 @@ async fn add(asked: AddFeed) -> anyhow::Result<()> {
     Ok(())
 }
 
+async fn change(asked: ChangeFeed) -> anyhow::Result<()> {
+    let ChangeFeed { remote, name, policies, labels, actions, min_left, networks, max_entries, .. } = asked;
+    let path = format!("/v1/feeds/{}", segment(&name));
+    let known: FeedView = remote.get(&path).await?;
+    let or = |wanted: Vec<String>, known: Vec<String>| if wanted.is_empty() { known } else { wanted };
+    let document = FeedDocument {
+        name: known.name,
+        form: known.form,
+        policies: or(policies, known.policies),
+        labels: if labels.is_empty() { known.labels } else { labels.into_iter().collect() },
+        actions: or(actions, known.actions),
+        min_left: min_left.or(known.min_left),
+        networks: networks.or(Some(known.networks)),
+        max_entries: max_entries.or(Some(known.max_entries)),
+        expected_interval: asked.expected_interval.or(Some(known.expected_interval)),
+        note: asked.note.unwrap_or(known.note),
+    };
+    let made: FeedView = remote.send(Method::PUT, &path, Some(known.version), Some(&document)).await?.done()?;
+    let entries = if made.entries == 1 { "1 entry".to_owned() } else { format!("{} entries", made.entries) };
+    say(&plain(&format!("feed {}: {entries} now, at most {}", made.name, made.max_entries)));
+    Ok(())
+}
+
 async fn show(one: OneFeed) -> anyhow::Result<()> {
     let said = one.read().await?;
     if one.json {
@@ -190,7 +250,11 @@ async fn show(one: OneFeed) -> anyhow::Result<()> {
 }
 
 fn place(feed: &FeedView) -> String {
-    if feed.form == FeedForm::Crowdsec { "/crowdsec/".to_owned() } else { format!("/feeds/{}", feed.name) }
+    match feed.form {
+        FeedForm::Crowdsec => "/crowdsec/".to_owned(),
+        FeedForm::Taxii => "/taxii2/".to_owned(),
+        _ => format!("/feeds/{}", feed.name),
+    }
 }
 
 fn consumers(feed: &FeedView) {

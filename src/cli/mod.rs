@@ -14,6 +14,7 @@ pub mod context;
 pub mod contexts;
 pub mod demo;
 mod event_messages;
+pub mod event_selection;
 pub mod events;
 pub mod feed;
 pub mod forward;

@@ -91,7 +91,7 @@ async fn list(args: ResponseList) -> anyhow::Result<()> {
     let requesters = page.items.iter().map(|said| said.view.response.requested_by.as_str());
     let keys = key_names(&remote, requesters).await;
     let rows = page.items.iter().map(|said| {
-        let JudgedResponse { response, outcome } = &said.view;
+        let JudgedResponse { response, outcome, .. } = &said.view;
         vec![
             response.id.clone(),
             response.created_at.to_string(),
@@ -216,7 +216,7 @@ fn colon(detail: &str) -> String {
 
 /// A response below its alert: what it does, where it stands, what became of it and why.
 pub(super) fn below_alert(judged: &JudgedResponse) -> Vec<String> {
-    let JudgedResponse { response, outcome } = judged;
+    let JudgedResponse { response, outcome, .. } = judged;
     let (id, action, policy) = (&response.id, &response.action, cell(response.policy.as_ref()));
     let mut lines = vec![format!("  response {id}  {policy}: {action} {}", aim(response))];
     lines.push(format!("    state    {}{}", state_of(response), colon(&response.detail)));
@@ -252,7 +252,7 @@ fn text(view: &ResponseView, history: &[AuditRow], names: &Names) -> anyhow::Res
 }
 
 fn facts(judged: &JudgedResponse, names: &Names, lines: &mut Vec<String>) {
-    let JudgedResponse { response, outcome } = judged;
+    let JudgedResponse { response, outcome, d3fend } = judged;
     let mut fact = |name: &str, value: String| {
         if !matches!(value.as_str(), "-" | "" | "[]") {
             lines.push(format!("  {name:10} {value}"));
@@ -274,12 +274,15 @@ fn facts(judged: &JudgedResponse, names: &Names, lines: &mut Vec<String>) {
     }
     fact("answer by", cell(response.answer_by));
     fact("confirm by", cell(response.confirm_by));
+    let mitre = response.mitre.as_ref().map(|mitre| mitre.read::<Vec<String>>().map(|ids| ids.join(", ")));
+    fact("ATT&CK", mitre.and_then(Result::ok).unwrap_or_default());
+    fact("D3FEND", d3fend.join(", "));
     fact("trace", cell(response.trace.as_ref()));
 }
 
 /// Every agent once: first those of which the manager says something, then those as their effects are.
 fn agents(view: &ResponseView, names: &Names, lines: &mut Vec<String>) -> anyhow::Result<()> {
-    let JudgedResponse { response, outcome } = &view.response;
+    let JudgedResponse { response, outcome, .. } = &view.response;
     let told = &outcome.agent_outcomes;
     lines.extend(told.iter().map(|agent| format!("  {}", of_agent(agent))));
     let effects: HashMap<&str, &EffectRow> =

@@ -9,6 +9,7 @@ use reqwest::Method;
 use serde::Deserialize;
 
 use super::client::{NO_BODY, Remote, segment};
+use super::event_selection::EventSelection;
 use super::listing::Listing;
 use super::output::{complain, say};
 use super::reply::Said;
@@ -16,8 +17,8 @@ use super::session::secret;
 use super::terminal::{plain, table};
 use crate::domain::duration::Span;
 use crate::views::webhooks::{
-    CreateWebhook, ReplayWebhook, WebhookMessage, WebhookReplay, WebhookSecretView, WebhookSettings, WebhookTrial,
-    WebhookView,
+    AgreeToWebhook, CreateWebhook, ReplayWebhook, UpdateWebhook, WebhookMessage, WebhookReplay, WebhookSecretView,
+    WebhookSettings, WebhookTrial, WebhookView,
 };
 
 /// Webhooks.
@@ -27,6 +28,8 @@ pub enum WebhookCommand {
     List(Listing),
     /// Add a webhook, and print its secret once.
     Add(Box<AddWebhook>),
+    /// Change a webhook: what is not named stays as it is.
+    Change(Box<ChangeWebhook>),
     /// Show one webhook.
     Show {
         /// Which manager, and how to print.
@@ -58,6 +61,16 @@ pub enum WebhookCommand {
     },
     /// Replace the secret, and print the new one; the one before signs too for a day.
     ReplaceSecret(OneWebhook),
+    /// Agree to approve and reject by links in the messages of a webhook that are for you. Needs a login.
+    Agree {
+        /// Which manager.
+        #[command(flatten)]
+        remote: Remote,
+        /// Name.
+        name: String,
+        /// The code in its messages.
+        code: String,
+    },
     /// Delete a webhook with the messages that it has not taken.
     Delete(OneWebhook),
 }
@@ -87,25 +100,45 @@ pub struct AddWebhook {
     /// File with the secret of the receiver; without it the manager makes one.
     #[arg(long, value_name = "FILE")]
     secret_file: Option<PathBuf>,
-    /// Types of events, such as response.*; may be repeated, or have several, separated by commas. Without it: all.
-    #[arg(long = "type", value_name = "TYPE", value_delimiter = ',')]
-    types: Vec<String>,
-    /// Only events about this policy.
-    #[arg(long, value_name = "NAME")]
-    policy: Option<String>,
-    /// Only events about this agent, by its id or name.
-    #[arg(long, value_name = "AGENT")]
-    agent: Option<String>,
-    /// Only events about this target.
-    #[arg(long, value_name = "TARGET")]
-    target: Option<String>,
+    #[command(flatten)]
+    wanted: WantedSettings,
+}
+
+/// Arguments of `riposte webhook change`.
+#[derive(Debug, Args)]
+pub struct ChangeWebhook {
+    #[command(flatten)]
+    remote: Remote,
+    /// Name.
+    name: String,
+    /// Where messages are sent. A path in it that lets a caller in is better given in a file.
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
+    /// File with the URL.
+    #[arg(long, value_name = "FILE", conflicts_with = "url")]
+    url_file: Option<PathBuf>,
+    /// Send nothing from now on. What happens meanwhile is not sent later.
+    #[arg(long, conflicts_with = "enable")]
+    disable: bool,
+    /// Send again.
+    #[arg(long)]
+    enable: bool,
+    #[command(flatten)]
+    wanted: WantedSettings,
+}
+
+/// Which events go out, and what of them.
+#[derive(Debug, Args)]
+pub struct WantedSettings {
+    #[command(flatten)]
+    selection: EventSelection,
     /// A field that goes out; may be repeated, or have several, separated by commas. Without it: all.
     #[arg(long = "field", value_name = "FIELD", value_delimiter = ',')]
     fields: Vec<String>,
     /// Highest label of the Traffic Light Protocol that goes out whole.
     #[arg(long, value_name = "TLP")]
     ceiling: Option<String>,
-    /// What a message is: cloudevents, or words for people: slack, teams, ntfy, mail.
+    /// What a message is: cloudevents, ocsf, or words for people: slack, teams, ntfy, mail.
     #[arg(long, value_name = "FORM")]
     form: Option<String>,
     /// The user to whom messages go, with links to approve and reject.
@@ -115,8 +148,36 @@ pub struct AddWebhook {
     #[arg(long, value_name = "DURATION")]
     after: Option<Span>,
     /// For people.
-    #[arg(long, value_name = "TEXT", default_value = "")]
-    note: String,
+    #[arg(long, value_name = "TEXT")]
+    note: Option<String>,
+}
+
+impl WantedSettings {
+    /// Replaces what is named.
+    fn put_into(self, settings: &mut WebhookSettings) {
+        let Self { selection: EventSelection { types, policy, agent, target }, fields, .. } = self;
+        if !types.is_empty() {
+            settings.types = types;
+        }
+        if !fields.is_empty() {
+            settings.fields = Some(fields);
+        }
+        let texts = [
+            (policy, &mut settings.policy),
+            (agent, &mut settings.agent),
+            (target, &mut settings.target),
+            (self.ceiling, &mut settings.ceiling),
+            (self.form, &mut settings.form),
+            (self.person, &mut settings.person),
+        ];
+        for (wanted, setting) in texts.into_iter().filter(|(wanted, _)| wanted.is_some()) {
+            *setting = wanted;
+        }
+        settings.after = self.after.or(settings.after);
+        if let Some(note) = self.note {
+            settings.note = note;
+        }
+    }
 }
 
 /// Runs one of them.
@@ -127,6 +188,7 @@ pub async fn run(command: WebhookCommand) -> anyhow::Result<ExitCode> {
     match command {
         WebhookCommand::List(listing) => listing.print("/v1/webhooks", &COLUMNS, row).await?,
         WebhookCommand::Add(args) => add(*args).await?,
+        WebhookCommand::Change(args) => change(*args).await?,
         WebhookCommand::Show { listing, name } => show(listing, &name).await?,
         WebhookCommand::Test(OneWebhook { remote, name }) => {
             let path = format!("/v1/webhooks/{}/test", segment(&name));
@@ -157,6 +219,11 @@ pub async fn run(command: WebhookCommand) -> anyhow::Result<ExitCode> {
                 complain(&format!("The secret before it signs too until {until}."));
             }
         }
+        WebhookCommand::Agree { remote, name, code } => {
+            let path = format!("/v1/webhooks/{}/agreement", segment(&name));
+            remote.send(Method::POST, &path, None, Some(&AgreeToWebhook { code })).await?.accepted()?;
+            say(&plain(&format!("From now on the messages of {name} have links by which you decide")));
+        }
         WebhookCommand::Delete(OneWebhook { remote, name }) => {
             let path = format!("/v1/webhooks/{}", segment(&name));
             remote.send(Method::DELETE, &path, None, NO_BODY).await?.accepted()?;
@@ -165,34 +232,46 @@ pub async fn run(command: WebhookCommand) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+async fn change(args: ChangeWebhook) -> anyhow::Result<()> {
+    let ChangeWebhook { remote, name, url, url_file, disable, enable, wanted } = args;
+    let path = format!("/v1/webhooks/{}", segment(&name));
+    let view: WebhookView = remote.get(&path).await?;
+    let mut settings: WebhookSettings = view.settings.read()?;
+    wanted.put_into(&mut settings);
+    settings.is_disabled = (settings.is_disabled || disable) && !enable;
+    let from_file = url_file.map(|file| secret(Some(&file), "URL", "--url-file")).transpose()?;
+    let asked = UpdateWebhook { url: url.or(from_file), settings };
+    remote.send(Method::PUT, &path, Some(view.version), Some(&asked)).await?.accepted()?;
+    say(&plain(&format!("{name} is changed. Try it: riposte webhook test {name}")));
+    Ok(())
+}
+
 async fn add(args: AddWebhook) -> anyhow::Result<()> {
-    let AddWebhook { remote, name, url, url_file, secret_file, fields, .. } = args;
+    let AddWebhook { remote, name, url, url_file, secret_file, wanted } = args;
     let url = match url {
         Some(url) => url,
         None => secret(url_file.as_deref(), "URL", "--url-file")?,
     };
     let given = secret_file.map(|file| secret(Some(&file), "secret", "--secret-file")).transpose()?;
-    let settings = WebhookSettings {
-        types: args.types,
-        policy: args.policy,
-        agent: args.agent,
-        target: args.target,
-        fields: (!fields.is_empty()).then_some(fields),
-        ceiling: args.ceiling,
-        form: args.form,
-        person: args.person,
-        after: args.after,
-        note: args.note,
-        is_disabled: false,
-    };
-    let is_for_people = settings.form.as_deref().is_some_and(|form| form != "cloudevents");
+    let mut settings = WebhookSettings::default();
+    wanted.put_into(&mut settings);
+    let person = settings.person.clone();
+    // Messages to people and to a syslog receiver have no signature.
+    let is_signed = settings.form.as_deref().is_none_or(|form| ["cloudevents", "ocsf"].contains(&form))
+        && !url.starts_with("syslog");
     let asked = CreateWebhook { name, url, secret: given, settings };
     let WebhookSecretView { name, secret, .. } = remote.post("/v1/webhooks", &asked).await?;
-    if is_for_people {
-        say(&plain(&format!("Try it: riposte webhook test {name}")));
-    } else {
+    if is_signed {
         say(&secret);
         complain(&format!("The receiver verifies messages with this secret. Try it: riposte webhook test {name}"));
+    } else {
+        say(&plain(&format!("Try it: riposte webhook test {name}")));
+        if let Some(person) = person {
+            let words = format!(
+                "{person} decides by links once the code in the messages was entered: riposte webhook agree {name} CODE"
+            );
+            say(&plain(&words));
+        }
     }
     Ok(())
 }
@@ -206,11 +285,22 @@ async fn show(Listing { remote, json }: Listing, name: &str) -> anyhow::Result<(
     let view = &shown.view;
     let settings: ShownSettings = view.settings.read()?;
     let or_all = |words: &[String]| if words.is_empty() { "all".to_owned() } else { words.join(", ") };
+    let person = match (settings.person, &view.agreed_by) {
+        (Some(person), Some(agreed)) if person == *agreed => format!("{person}, who decides by links"),
+        (Some(person), _) => format!("{person}, who has not agreed to decide by links"),
+        (None, _) => String::new(),
+    };
     let at = |at: Option<crate::views::columns::Millis>| at.map_or_else(|| "never".to_owned(), |at| at.to_string());
     let rows = [
         ("name", view.name.clone()),
         ("to", view.place.clone()),
         ("state", view.state.clone()),
+        ("form", settings.form.unwrap_or_else(|| "cloudevents".to_owned())),
+        ("person", person),
+        ("waits", settings.after.unwrap_or_default()),
+        ("policy", settings.policy.unwrap_or_default()),
+        ("agent", settings.agent.unwrap_or_default()),
+        ("target", settings.target.unwrap_or_default()),
         ("types", or_all(&settings.types)),
         ("fields", or_all(&settings.fields.unwrap_or_default())),
         ("ceiling", settings.ceiling.unwrap_or_else(|| "amber".to_owned())),
@@ -221,7 +311,9 @@ async fn show(Listing { remote, json }: Listing, name: &str) -> anyhow::Result<(
         ("missed", format!("{} events", view.missed)),
         ("last failure", format!("{} {}", at(view.failed_at), view.fault.clone().unwrap_or_default())),
     ];
-    let rows: Vec<Vec<String>> = rows.map(|(name, text)| vec![name.to_owned(), plain(text.trim_end())]).into();
+    let is_said = |(name, text): &(&str, String)| !text.is_empty() || *name == "types";
+    let rows: Vec<Vec<String>> =
+        rows.into_iter().filter(is_said).map(|(name, text)| vec![name.to_owned(), plain(text.trim_end())]).collect();
     table(&["", ""], &rows);
     Ok(())
 }
@@ -233,6 +325,12 @@ struct ShownSettings {
     types: Vec<String>,
     fields: Option<Vec<String>>,
     ceiling: Option<String>,
+    form: Option<String>,
+    person: Option<String>,
+    after: Option<String>,
+    policy: Option<String>,
+    agent: Option<String>,
+    target: Option<String>,
 }
 
 /// What stands above the webhooks.

@@ -141,7 +141,7 @@ mod tests {
     fn entry(secs: i64, policy: Option<&str>, is_listed: bool) -> FeedEntry {
         let until = Until::At(Timestamp::from_millis(secs * 1000));
         let changed_at = Timestamp::from_millis(0);
-        FeedEntry { until, policy: policy.map(str::to_owned), revision: 1, changed_at, is_listed }
+        FeedEntry { until, policy: policy.map(str::to_owned), revision: 1, changed_at, first_at: changed_at, is_listed }
     }
 
     fn takes(filter: &DecisionFilter, value: &str) -> bool {

@@ -50,7 +50,8 @@ pub fn text<'a>(
             | FeedForm::Fortigate
             | FeedForm::Opnsense
             | FeedForm::Haproxy
-            | FeedForm::Crowdsec => line(&mut text, format_args!("{value}")),
+            | FeedForm::Crowdsec
+            | FeedForm::Taxii => line(&mut text, format_args!("{value}")),
         }
     }
     text
@@ -73,6 +74,7 @@ mod tests {
             policy: policy.map(str::to_owned),
             revision: 1,
             changed_at: Timestamp::from_millis(0),
+            first_at: Timestamp::from_millis(0),
             is_listed: true,
         };
         let ends = Until::At(Timestamp::from_millis(90_500));

@@ -31,12 +31,14 @@ pub enum SyslogAddress {
     Udp(String),
     /// Messages with their length before them (RFC 6587), to `HOST:PORT`.
     Tcp(String),
+    /// The same over TLS (RFC 5425).
+    Tls(String),
     /// One datagram a message, to a socket of this host.
     Unix(PathBuf),
 }
 
 impl SyslogAddress {
-    /// Parses `udp://HOST:PORT`, `tcp://HOST:PORT` or `unix:/PATH`.
+    /// Parses `udp://HOST:PORT`, `tcp://HOST:PORT`, `tls://HOST:PORT` or `unix:/PATH`.
     pub fn parse(text: &str) -> Option<Self> {
         let is_pair = |pair: &&str| {
             pair.rsplit_once(':').is_some_and(|(host, port)| {
@@ -49,6 +51,9 @@ impl SyslogAddress {
         }
         if let Some(pair) = text.strip_prefix("tcp://") {
             return Some(pair).filter(is_pair).map(|pair| Self::Tcp(pair.to_owned()));
+        }
+        if let Some(pair) = text.strip_prefix("tls://") {
+            return Some(pair).filter(is_pair).map(|pair| Self::Tls(pair.to_owned()));
         }
         text.strip_prefix("unix:").filter(|path| path.starts_with('/')).map(|path| Self::Unix(path.into()))
     }
@@ -63,6 +68,7 @@ mod tests {
         let good = [
             ("udp://10.0.0.5:514", SyslogAddress::Udp("10.0.0.5:514".into())),
             ("tcp://[::1]:601", SyslogAddress::Tcp("[::1]:601".into())),
+            ("tls://siem.example.org:6514", SyslogAddress::Tls("siem.example.org:6514".into())),
             ("unix:/dev/log", SyslogAddress::Unix("/dev/log".into())),
         ];
         for (text, address) in good {

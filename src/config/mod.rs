@@ -94,7 +94,7 @@ pub enum ConfigError {
     #[error("trusted_proxies: {0} is neither an address nor a network such as 10.0.0.0/8")]
     Proxy(String),
     /// The address of a syslog receiver is none.
-    #[error("audit_checkpoint_syslog: {0} is not udp://HOST:PORT, tcp://HOST:PORT or unix:/PATH")]
+    #[error("audit_checkpoint_syslog: {0} is not tls://HOST:PORT, tcp://HOST:PORT, udp://HOST:PORT or unix:/PATH")]
     Syslog(String),
     /// The webhook of checkpoints cannot be used as it is set.
     #[error("{0}")]

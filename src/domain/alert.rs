@@ -22,6 +22,24 @@ pub struct Rule {
     pub mitre: Vec<String>,
 }
 
+/// Most techniques of a rule that go on into its responses.
+const MAX_TECHNIQUES: usize = 16;
+
+impl Rule {
+    /// Its ATT&CK techniques, without other texts that an alert has there.
+    pub fn techniques(&self) -> Vec<String> {
+        let is_digits =
+            |text: &str, count: usize| text.len() == count && text.bytes().all(|byte| byte.is_ascii_digit());
+        let is_technique = |text: &str| {
+            text.strip_prefix('T').is_some_and(|number| match number.split_once('.') {
+                Some((number, sub)) => is_digits(number, 4) && is_digits(sub, 3),
+                None => is_digits(number, 4),
+            })
+        };
+        self.mitre.iter().filter(|text| is_technique(text)).take(MAX_TECHNIQUES).cloned().collect()
+    }
+}
+
 /// The agent that the alert names, in the pipeline's terms.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct AlertAgent {

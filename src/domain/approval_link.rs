@@ -12,6 +12,8 @@ use super::ledger_key::{LEDGER_KEY_BYTES, LedgerKey, LedgerKeyError};
 
 /// What the key of the hash is derived for.
 const PURPOSE: &str = "approval links";
+/// Groups of four digits in a code.
+const CODE_GROUPS: usize = 4;
 /// Between the parts of a link.
 const SEPARATOR: char = '.';
 
@@ -56,6 +58,15 @@ impl ApprovalLinks {
         format!("{head}{SEPARATOR}{}", URL_SAFE_NO_PAD.encode(tag.as_ref()))
     }
 
+    /// The code by which a person agrees to decide by links in the messages of a webhook to this URL. It stands in those messages,
+    /// so it says that the person reads them.
+    pub fn code(&self, webhook: &str, person: &str, url: &str) -> String {
+        // No link has a line break in what is hashed.
+        let tag = hmac::sign(&self.0, format!("agreement\n{webhook}\n{person}\n{url}").as_bytes());
+        let groups = tag.as_ref().chunks(2).take(CODE_GROUPS).map(|pair| format!("{:02x}{:02x}", pair[0], pair[1]));
+        groups.collect::<Vec<_>>().join("-")
+    }
+
     /// Opens a link; `None` if it is none of this manager's, or its time is over.
     pub fn open(&self, text: &str, now: Timestamp) -> Option<ApprovalLink> {
         let (head, tag) = text.rsplit_once(SEPARATOR)?;
@@ -78,6 +89,20 @@ impl ApprovalLinks {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_code_is_for_one_webhook_one_person_and_one_url() {
+        let links = ApprovalLinks::new(&LedgerKey::new([1; LEDGER_KEY_BYTES])).unwrap();
+        let code = links.code("dm", "alice", "https://a.example.org/x");
+        assert_eq!((code.len(), &code), (19, &links.code("dm", "alice", "https://a.example.org/x")));
+        for (webhook, person, url) in [
+            ("dn", "alice", "https://a.example.org/x"),
+            ("dm", "bob", "https://a.example.org/x"),
+            ("dm", "alice", "https://a.example.org/y"),
+        ] {
+            assert_ne!(links.code(webhook, person, url), code);
+        }
+    }
 
     #[test]
     fn a_link_opens_under_its_key_until_its_time_is_over_and_not_when_it_was_changed() {

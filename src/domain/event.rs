@@ -164,6 +164,102 @@ types! {
     NodeStarted = "node.started",
     /// A manager stopped; one that was killed does not say so.
     NodeStopped = "node.stopped",
+    /// An agent took the place of another one of its name.
+    AgentTookOver = "audit.agent_took_over",
+    /// The labels of an agent were replaced.
+    AgentLabelled = "audit.agent_labelled",
+    /// A person asked an agent to replace its key.
+    AgentKeyOrdered = "audit.agent_key_ordered",
+    /// The key of an agent was replaced.
+    AgentKeyRotated = "audit.agent_key_rotated",
+    /// An enrolment token was created.
+    TokenCreated = "audit.enrollment_token_created",
+    /// An enrolment token was deleted.
+    TokenDeleted = "audit.enrollment_token_deleted",
+    /// An API key was created.
+    KeyCreated = "audit.api_key_created",
+    /// An API key was revoked.
+    KeyRevoked = "audit.api_key_revoked",
+    /// The tokens of an API key were ended.
+    KeyLoggedOut = "audit.api_key_logged_out",
+    /// A user was created.
+    UserCreated = "audit.user_created",
+    /// The role or the scope of a user was changed.
+    UserChanged = "audit.user_changed",
+    /// A user was disabled.
+    UserDisabled = "audit.user_disabled",
+    /// A user was enabled.
+    UserEnabled = "audit.user_enabled",
+    /// A user was deleted.
+    UserDeleted = "audit.user_deleted",
+    /// A user logged in.
+    UserLoggedIn = "audit.user_logged_in",
+    /// A user logged out, or the sessions of a user were ended.
+    UserLoggedOut = "audit.user_logged_out",
+    /// Logins failed; the detail says from where.
+    UserFailedLogin = "audit.user_failed_login",
+    /// Further logins have to wait.
+    UserLockedOut = "audit.user_locked_out",
+    /// A user changed the own password.
+    UserPasswordChanged = "audit.user_password_changed",
+    /// An administrator replaced the password of a user.
+    UserPasswordReset = "audit.user_password_reset",
+    /// A user added one-time codes.
+    UserTotpAdded = "audit.user_totp_added",
+    /// The one-time codes of a user were removed.
+    UserTotpRemoved = "audit.user_totp_removed",
+    /// A refresh token was used a second time, so its session was ended.
+    UserTokenReused = "audit.user_token_reused",
+    /// A user was linked to an identity of an OpenID provider.
+    UserLinked = "audit.user_linked",
+    /// Such a link was removed.
+    UserUnlinked = "audit.user_unlinked",
+    /// A custom action was created.
+    ActionCreated = "audit.action_created",
+    /// A custom action was replaced.
+    ActionUpdated = "audit.action_updated",
+    /// A custom action was deleted.
+    ActionDeleted = "audit.action_deleted",
+    /// Requests were denied, because the caller lacks the right.
+    RequestDenied = "audit.request_denied",
+    /// A legal hold was placed.
+    LegalHoldPlaced = "audit.legal_hold_placed",
+    /// A legal hold was released.
+    LegalHoldReleased = "audit.legal_hold_released",
+    /// What is over and old was removed.
+    RetentionRemoved = "audit.retention_removed",
+    /// A secret was set.
+    SecretSet = "audit.secret_set",
+    /// A secret was deleted.
+    SecretDeleted = "audit.secret_deleted",
+    /// A webhook was created.
+    WebhookCreated = "audit.webhook_created",
+    /// A webhook was replaced.
+    WebhookUpdated = "audit.webhook_updated",
+    /// The secret of a webhook was replaced.
+    WebhookSecretReplaced = "audit.webhook_secret_replaced",
+    /// A webhook was disabled, because its receiver is gone.
+    WebhookDisabled = "audit.webhook_disabled",
+    /// Messages that were given up are sent again.
+    WebhookReplayed = "audit.webhook_replayed",
+    /// A webhook was deleted.
+    WebhookDeleted = "audit.webhook_deleted",
+    /// A person agreed to decide by links in messages.
+    WebhookAgreed = "audit.webhook_agreed",
+    /// A forwarder was deleted from the list.
+    ForwarderDeleted = "audit.forwarder_deleted",
+    /// The ledger was sealed for the first time.
+    LedgerSealed = "audit.ledger_sealed",
+    /// A signing key came into use.
+    SigningKeyAdopted = "audit.signing_key_adopted",
+    /// A rotation of the signing key began.
+    SigningKeyRotationStarted = "audit.signing_key_rotation_started",
+    /// A rotation of the signing key was cancelled.
+    SigningKeyRotationCancelled = "audit.signing_key_rotation_cancelled",
+    /// A recovery key was set.
+    SigningKeyRecoverySet = "audit.signing_key_recovery_set",
+    /// A signing key was revoked.
+    SigningKeyRevoked = "audit.signing_key_revoked",
 }
 
 /// What stands before a type in a `CloudEvent`.
@@ -175,8 +271,7 @@ impl EventType {
         format!("{TYPE_PREFIX}{text}")
     }
 
-    /// The events that an entry of the audit log is; none where it concerns accounts, keys, secrets,
-    /// retention or what is only queued.
+    /// The events that an entry of the audit log is; none where it is what is only queued, or what agents announce.
     #[expect(clippy::too_many_lines, reason = "a line for each entry, so that none is forgotten")]
     pub const fn of(entry: AuditEvent) -> &'static [Self] {
         match entry {
@@ -231,59 +326,62 @@ impl EventType {
             AuditEvent::LedgerBreached => &[Self::IncidentLedgerBreached],
             AuditEvent::PipelineLate => &[Self::IncidentAlertsLate],
             AuditEvent::LedgerAccepted => &[Self::IncidentLedgerAccepted],
+            AuditEvent::AgentTookOver => &[Self::AgentTookOver],
+            AuditEvent::AgentLabelled => &[Self::AgentLabelled],
+            AuditEvent::AgentKeyOrdered => &[Self::AgentKeyOrdered],
+            AuditEvent::AgentKeyRotated => &[Self::AgentKeyRotated],
+            AuditEvent::TokenCreated => &[Self::TokenCreated],
+            AuditEvent::TokenDeleted => &[Self::TokenDeleted],
+            AuditEvent::KeyCreated => &[Self::KeyCreated],
+            AuditEvent::KeyRevoked => &[Self::KeyRevoked],
+            AuditEvent::KeyLoggedOut => &[Self::KeyLoggedOut],
+            AuditEvent::UserCreated => &[Self::UserCreated],
+            AuditEvent::UserChanged => &[Self::UserChanged],
+            AuditEvent::UserDisabled => &[Self::UserDisabled],
+            AuditEvent::UserEnabled => &[Self::UserEnabled],
+            AuditEvent::UserDeleted => &[Self::UserDeleted],
+            AuditEvent::UserLoggedIn => &[Self::UserLoggedIn],
+            AuditEvent::UserLoggedOut => &[Self::UserLoggedOut],
+            AuditEvent::UserFailedLogin => &[Self::UserFailedLogin],
+            AuditEvent::UserLockedOut => &[Self::UserLockedOut],
+            AuditEvent::UserPasswordChanged => &[Self::UserPasswordChanged],
+            AuditEvent::UserPasswordReset => &[Self::UserPasswordReset],
+            AuditEvent::UserTotpAdded => &[Self::UserTotpAdded],
+            AuditEvent::UserTotpRemoved => &[Self::UserTotpRemoved],
+            AuditEvent::UserTokenReused => &[Self::UserTokenReused],
+            AuditEvent::UserLinked => &[Self::UserLinked],
+            AuditEvent::UserUnlinked => &[Self::UserUnlinked],
+            AuditEvent::ActionCreated => &[Self::ActionCreated],
+            AuditEvent::ActionUpdated => &[Self::ActionUpdated],
+            AuditEvent::ActionDeleted => &[Self::ActionDeleted],
+            AuditEvent::RequestDenied => &[Self::RequestDenied],
+            AuditEvent::LegalHoldPlaced => &[Self::LegalHoldPlaced],
+            AuditEvent::LegalHoldReleased => &[Self::LegalHoldReleased],
+            AuditEvent::RetentionRemoved => &[Self::RetentionRemoved],
+            AuditEvent::SecretSet => &[Self::SecretSet],
+            AuditEvent::SecretDeleted => &[Self::SecretDeleted],
+            AuditEvent::WebhookCreated => &[Self::WebhookCreated],
+            AuditEvent::WebhookUpdated => &[Self::WebhookUpdated],
+            AuditEvent::WebhookSecretReplaced => &[Self::WebhookSecretReplaced],
+            AuditEvent::WebhookDisabled => &[Self::WebhookDisabled],
+            AuditEvent::WebhookReplayed => &[Self::WebhookReplayed],
+            AuditEvent::WebhookDeleted => &[Self::WebhookDeleted],
+            AuditEvent::WebhookAgreed => &[Self::WebhookAgreed],
+            AuditEvent::ForwarderDeleted => &[Self::ForwarderDeleted],
+            AuditEvent::LedgerSealed => &[Self::LedgerSealed],
+            AuditEvent::SigningKeyAdopted => &[Self::SigningKeyAdopted],
+            AuditEvent::SigningKeyRotationStarted => &[Self::SigningKeyRotationStarted],
+            AuditEvent::SigningKeyRotationCancelled => &[Self::SigningKeyRotationCancelled],
+            AuditEvent::SigningKeyRecoverySet => &[Self::SigningKeyRecoverySet],
+            AuditEvent::SigningKeyRevoked => &[Self::SigningKeyRevoked],
             // A queued command says nothing that its response does not; one that succeeded is an event of its effect.
+            // What an agent says of itself at each start is no news.
             AuditEvent::CommandQueued
             | AuditEvent::CommandAcknowledged
             | AuditEvent::CommandSucceeded
             | AuditEvent::CommandCancelled
-            | AuditEvent::AgentTookOver
-            | AuditEvent::AgentLabelled
             | AuditEvent::AgentCapabilitiesAnnounced
-            | AuditEvent::AgentVersionAnnounced
-            | AuditEvent::AgentKeyOrdered
-            | AuditEvent::AgentKeyRotated
-            | AuditEvent::TokenCreated
-            | AuditEvent::TokenDeleted
-            | AuditEvent::KeyCreated
-            | AuditEvent::KeyRevoked
-            | AuditEvent::KeyLoggedOut
-            | AuditEvent::UserCreated
-            | AuditEvent::UserChanged
-            | AuditEvent::UserDisabled
-            | AuditEvent::UserEnabled
-            | AuditEvent::UserDeleted
-            | AuditEvent::UserLoggedIn
-            | AuditEvent::UserLoggedOut
-            | AuditEvent::UserFailedLogin
-            | AuditEvent::UserLockedOut
-            | AuditEvent::UserPasswordChanged
-            | AuditEvent::UserPasswordReset
-            | AuditEvent::UserTotpAdded
-            | AuditEvent::UserTotpRemoved
-            | AuditEvent::UserTokenReused
-            | AuditEvent::UserLinked
-            | AuditEvent::UserUnlinked
-            | AuditEvent::ActionCreated
-            | AuditEvent::ActionUpdated
-            | AuditEvent::ActionDeleted
-            | AuditEvent::LedgerSealed
-            | AuditEvent::RequestDenied
-            | AuditEvent::LegalHoldPlaced
-            | AuditEvent::LegalHoldReleased
-            | AuditEvent::RetentionRemoved
-            | AuditEvent::SecretSet
-            | AuditEvent::SecretDeleted
-            | AuditEvent::WebhookCreated
-            | AuditEvent::WebhookUpdated
-            | AuditEvent::WebhookSecretReplaced
-            | AuditEvent::WebhookDisabled
-            | AuditEvent::WebhookReplayed
-            | AuditEvent::WebhookDeleted
-            | AuditEvent::SigningKeyAdopted
-            | AuditEvent::SigningKeyRotationStarted
-            | AuditEvent::SigningKeyRotationCancelled
-            | AuditEvent::SigningKeyRecoverySet
-            | AuditEvent::SigningKeyRevoked => &[],
+            | AuditEvent::AgentVersionAnnounced => &[],
         }
     }
 }
@@ -293,8 +391,18 @@ impl EventType {
 pub enum TypePattern {
     /// One type.
     One(EventType),
-    /// All that begin with this text, which ends in a dot.
+    /// All that begin with this text, which ends in a dot; all types if it is empty.
     Family(String),
+}
+
+impl EventType {
+    /// The families of types that tell what responses and agents do and what people set up: all but `audit`.
+    pub fn without_audit() -> Vec<TypePattern> {
+        let family = |kind: &Self| kind.as_str().split_once('.').map_or("", |(family, _)| family).to_owned();
+        let mut families: Vec<String> = Self::ALL.iter().map(family).filter(|family| family != "audit").collect();
+        families.dedup();
+        families.into_iter().map(|family| TypePattern::Family(format!("{family}."))).collect()
+    }
 }
 
 impl TypePattern {
@@ -307,6 +415,8 @@ impl TypePattern {
         let text = text.strip_prefix(TYPE_PREFIX).unwrap_or(text);
         let known = || EventType::ALL.iter().map(|kind| kind.as_str());
         let pattern = match text.strip_suffix('*') {
+            // All types.
+            Some("") => Some(Self::Family(String::new())),
             Some(family) if family.ends_with('.') => {
                 let is_known = known().any(|kind| kind.starts_with(family));
                 is_known.then(|| Self::Family(family.to_owned()))
@@ -328,92 +438,4 @@ impl TypePattern {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::{BTreeMap, BTreeSet};
-
-    use super::*;
-
-    /// Programs filter by these texts: a changed one is another event to them.
-    #[test]
-    fn every_type_of_an_entry_is_known_and_every_type_has_an_origin() {
-        let texts: BTreeSet<&str> = EventType::ALL.iter().map(|kind| kind.as_str()).collect();
-        assert_eq!(texts.len(), EventType::ALL.len());
-        // What no entry of the audit log is.
-        let mut origins: BTreeSet<EventType> =
-            [EventType::EffectActive, EventType::AgentConnected, EventType::AgentAway]
-                .into_iter()
-                .chain([EventType::NodeStarted, EventType::NodeStopped])
-                .chain([EventType::WebhookFailing, EventType::WebhookRecovered])
-                .chain([EventType::WebhookGaveUp, EventType::WebhookMissed])
-                .chain([EventType::IncidentForwarderSilent, EventType::IncidentForwarderBack])
-                .collect();
-        for entry in AuditEvent::ALL {
-            origins.extend(EventType::of(*entry));
-        }
-        assert_eq!(origins, EventType::ALL.iter().copied().collect());
-        let silent: Vec<String> = AuditEvent::ALL
-            .iter()
-            .filter(|entry| EventType::of(**entry).is_empty())
-            .map(|entry| entry.noun().to_owned())
-            .collect::<BTreeSet<_>>()
-            .into_iter()
-            .collect();
-        assert_eq!(
-            silent,
-            [
-                "action",
-                "agent",
-                "api_key",
-                "command",
-                "enrollment_token",
-                "ledger",
-                "legal_hold",
-                "request",
-                "retention",
-                "secret",
-                "signing_key",
-                "user",
-                "webhook"
-            ]
-        );
-    }
-
-    #[test]
-    fn the_texts_of_types_stay() {
-        let mut families: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-        for kind in EventType::ALL {
-            let (family, verb) = kind.as_str().split_once('.').unwrap();
-            families.entry(family).or_default().push(verb);
-            assert!(kind.meaning().ends_with('.'), "{}", kind.meaning());
-        }
-        let lines: Vec<String> =
-            families.iter().map(|(family, verbs)| format!("{family}: {}", verbs.join(", "))).collect();
-        insta::assert_snapshot!(lines.join("\n"), @"
-        agent: enrolled, connected, away, revoked, cloned
-        approval: requested, answered
-        breaker: opened, reset
-        command: failed, refused, expired
-        effect: active, lifted, failing, drifted, repaired, lost
-        feed: created, updated, deleted
-        freeze: on, off
-        incident: key_copied, orders_rejected, orders_accepted, strangers, unliftable, host_restored, ledger_behind, ledger_breached, alerts_late, forwarder_silent, forwarder_back, feed_too_long, feed_served, feed_not_fetched, feed_fetched, ledger_accepted
-        node: started, stopped
-        policy: created, updated, deleted
-        protected: created, deleted
-        response: created, submitted, observed, spared, approved, rejected, break_glass, lapsed, activated, confirmed, continued, stopped, filed, ended
-        webhook: failing, recovered, gave_up, missed
-        ");
-    }
-
-    #[test]
-    fn a_pattern_is_a_type_or_a_family_that_exists() {
-        let family = TypePattern::parse("response.*").unwrap();
-        assert!(family.matches("response.ended") && !family.matches("effect.lifted"));
-        assert_eq!(TypePattern::parse("riposte.response.*"), Ok(family));
-        assert_eq!(TypePattern::parse(" effect.lifted "), Ok(TypePattern::One(EventType::EffectLifted)));
-        assert!(!TypePattern::One(EventType::EffectLost).matches("effect.lost2"));
-        for unknown in ["", "*", "response", "response*", "respons.*", "response.gone", ".*", "response.c*"] {
-            assert!(TypePattern::parse(unknown).is_err(), "{unknown}");
-        }
-    }
-}
+mod tests;

@@ -54,11 +54,13 @@ pub enum FeedForm {
     HaproxyMap,
     /// `CrowdSec`'s API for bouncers, at `/crowdsec`.
     Crowdsec,
+    /// A collection of indicators in STIX, at `/taxii2`.
+    Taxii,
 }
 
 impl FeedForm {
     /// All forms.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Plain,
         Self::Panos,
         Self::Fortigate,
@@ -69,6 +71,7 @@ impl FeedForm {
         Self::Haproxy,
         Self::HaproxyMap,
         Self::Crowdsec,
+        Self::Taxii,
     ];
 
     /// Name in the API and the database.
@@ -84,6 +87,7 @@ impl FeedForm {
             Self::Haproxy => "haproxy",
             Self::HaproxyMap => "haproxy_map",
             Self::Crowdsec => "crowdsec",
+            Self::Taxii => "taxii",
         }
     }
 
@@ -94,7 +98,12 @@ impl FeedForm {
 
     /// Whether consumers are told when each entry ends, and so lift it by themselves.
     pub const fn tells_ends(self) -> bool {
-        matches!(self, Self::Crowdsec | Self::Mikrotik)
+        matches!(self, Self::Crowdsec | Self::Mikrotik | Self::Taxii)
+    }
+
+    /// Whether a consumer asks for what has changed, in an API of its own: what it reads at `/feeds` does not count as told.
+    pub const fn tells_changes(self) -> bool {
+        matches!(self, Self::Crowdsec | Self::Taxii)
     }
 
     /// Entries of a feed that names no maximum. Smaller than what the usual device of that kind takes.

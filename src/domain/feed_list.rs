@@ -28,8 +28,10 @@ pub struct FeedEntry {
     pub policy: Option<String>,
     /// Revision of its last change.
     pub revision: i64,
-    /// Time of its last change.
+    /// Time of its last change. No other revision of the list has it.
     pub changed_at: Timestamp,
+    /// Time when it was first listed, since it is known.
+    pub first_at: Timestamp,
     /// Whether it is listed; otherwise it was removed.
     pub is_listed: bool,
 }
@@ -80,6 +82,9 @@ impl FeedList {
     ) -> Option<ListChange> {
         let revision = self.revision.saturating_add(1).max(event);
         let mut put = Vec::new();
+        // Consumers that ask by time must miss nothing of the same instant, also when the clock is set back.
+        let last = self.entries.values().map(|entry| entry.changed_at).max();
+        let changed_at = last.map_or(now, |last| now.max(last.plus(Duration::from_millis(1))));
         for (value, wanted) in &selected.entries {
             let known = self.entries.get(value).filter(|entry| entry.is_listed);
             let until = given(form, wanted, known, now);
@@ -88,13 +93,15 @@ impl FeedList {
             let is_more = known.is_none_or(|known| until > known.until);
             if !(is_same || is_held_back && is_more) {
                 let policy = wanted.policy.clone();
-                put.push((value.clone(), FeedEntry { until, policy, revision, changed_at: now, is_listed: true }));
+                let first_at = self.entries.get(value).map_or(changed_at, |entry| entry.first_at);
+                let entry = FeedEntry { until, policy, revision, changed_at, first_at, is_listed: true };
+                put.push((value.clone(), entry));
             }
         }
         let gone =
             self.entries.iter().filter(|(value, entry)| entry.is_listed && !selected.entries.contains_key(*value));
         put.extend(gone.map(|(value, entry)| {
-            (value.clone(), FeedEntry { revision, changed_at: now, is_listed: false, ..entry.clone() })
+            (value.clone(), FeedEntry { revision, changed_at, is_listed: false, ..entry.clone() })
         }));
         let has_ended = |entry: &FeedEntry| {
             let end = entry.until.instant().filter(|_| form.tells_ends());
@@ -163,11 +170,14 @@ impl FeedList {
 /// time without end, and a consumer that is never told of the removal must lift it all the same.
 fn given(form: FeedForm, wanted: &SelectedEntry, known: Option<&FeedEntry>, now: Timestamp) -> Until {
     let longest = Until::At(now.plus(LONGEST_GIVEN));
-    if form != FeedForm::Crowdsec || wanted.until <= longest {
+    if !form.tells_changes() || wanted.until <= longest {
         return wanted.until;
     }
     let again = Until::At(now.plus(GIVE_AGAIN));
-    known.map(|known| known.until).filter(|until| *until > again && *until <= wanted.until).unwrap_or(longest)
+    known
+        .map(|known| known.until)
+        .filter(|until| *until > again && *until <= wanted.until.min(longest))
+        .unwrap_or(longest)
 }
 
 #[cfg(test)]
@@ -225,6 +235,25 @@ mod tests {
         assert!(step(&mut list, FeedForm::Plain, &[], 3, 3));
         assert!(step(&mut list, FeedForm::Plain, &[("a", 900)], 4, 4), "it is back");
         assert_eq!(changed(&list, 3), [("a", true)]);
+    }
+
+    #[test]
+    fn each_revision_has_a_later_time_also_within_an_instant_and_when_the_clock_is_set_back() {
+        let (mut list, form) = (FeedList::default(), FeedForm::Taxii);
+        let mut times = Vec::new();
+        for (value, now) in [("a", 50), ("b", 50), ("c", 3)] {
+            let before: Vec<String> = list.entries.keys().cloned().collect();
+            let mut entries: Vec<(&str, i64)> = before.iter().map(|value| (value.as_str(), 900)).collect();
+            entries.push((value, 900));
+            assert!(step(&mut list, form, &entries, 1, now));
+            times.push(list.entries[value].changed_at.as_millis());
+        }
+        assert_eq!(times, [50_000, 50_001, 50_002]);
+        // What is lifted keeps the time when it was first listed, and when it comes back too.
+        assert!(step(&mut list, form, &[("b", 900)], 1, 60));
+        assert!(step(&mut list, form, &[("a", 900), ("b", 900)], 1, 70));
+        let back = &list.entries["a"];
+        assert_eq!((back.is_listed, back.first_at.as_millis(), back.changed_at.as_millis()), (true, 50_000, 70_000));
     }
 
     #[test]

@@ -51,6 +51,7 @@ pub mod ledger_key;
 pub mod legal_hold;
 pub mod lockout;
 pub mod merkle;
+pub mod ocsf;
 pub mod oidc;
 pub mod outcome;
 pub mod password;

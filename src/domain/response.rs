@@ -339,6 +339,8 @@ pub struct NewResponse {
     pub break_glass: Option<Actor>,
     /// How it is filed.
     pub filing: Filing,
+    /// ATT&CK techniques of the alert.
+    pub mitre: Vec<String>,
 }
 
 impl Default for NewResponse {
@@ -367,6 +369,7 @@ impl Default for NewResponse {
             remark: String::new(),
             break_glass: None,
             filing: Filing::default(),
+            mitre: Vec::new(),
         }
     }
 }

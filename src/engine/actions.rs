@@ -100,6 +100,12 @@ impl Engine {
         }
     }
 
+    /// The D3FEND techniques that an action is; none if it is not known.
+    pub fn countermeasures(&self, action: Option<&str>) -> Vec<String> {
+        let known = self.actions.load();
+        action.and_then(|name| known.find(name)).map(|action| action.d3fend.clone()).unwrap_or_default()
+    }
+
     /// Deletes the custom action `name`, which must be at `version`.
     ///
     /// # Errors

@@ -8,15 +8,14 @@ use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::time::Duration;
 
-use riposte_protocol::time::Timestamp;
-use tokio::io::AsyncWriteExt as _;
-use tokio::net::{TcpStream, UdpSocket, UnixDatagram};
+use tokio::net::{UdpSocket, UnixDatagram};
 use tokio::time::timeout;
 
 use super::Engine;
 use super::checkpoint_webhook::CheckpointWebhook;
 use super::egress::error::words;
 use super::egress::rules::Egress;
+use super::syslog::{self, SyslogTls};
 use crate::config::{CheckpointPlaces, SyslogAddress};
 use crate::domain::checkpoint::Checkpoint;
 use crate::domain::egress::allow_list::Destination;
@@ -29,14 +28,18 @@ const MAX_AT_ONCE: i64 = 1000;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How much of the file's end is read, in bytes: several lines.
 const END_BYTES: u64 = 8192;
-/// Facility 13 (log audit), severity 5 (notice), by RFC 5424.
-const PRIORITY: u8 = 13 * 8 + 5;
+/// Severity 5 (notice), by RFC 5424.
+const NOTICE: u8 = 5;
+/// Name of these messages.
+const NAME: &str = "checkpoint";
 
 /// The places, and how far each one has come.
 #[derive(Debug)]
 pub(super) struct CheckpointCopies {
     places: CheckpointPlaces,
     webhook: Option<CheckpointWebhook>,
+    /// For a syslog receiver.
+    tls: SyslogTls,
     /// The last checkpoint in the file; `None` before the first look.
     in_file: Option<i64>,
     /// The last checkpoint that was sent to the syslog receiver.
@@ -47,8 +50,8 @@ pub(super) struct CheckpointCopies {
 
 impl CheckpointCopies {
     /// Copies at these places.
-    pub(super) const fn new(places: CheckpointPlaces, webhook: Option<CheckpointWebhook>) -> Self {
-        Self { places, webhook, in_file: None, in_syslog: None, in_webhook: None }
+    pub(super) fn new(places: CheckpointPlaces, webhook: Option<CheckpointWebhook>) -> Self {
+        Self { places, webhook, tls: SyslogTls::default(), in_file: None, in_syslog: None, in_webhook: None }
     }
 
     /// The last lines of the file, oldest first; none if there is no file, or it cannot be read.
@@ -87,8 +90,8 @@ impl CheckpointCopies {
             };
             self.in_syslog = Some(from);
             for StoredCheckpoint { seq, token } in checkpoints::after(&engine.db, from, MAX_AT_ONCE).await? {
-                let message = message(engine.clock.now(), &host_name(), &token);
-                let sent = timeout(PATIENCE, emit(&engine.egress, &address, message.as_bytes())).await;
+                let message = syslog::message(NOTICE, engine.clock.now(), NAME, &token);
+                let sent = timeout(PATIENCE, emit(&engine.egress, &self.tls, &address, &message)).await;
                 let sent = sent.unwrap_or_else(|_| Err(too_slow()));
                 let place = format!("the syslog receiver {}", name(&address));
                 if !report(engine, "checkpoint syslog", &place, sent) {
@@ -191,56 +194,39 @@ fn append(path: &Path, lines: &[String]) -> io::Result<()> {
     file.sync_data()
 }
 
-/// One message of RFC 5424.
-fn message(at: Timestamp, host: &str, token: &str) -> String {
-    format!("<{PRIORITY}>1 {at} {host} riposte {} checkpoint - {token}", std::process::id())
-}
-
-/// The name of this host, as a syslog header can hold it.
-fn host_name() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let name: String = name.trim().chars().filter(char::is_ascii_graphic).take(255).collect();
-    if name.is_empty() { "-".to_owned() } else { name }
-}
-
 fn name(address: &SyslogAddress) -> String {
     match address {
         SyslogAddress::Udp(pair) => format!("udp://{pair}"),
         SyslogAddress::Tcp(pair) => format!("tcp://{pair}"),
+        SyslogAddress::Tls(pair) => format!("tls://{pair}"),
         SyslogAddress::Unix(path) => format!("unix:{}", path.display()),
     }
 }
 
 /// Sends one message. The receiver's host counts as listed, because the configuration names it.
-async fn emit(egress: &Egress, address: &SyslogAddress, message: &[u8]) -> Result<(), String> {
-    let (SyslogAddress::Udp(pair) | SyslogAddress::Tcp(pair)) = address else {
-        return send(address, &[], message).await.map_err(|error| error.to_string());
+async fn emit(egress: &Egress, tls: &SyslogTls, address: &SyslogAddress, message: &str) -> Result<(), String> {
+    let pair = match address {
+        SyslogAddress::Udp(pair) | SyslogAddress::Tcp(pair) | SyslogAddress::Tls(pair) => pair,
+        SyslogAddress::Unix(path) => {
+            let sent = async { UnixDatagram::unbound()?.send_to(message.as_bytes(), path).await };
+            return sent.await.map(drop).map_err(|error| error.to_string());
+        }
     };
     let (host, port) = pair.rsplit_once(':').unwrap_or((pair, ""));
     let destination = Destination::new(host, port.parse().map_err(|_| format!("{pair} has no port"))?);
     let to = egress.with(&destination).connectable(&destination).await.map_err(|error| words(&error))?;
-    send(address, &to, message).await.map_err(|error| error.to_string())
+    match address {
+        SyslogAddress::Tls(_) => syslog::send(&to, Some((tls, destination.host())), message).await,
+        SyslogAddress::Tcp(_) => syslog::send(&to, None, message).await,
+        _ => datagram(&to, message).await.map_err(|error| error.to_string()),
+    }
 }
 
-async fn send(address: &SyslogAddress, to: &[SocketAddr], message: &[u8]) -> io::Result<()> {
-    match address {
-        SyslogAddress::Udp(_) => {
-            let to = to.first().ok_or(io::ErrorKind::HostUnreachable)?;
-            let any: (IpAddr, u16) =
-                if to.is_ipv4() { (Ipv4Addr::UNSPECIFIED.into(), 0) } else { (Ipv6Addr::UNSPECIFIED.into(), 0) };
-            UdpSocket::bind(any).await?.send_to(message, to).await?;
-        }
-        SyslogAddress::Tcp(_) => {
-            let mut stream = TcpStream::connect(to).await?;
-            stream.write_all(format!("{} ", message.len()).as_bytes()).await?;
-            stream.write_all(message).await?;
-            stream.shutdown().await?;
-        }
-        SyslogAddress::Unix(path) => {
-            UnixDatagram::unbound()?.send_to(message, path).await?;
-        }
-    }
-    Ok(())
+async fn datagram(to: &[SocketAddr], message: &str) -> io::Result<()> {
+    let to = to.first().ok_or(io::ErrorKind::HostUnreachable)?;
+    let any: (IpAddr, u16) =
+        if to.is_ipv4() { (Ipv4Addr::UNSPECIFIED.into(), 0) } else { (Ipv6Addr::UNSPECIFIED.into(), 0) };
+    UdpSocket::bind(any).await?.send_to(message.as_bytes(), to).await.map(drop)
 }
 
 #[cfg(test)]
@@ -260,12 +246,5 @@ mod tests {
         append(&path, &["half".into()]).unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "a\nb\nhal\nhalf\n");
         assert_eq!(read_end(&path).unwrap(), ["a", "b", "hal", "half"]);
-    }
-
-    #[test]
-    fn a_message_is_one_of_rfc_5424() {
-        let at = Timestamp::from_millis(1_795_514_400_000);
-        let expected = format!("<109>1 2026-11-24T10:00:00.000Z web riposte {} checkpoint - a.b.c", std::process::id());
-        assert_eq!(message(at, "web", "a.b.c"), expected);
     }
 }

@@ -131,6 +131,7 @@ fn respond(
         duration: duration.map(Span::duration),
         counted: counted(alert, policy),
         guarded_by: guards(policy),
+        mitre: alert.rule.techniques(),
         ..NewResponse::default()
     }
 }

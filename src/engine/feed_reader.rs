@@ -29,7 +29,8 @@ impl Engine {
     pub fn cloud_event(&self, row: EventRow) -> CloudEvent {
         let agent = row.agent_id.as_deref().and_then(|id| id.parse().ok());
         let agent = agent.and_then(|agent| self.db.names().agent(agent));
-        row.cloud_event(&self.feed.source, agent)
+        let d3fend = self.countermeasures(row.action.as_deref());
+        row.cloud_event(&self.feed.source, agent, d3fend)
     }
 
     /// Events after `mark` from the store, at most `limit`.

@@ -42,6 +42,8 @@ pub struct EventRow {
     pub case_ref: Option<String>,
     /// Label of the Traffic Light Protocol of its response, if that has one of its own.
     pub tlp: Option<String>,
+    /// ATT&CK techniques of the alert of its response.
+    pub mitre: Option<JsonText>,
     /// The agents of its response, if it has no agent of its own.
     pub response_agents: Option<JsonText>,
 }
@@ -110,13 +112,21 @@ pub struct EventData {
     /// Target in canonical form.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_value: Option<String>,
+    /// ATT&CK techniques that the alert of the response names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<String>>, example = json!(["T1110.001"]))]
+    pub mitre: Option<JsonText>,
+    /// D3FEND techniques that the action is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(example = json!(["D3-NTF"]))]
+    pub d3fend: Vec<String>,
 }
 
 impl EventRow {
-    /// The event, from the manager `source`; `agent` is the name of its agent.
-    pub fn cloud_event(self, source: &str, agent: Option<String>) -> CloudEvent {
+    /// The event, from the manager `source`; `agent` is the name of its agent, `d3fend` what its action is.
+    pub fn cloud_event(self, source: &str, agent: Option<String>, d3fend: Vec<String>) -> CloudEvent {
         let Self { actor, detail, alert_id, response_id, command_id, effect_id, agent_id, policy, action, .. } = self;
-        let (target_kind, target_value, case) = (self.target_kind, self.target_value, self.case_ref);
+        let (target_kind, target_value, case, mitre) = (self.target_kind, self.target_value, self.case_ref, self.mitre);
         CloudEvent {
             specversion: "1.0".to_owned(),
             id: self.seq.to_string(),
@@ -139,6 +149,8 @@ impl EventRow {
                 action,
                 target_kind,
                 target_value,
+                mitre,
+                d3fend,
             },
         }
     }

@@ -75,6 +75,10 @@ pub struct ResponseRow {
     /// How far it may be passed on, by the Traffic Light Protocol; absent: as its policy says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tlp: Option<String>,
+    /// ATT&CK techniques that its alert names; absent: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<String>>, example = json!(["T1110.001"]))]
+    pub mitre: Option<JsonText>,
 }
 
 /// A response's outcome on one agent, and its reason.
@@ -114,6 +118,10 @@ pub struct JudgedResponse {
     /// Its outcome.
     #[serde(flatten, deserialize_with = "field_errors::read")]
     pub outcome: OutcomeView,
+    /// D3FEND techniques that its action is; absent: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(example = json!(["D3-NTF"]))]
+    pub d3fend: Vec<String>,
 }
 
 /// A recorded decision.

@@ -10,7 +10,8 @@ use crate::domain::duration::Span;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct WebhookSettings {
-    /// Types of events; `response.*` stands for all that begin so. Empty: all.
+    /// Types of events; `response.*` stands for all that begin so, `*` for all. Empty: all but `audit.*`; for people, what they
+    /// must know.
     #[schema(example = json!(["response.*", "approval.requested"]))]
     pub types: Vec<String>,
     /// Only events about this policy.
@@ -34,11 +35,13 @@ pub struct WebhookSettings {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(pattern = "^(clear|green|amber|amber[+]strict|red)$", example = "amber")]
     pub ceiling: Option<String>,
-    /// What a message is: `cloudevents` (one event each, by default), or words for people: `slack`, `teams`, `ntfy`, `mail`.
+    /// What a message is: `cloudevents` or `ocsf` (one event each, the first by default), or words for people: `slack`, `teams`,
+    /// `ntfy`, `mail`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(pattern = "^(cloudevents|slack|teams|ntfy|mail)$", example = "slack")]
+    #[schema(pattern = "^(cloudevents|ocsf|slack|teams|ntfy|mail)$", example = "slack")]
     pub form: Option<String>,
-    /// Only for people: the user to whom messages go. They have links by which this user approves and rejects.
+    /// Only for people: the user to whom messages go. They have links by which this user approves and rejects, once the user
+    /// has agreed to that.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 64, format = "one-line")]
     pub person: Option<String>,
@@ -64,7 +67,8 @@ pub struct CreateWebhook {
     #[schema(min_length = 1, max_length = 64, pattern = "^[a-z0-9-]+$", example = "tickets")]
     pub name: String,
     /// Where messages are sent: an `https` URL, or an `http` URL of a loopback address; for `mail`
-    /// `smtps://USER:PASSWORD@HOST/?from=ADDRESS&to=ADDRESS`. It is not shown again.
+    /// `smtps://USER:PASSWORD@HOST/?from=ADDRESS&to=ADDRESS`; for a syslog receiver `syslog+tls://HOST`. It is not shown
+    /// again.
     #[schema(max_length = 2048, example = "https://tickets.example.org/hooks/riposte")]
     pub url: String,
     /// The secret of the receiver, `whsec_` and 24 to 64 bytes in base64; absent: a new one.
@@ -100,7 +104,7 @@ pub struct WebhookView {
     /// Which events go out, and what of them.
     #[schema(value_type = WebhookSettings)]
     pub settings: DocumentText,
-    /// `ok`, `failing`, `disabled`, or `new` before the first message.
+    /// `ok`, `failing`, `disabled`, or `new` before a message was taken.
     #[schema(example = "ok")]
     pub state: String,
     /// Number of the last event that was looked at.
@@ -132,6 +136,18 @@ pub struct WebhookView {
     pub changed_at: Millis,
     /// Principal that changed it last.
     pub changed_by: String,
+    /// User who agreed to decide by links in its messages. Without it they have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agreed_by: Option<String>,
+}
+
+/// The agreement of a person to decide by links in the messages of a webhook.
+#[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AgreeToWebhook {
+    /// The code in its messages: who has it reads them.
+    #[schema(max_length = 64, example = "3f9c-02ab-77e1-5d40")]
+    pub code: String,
 }
 
 /// A new secret, which is not shown again.

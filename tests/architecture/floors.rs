@@ -103,7 +103,7 @@ const CHAOS: House = House {
     floors: &[
         &["main"],
         &["hostile", "run", "soak", "space"],
-        &["endpoint", "reader", "report"],
+        &["consumer", "endpoint", "reader", "report"],
         &["verify", "world"],
         &["peer"],
         &["ledger", "load", "postgres", "shield", "witness"],

@@ -49,8 +49,8 @@ pub(super) struct Stage {
     made: u32,
 }
 
-async fn create_feed(admin: &Client, target: &str) -> String {
-    let feed = json!({"name": format!("f-{}", target.replace('.', "-"))});
+async fn create_feed(admin: &Client, target: &str, form: &str) -> String {
+    let feed = json!({"name": format!("f-{}", target.replace('.', "-")), "form": form});
     admin.post("/v1/feeds", &feed).await.is(201)["name"].as_str().unwrap().to_owned()
 }
 
@@ -192,7 +192,8 @@ impl Stage {
             }
             On::Webhook => create_webhook(&admin, &self.target()).await,
             On::Forwarder => report_forwarder(&admin, self.target()).await,
-            On::Feed => create_feed(&admin, &self.target()).await,
+            On::Feed => create_feed(&admin, &self.target(), "plain").await,
+            On::Collection => create_feed(&admin, &self.target(), "taxii").await,
             On::User => {
                 let name = format!("u-{}", self.target());
                 admin.post("/v1/users", &json!({"name": name, "role": "viewer"})).await.is(201);
@@ -279,6 +280,7 @@ impl Stage {
             ("PATCH", "/v1/users/{name}") => json!({"is_disabled": true}),
             ("PUT", "/v1/users/{name}/identities/{provider}") => json!({"subject": format!("subject of {thing}")}),
             ("POST", "/v1/users/{name}/reset-password") => json!({"remove_totp": true}),
+            ("POST", "/v1/webhooks/{name}/agreement") => json!({"code": "0000-0000-0000-0000"}),
             ("POST" | "DELETE", "/v1/auth/totp/confirm" | "/v1/auth/totp") => json!({"code": "000000"}),
             ("POST", "/v1/auth/token" | "/v1/auth/password") => {
                 let name = format!("u-{target}");

@@ -34,12 +34,27 @@ fn waiting_policy(on_silence: &str) -> Value {
 }
 
 /// Alice may approve; an agent is there; an alert makes a response that waits.
-async fn waiting(app: &TestApp, admin: &Client, on_silence: &str) -> (FakeAgent, String) {
-    app.person(admin, "alice", "analyst").await;
+async fn waiting(app: &TestApp, admin: &Client, on_silence: &str) -> (FakeAgent, String, Client) {
+    let alice = app.session(admin, "alice", "analyst").await;
     let agent = app.enrol(admin, "web-01", &json!({"wazuh_id": "001"})).await;
     admin.policy(&waiting_policy(on_silence)).await;
     let made = admin.post("/v1/alerts", &brute_force("1.1", "203.0.113.9")).await.is(202);
-    (agent, made["responses"][0].as_str().unwrap().to_owned())
+    (agent, made["responses"][0].as_str().unwrap().to_owned(), alice)
+}
+
+/// The code in a message.
+fn code(message: &str, name: &str) -> String {
+    let (_, code) =
+        message.split_once(&format!("riposte webhook agree {name} ")).unwrap_or_else(|| panic!("{message}"));
+    code.chars().take_while(|c| c.is_ascii_hexdigit() || *c == '-').collect()
+}
+
+/// A person agrees to decide by links in the messages of a webhook, with the code that a test message brings.
+async fn agree(admin: &Client, receiver: &Receiver, name: &str, person: &Client) {
+    admin.post(&format!("/v1/webhooks/{name}/test"), &json!({})).await.is(200);
+    let code = code(&receiver.taken().last().unwrap().body, name);
+    person.post(&format!("/v1/webhooks/{name}/agreement"), &json!({"code": code})).await.is(204);
+    receiver.forget();
 }
 
 /// The path of a link, without the host that the manager believes to have.
@@ -74,8 +89,9 @@ on_both_databases! {
         app.person(&admin, "bob", "analyst").await;
         app.person(&admin, "early", "analyst").await;
         create(&admin, "alice-dm", &slack.url("/T0/B0/secret"), &json!({"form": "slack", "person": "early"})).await;
-        let (agent, response) = waiting(&app, &admin, "reject").await;
+        let (agent, response, alice) = waiting(&app, &admin, "reject").await;
         admin.put("/v1/webhooks/alice-dm", &json!({"settings": {"form": "slack", "person": "alice"}}), None).await.is(200);
+        agree(&admin, &slack, "alice-dm", &alice).await;
         let message = app.in_time("alice is told", || async { slack.taken().first().cloned() }).await.json();
         let text = message["blocks"][0]["text"]["text"].as_str().unwrap();
         for words in ["firewall-drop 203.0.113.9 on 1 agent waits for approval", "Agents: web-01", "Policy: ssh", "For: 10m from the approval on", "Alert: rule 5763", "it is rejected."] {
@@ -110,13 +126,16 @@ on_both_databases! {
         assert!(page(&admin, link).await.text.contains("does not wait any more"));
         let history = admin.history("response", &response).await;
         assert!(history.iter().any(|(actor, verb)| actor == "user:alice" && verb == "approved"), "{history:?}");
+        let told = admin.list(&format!("/v1/audit?noun=response&noun_id={response}")).await;
+        assert!(told.iter().any(|entry| entry["detail"].as_str().unwrap().contains("link of webhook alice-dm")), "{told:?}");
     }
 
     async fn a_link_is_only_for_its_person_while_the_person_may(database: Database) {
         let (app, admin) = start(database).await;
         let slack = Receiver::start(Mood::Answers(200)).await;
-        app.person(&admin, "alice", "analyst").await;
+        let alice = app.session(&admin, "alice", "analyst").await;
         create(&admin, "dm", &slack.url("/"), &json!({"form": "slack", "person": "alice"})).await;
+        agree(&admin, &slack, "dm", &alice).await;
         app.enrol(&admin, "web-01", &json!({"wazuh_id": "001"})).await;
         admin.policy(&waiting_policy("enforce")).await;
         let made = admin.post("/v1/alerts", &brute_force("1.1", "203.0.113.9")).await.is(202);
@@ -130,12 +149,14 @@ on_both_databases! {
             let answer = post(&admin, &forged, "approve", "x").await;
             assert!(answer.status == 404, "{forged}: {} {}", answer.status, answer.text);
         }
-        change(&admin, &json!({"is_disabled": true})).await;
-        assert_eq!(post(&admin, &link, "reject", "x").await.status, 404, "a disabled user decides nothing");
-        change(&admin, &json!({"is_disabled": false})).await;
         admin.put("/v1/webhooks/dm", &json!({"settings": {"form": "slack"}}), None).await.is(200);
         assert_eq!(post(&admin, &link, "reject", "x").await.status, 404, "the webhook is not alice's any more");
         admin.put("/v1/webhooks/dm", &json!({"settings": {"form": "slack", "person": "alice"}}), None).await.is(200);
+        assert_eq!(post(&admin, &link, "reject", "x").await.status, 404, "alice has not agreed to what was set up since");
+        agree(&admin, &slack, "dm", &alice).await;
+        change(&admin, &json!({"is_disabled": true})).await;
+        assert_eq!(post(&admin, &link, "reject", "x").await.status, 404, "a disabled user decides nothing");
+        change(&admin, &json!({"is_disabled": false})).await;
         change(&admin, &json!({"role": "viewer"})).await;
         assert_eq!(post(&admin, &link, "reject", "x").await.status, 404, "a viewer decides nothing");
         change(&admin, &json!({"role": "analyst"})).await;
@@ -147,10 +168,11 @@ on_both_databases! {
     async fn the_next_person_is_told_only_if_none_has_acted(database: Database) {
         let (app, admin) = start(database).await;
         let (first, second) = (Receiver::start(Mood::Answers(200)).await, Receiver::start(Mood::Answers(200)).await);
-        app.person(&admin, "bob", "analyst").await;
+        let bob = app.session(&admin, "bob", "analyst").await;
         create(&admin, "first", &first.url("/topic-a"), &json!({"form": "ntfy"})).await;
         create(&admin, "second", &second.url("/topic-b"), &json!({"form": "ntfy", "person": "bob", "after": "10m"})).await;
-        let (_agent, response) = waiting(&app, &admin, "reject").await;
+        agree(&admin, &second, "second", &bob).await;
+        let (_agent, response, _alice) = waiting(&app, &admin, "reject").await;
         let told = app.in_time("the first is told", || async { first.taken().first().cloned() }).await;
         assert_eq!((told.path.as_str(), &told.json()["topic"]), ("/", &json!("topic-a")));
         assert!(told.body.contains(&format!("riposte response approve {response}")), "without a person, words: {}", told.body);
@@ -175,6 +197,84 @@ on_both_databases! {
             (view["behind"].as_i64().unwrap() <= 1).then_some(())
         }).await;
         assert_eq!(second.taken().len(), 1, "{:?}", second.taken().iter().map(|one| one.body.clone()).collect::<Vec<_>>());
+    }
+
+    async fn a_link_decides_for_no_person_who_has_not_agreed(database: Database) {
+        let (app, admin) = start(database).await;
+        let ntfy = Receiver::start(Mood::Answers(200)).await;
+        let (alice, bob) = (app.session(&admin, "alice", "analyst").await, app.session(&admin, "bob", "analyst").await);
+        let key = alice.personal_key("k", "analyst").await;
+        create(&admin, "dm", &ntfy.url("/topic"), &json!({"form": "ntfy", "person": "alice"})).await;
+        let made = admin.list("/v1/audit?noun=webhook&noun_id=dm").await;
+        assert!(made[0]["detail"].as_str().unwrap().contains("user:alice decides"), "{made:?}");
+        app.enrol(&admin, "web-01", &json!({"wazuh_id": "001"})).await;
+        admin.policy(&waiting_policy("reject")).await;
+        admin.post("/v1/alerts", &brute_force("1.1", "203.0.113.9")).await.is(202);
+        let told = app.in_time("it is told", || async { ntfy.taken().first().cloned() }).await;
+        assert!(told.json()["actions"].as_array().unwrap().is_empty() && !told.body.contains("/approval/"), "{}", told.body);
+        let agreement = "/v1/webhooks/dm/agreement";
+        let good = json!({"code": code(&told.body, "dm")});
+        for (client, body, status) in [
+            // Neither the key that set it up, nor another person, nor a program of alice's; and not without the code.
+            (&admin, &good, 403),
+            (&bob, &good, 404),
+            (&key, &good, 403),
+            (&alice, &json!({"code": "0000-0000-0000-0000"}), 422),
+            (&alice, &json!({"place": "x"}), 422),
+        ] {
+            client.post(agreement, body).await.is_problem(status);
+        }
+        assert_eq!(admin.get("/v1/webhooks/dm").await.is(200)["agreed_by"], Value::Null);
+        alice.post(agreement, &good).await.is(204);
+        assert_eq!(admin.get("/v1/webhooks/dm").await.is(200)["agreed_by"], "alice");
+        let (app, admin) = app.restart().await;
+        admin.post("/v1/alerts", &brute_force("1.2", "203.0.113.10")).await.is(202);
+        let told = app.in_time("now with links", || async { ntfy.taken().get(1).cloned() }).await;
+        assert_eq!(told.json()["actions"].as_array().unwrap().len(), 2, "{}", told.body);
+        // A webhook that is moved elsewhere has no agreement; a note changes nothing of it.
+        let settings = json!({"form": "ntfy", "person": "alice", "note": "x"});
+        admin.put("/v1/webhooks/dm", &json!({"settings": settings}), None).await.is(200);
+        assert_eq!(admin.get("/v1/webhooks/dm").await.is(200)["agreed_by"], "alice");
+        let moved = json!({"url": ntfy.url("/another"), "settings": settings});
+        admin.put("/v1/webhooks/dm", &moved, None).await.is(200);
+        assert_eq!(admin.get("/v1/webhooks/dm").await.is(200)["agreed_by"], Value::Null);
+        // What another program writes into the database is no agreement.
+        app.execute("UPDATE webhooks SET agreed_by = 'alice' WHERE name = 'dm'").await;
+        assert_eq!(post(&admin, &path(told.json()["actions"][0]["url"].as_str().unwrap()), "approve", "x").await.status, 404);
+    }
+
+    async fn a_person_is_told_of_what_is_in_the_scope_alone_and_a_late_message_only_while_it_is_news(database: Database) {
+        let (app, admin) = start(database).await;
+        let (alices, bobs) = (Receiver::start(Mood::Answers(503)).await, Receiver::start(Mood::Answers(200)).await);
+        app.session(&admin, "bob", "analyst").await;
+        let version = admin.get("/v1/users/bob").await.header("etag").unwrap().to_owned();
+        admin.patch("/v1/users/bob", &json!({"scope": {"policies": ["other"]}}), &version).await.is(200);
+        let settings = |person: &str| json!({"form": "ntfy", "person": person, "types": ["approval.requested"]});
+        create(&admin, "bob", &bobs.url("/b"), &settings("bob")).await;
+        let (_agent, response, alice) = waiting(&app, &admin, "reject").await;
+        create(&admin, "alice", &alices.url("/a"), &settings("alice")).await;
+        // Another one, so that both have something to be told of.
+        admin.post("/v1/alerts", &brute_force("1.2", "203.0.113.10")).await.is(202);
+        app.in_time("it waits to be sent again", || async {
+            let view = admin.get("/v1/webhooks/alice").await.is(200);
+            (view["waiting"] == 1).then_some(())
+        }).await;
+        let caught_up = app.in_time("the other has looked", || async {
+            let view = admin.get("/v1/webhooks/bob").await.is(200);
+            (view["behind"] == 0).then_some(view)
+        }).await;
+        assert!(bobs.seen().is_empty(), "not what bob may neither see nor decide: {caught_up}");
+        for one in admin.list("/v1/responses?state=awaiting_approval").await {
+            alice.post(&format!("/v1/responses/{}/reject", one["id"].as_str().unwrap()), &json!({"reason": "no"})).await.is(200);
+        }
+        assert_eq!(state(&admin, &response).await, "rejected");
+        alices.becomes(Mood::Answers(200));
+        app.in_time("it is dropped", || async {
+            app.advance(30);
+            let view = admin.get("/v1/webhooks/alice").await.is(200);
+            (view["waiting"] == 0).then_some(())
+        }).await;
+        assert!(alices.taken().is_empty(), "it waits no more: {:?}", alices.taken());
     }
 
     async fn people_are_told_what_they_must_know_together_and_nothing_else(database: Database) {
@@ -256,13 +356,15 @@ async fn a_mail_reaches_its_mailbox_with_two_links() {
     let mails = Arc::new(Mutex::new(Vec::new()));
     let (port, _serving) = mail_server(Arc::clone(&mails)).await;
     let url = format!("smtp://riposte:hunter2@127.0.0.1:{port}/?from=riposte@example.org&to=alice@example.org");
-    app.person(&admin, "alice", "analyst").await;
+    let alice = app.session(&admin, "alice", "analyst").await;
     create(&admin, "mail", &url, &json!({"form": "mail", "person": "alice"})).await;
     let view = admin.get("/v1/webhooks/mail").await;
     assert_eq!(view.is(200)["place"], format!("smtp://127.0.0.1:{port}"));
     assert!(!view.text.contains("hunter2"));
     let trial = admin.post("/v1/webhooks/mail/test", &json!({})).await.is(200);
     assert_eq!(trial["is_taken"], true, "{trial}");
+    let code = code(&mails.lock().unwrap()[0].replace("=\n", ""), "mail");
+    alice.post("/v1/webhooks/mail/agreement", &json!({"code": code})).await.is(204);
     app.enrol(&admin, "web-01", &json!({"wazuh_id": "001"})).await;
     admin.policy(&waiting_policy("reject")).await;
     admin.post("/v1/alerts", &brute_force("1.1", "203.0.113.9")).await.is(202);

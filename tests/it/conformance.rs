@@ -107,15 +107,84 @@ const CALLERS: [(&str, u64, &str, &[&str]); 5] = [
 /// Callers that mostly get 403. `make conformance` tries them; otherwise `matrix.rs` and `auth.rs` do.
 const BY_CONFORMANCE_ONLY: [&str; 2] = ["viewer", "ingest"];
 
+/// A manager with one agent, which Wazuh knows as 005.
+async fn with_agent(database: &Database) -> (Manager, FakeAgent) {
+    let url = database.url();
+    let flags = if url.is_empty() { Vec::new() } else { vec!["--database-url", &*url] };
+    let manager = Manager::start_with(&flags).await;
+    let agent = FakeAgent::enroll(&manager, "web-01").await;
+    let labels = json!({"labels": {"wazuh_id": "005"}});
+    let path = format!("/v1/agents/{}", agent.id);
+    let labelled = manager.api().request(Method::PATCH, &path).json(&labels).send().await;
+    assert!(labelled.unwrap().status().is_success());
+    (manager, agent)
+}
+
+#[test]
+fn every_event_is_one_of_ocsf_as_its_published_schema_says() {
+    use riposte::domain::audit::AuditEvent;
+    use riposte::domain::event::EventType;
+    let targets = [
+        ("ip", "203.0.113.7"),
+        ("ip", "2001:db8::/32"),
+        ("user", "CORP\\älice"),
+        ("file", "/tmp/a b"),
+        ("process", "42"),
+    ];
+    let targets = targets.into_iter().chain([("process", "web"), ("host", ""), ("none", "")]);
+    let mut events = Vec::new();
+    for (target_kind, target_value) in targets {
+        for kind in EventType::ALL {
+            let noun = AuditEvent::ALL
+                .iter()
+                .find(|entry| EventType::of(**entry).contains(kind))
+                .map_or("effect", |entry| entry.noun());
+            let data = json!({
+                "actor": "user:alice", "detail": "why", "response_id": "r", "agent_id": "a", "agent": "web-01", "policy": "ssh",
+                "action": "firewall-drop", "target_kind": target_kind, "target_value": target_value, "case": "17",
+                "mitre": ["T1110", "T1110.001"], "d3fend": ["D3-NTF"],
+            });
+            let cloud = json!({
+                "specversion": "1.0", "id": "7", "source": "/riposte", "type": EventType::cloud_type(kind.as_str()),
+                "subject": format!("{noun}/x"), "time": "2026-11-24T10:00:00.000Z", "data": data,
+            });
+            let bare = json!({"type": cloud["type"], "subject": cloud["subject"], "time": cloud["time"], "data": {"actor": "riposte"}});
+            for event in [&cloud, &bare] {
+                events.push(riposte::domain::ocsf::event(event).to_string());
+            }
+        }
+    }
+    events.push(
+        riposte::domain::ocsf::event(&json!({"type": "riposte.withheld", "data": {"withheld": "x"}})).to_string(),
+    );
+    let given = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(given.path(), events.join("\n")).unwrap();
+    let mut library = tied(&python("python"));
+    library.arg(root().join("tests/conformance/ocsf_events.py")).env("PYTHONDONTWRITEBYTECODE", "1");
+    let output = library.stdin(std::fs::File::open(given.path()).unwrap()).output().unwrap();
+    assert!(output.status.success(), "{}", say(&output));
+    let mut classes: Vec<&str> = std::str::from_utf8(&output.stdout).unwrap().lines().collect();
+    assert_eq!(classes.len(), events.len());
+    classes.sort_unstable();
+    classes.dedup();
+    let expected = [
+        "application_lifecycle",
+        "authentication",
+        "base_event",
+        "detection_finding",
+        "entity_management",
+        "file_remediation_activity",
+        "network_remediation_activity",
+        "process_remediation_activity",
+        "remediation_activity",
+    ];
+    assert_eq!(classes, expected);
+}
+
 on_both_databases! {
     async fn published_clients_of_wazuhs_api_log_in_and_run_an_active_response(database: Database) {
-        let url = database.url();
-        let flags = if url.is_empty() { Vec::new() } else { vec!["--database-url", &*url] };
-        let manager = Manager::start_with(&flags).await;
-        let (api, agent) = (manager.api(), FakeAgent::enroll(&manager, "web-01").await);
-        let labels = json!({"labels": {"wazuh_id": "005"}});
-        let labelled = api.request(Method::PATCH, &format!("/v1/agents/{}", agent.id)).json(&labels).send().await;
-        assert!(labelled.unwrap().status().is_success());
+        let (manager, agent) = with_agent(&database).await;
+        let api = manager.api();
         let made = api.post("/v1/api-keys", &json!({"name": "soar", "role": "analyst"})).await;
         let password = "correct horse battery";
         api.post("/v1/users", &json!({"name": "alice", "role": "analyst", "password": password})).await;
@@ -165,14 +234,43 @@ on_both_databases! {
         assert_eq!(event["type"], "riposte.protected.created", "{event}");
     }
 
+    async fn a_published_client_of_taxii_reads_what_is_blocked_and_what_was_lifted(database: Database) {
+        let (manager, agent) = with_agent(&database).await;
+        let api = manager.api();
+        api.post("/v1/feeds", &json!({"name": "edge", "form": "taxii"})).await;
+        let scope = json!({"rights": ["pull_feeds"], "feeds": ["edge"]});
+        let made = api.post("/v1/api-keys", &json!({"name": "tip", "role": "viewer", "scope": scope})).await;
+        let mut blocked = Vec::new();
+        for target in ["203.0.113.7", "2001:db8::7", "198.51.100.0/24"] {
+            let asked = json!({"action": "firewall-drop", "target": target, "agents": [agent.id], "for": "1h", "reason": "seen"});
+            blocked.push(api.post("/v1/responses", &asked).await["id"].as_str().unwrap().to_owned());
+        }
+        let url = format!("http://{}/taxii2/", manager.address);
+        let read = |since: &str| {
+            let mut client = tied(&python("python"));
+            client.arg(root().join("tests/conformance/taxii_client.py")).env("PYTHONDONTWRITEBYTECODE", "1");
+            client.args([&url, made["key"].as_str().unwrap(), since]).env("NO_PROXY", "*");
+            let output = client.stdin(Stdio::null()).output().unwrap();
+            assert!(output.status.success(), "{}\nthe manager's log:\n{}", say(&output), manager.log());
+            serde_json::from_slice::<Value>(&output.stdout).unwrap()
+        };
+        let all = read("");
+        let patterns = json!([
+            "[ipv4-addr:value = '203.0.113.7']",
+            "[ipv4-addr:value ISSUBSET '198.51.100.0/24']",
+            "[ipv6-addr:value = '2001:db8::7']",
+        ]);
+        assert_eq!((&all["valid"], &all["ended"], &all["manifest"]), (&patterns, &json!([]), &json!(3)), "{all}");
+        api.post(&format!("/v1/responses/{}/lift", blocked[0]), &json!({"reason": "over"})).await;
+        let changed = read(all["last"].as_str().unwrap());
+        assert_eq!((&changed["valid"], &changed["ended"]), (&json!([]), &json!(["[ipv4-addr:value = '203.0.113.7']"])), "{changed}");
+        let shown = api.get("/v1/feeds/edge").await;
+        assert_eq!(shown["consumers"][0]["owed_removed"], 0, "{shown}");
+    }
+
     async fn published_producers_of_openc2_block_an_address_and_take_it_back(database: Database) {
-        let url = database.url();
-        let flags = if url.is_empty() { Vec::new() } else { vec!["--database-url", &*url] };
-        let manager = Manager::start_with(&flags).await;
-        let (api, agent) = (manager.api(), FakeAgent::enroll(&manager, "web-01").await);
-        let labels = json!({"labels": {"wazuh_id": "005"}});
-        let labelled = api.request(Method::PATCH, &format!("/v1/agents/{}", agent.id)).json(&labels).send().await;
-        assert!(labelled.unwrap().status().is_success());
+        let (manager, _agent) = with_agent(&database).await;
+        let api = manager.api();
         let netrc = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(netrc.path(), format!("machine 127.0.0.1 login any password {}\n", api.key)).unwrap();
         let mut producers = tied(&python_of("openc2", "python"));

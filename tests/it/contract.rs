@@ -56,7 +56,11 @@ fn the_contract_is_openapi_3_1_and_every_operation_is_described() {
             );
             // A `default` response would hide statuses that are not documented.
             assert!(!responses.contains_key("default"), "{place}");
-            let kind = if path.starts_with("/crowdsec/") { "json" } else { "problem+json" };
+            let kind = match path.split('/').nth(1) {
+                Some("crowdsec") => "json",
+                Some("taxii2") => "taxii+json;version=2.1",
+                _ => "problem+json",
+            };
             let takes = |status: &str| {
                 let response = responses.get(status)?;
                 let shared = response["$ref"].as_str().map(|name| name.trim_start_matches('#'));
@@ -74,6 +78,8 @@ fn the_contract_is_openapi_3_1_and_every_operation_is_described() {
                 (&["400", "406", "408", "413"][..], "#/components/schemas/WazuhProblem")
             } else if path.ends_with("/openc2") {
                 (&["400", "408", "413", "415"][..], "object")
+            } else if path.starts_with("/taxii2/") {
+                (&[][..], "#/components/schemas/TaxiiError")
             } else if path.starts_with("/crowdsec/") {
                 (&["400", "408", "413", "415"][..], "#/components/schemas/CrowdsecError")
             } else {

@@ -93,7 +93,7 @@ impl Gathered {
 
 #[tokio::test]
 async fn promise_1_durable_before_2xx_whenever_the_manager_is_killed() {
-    const ROUNDS: usize = 50;
+    const ROUNDS: usize = 25;
     const POSTERS: u64 = 4;
     let mut manager = Manager::start().await;
     let api = manager.api();

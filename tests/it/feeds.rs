@@ -92,7 +92,11 @@ on_both_databases! {
             block(&admin, target, &json!({})).await;
         }
         assert_eq!(fetch(&app, "edge", &key, &[]).await.text, "203.0.113.1\n203.0.113.2\n", "at the limit");
+        // What is held back is not listed, and does not count.
+        admin.put("/v1/freeze", &json!({"frozen": true, "reason": "night"}), None).await.is(200);
         let third = block(&admin, "203.0.113.3", &json!({})).await;
+        assert_eq!(fetch(&app, "edge", &key, &[]).await.text, "203.0.113.1\n203.0.113.2\n", "still at the limit");
+        admin.put("/v1/freeze", &json!({"frozen": false, "reason": "day"}), None).await.is(200);
         for _ in 0..2 {
             let answer = fetch(&app, "edge", &key, &[]).await;
             assert_eq!(answer.status, 503);

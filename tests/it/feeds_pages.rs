@@ -56,6 +56,21 @@ async fn the_page_of_feeds_makes_a_feed_that_is_fetched_and_shown() {
     let row: Vec<&str> = list.lines().nth(1).unwrap().split_whitespace().collect();
     assert_eq!(row, ["edge", "plain", "1", "100000", "1", "ok"], "{list}");
     assert!(list.contains(r#""owed_removed":0"#), "{list}");
+    // What is not named stays, and so do the consumers.
+    let changed = shell(
+        here.path(),
+        &manager,
+        "riposte feed change edge --max-entries 7 --note edge && riposte feed show edge --json",
+    );
+    let changed = String::from_utf8_lossy(&changed.stdout).into_owned();
+    assert!(changed.starts_with("feed edge: 1 entry now, at most 7\n"), "{changed}");
+    let view: serde_json::Value = serde_json::from_str(changed.lines().nth(1).unwrap()).unwrap();
+    assert_eq!(
+        (&view["version"], &view["note"], &view["form"]),
+        (&json!(2), &json!("edge"), &json!("plain")),
+        "{view}"
+    );
+    assert_eq!(view["consumers"][0]["name"], "fw-1", "{view}");
     let deleted = shell(here.path(), &manager, "riposte feed delete edge && riposte feed list --json");
     assert!(deleted.status.success() && deleted.stdout.is_empty(), "{deleted:?}");
     let wrong = shell(here.path(), &manager, "riposte feed add x --form csv");
@@ -89,6 +104,37 @@ async fn the_pages_of_nginx_and_haproxy_fetch_a_list_whole_and_only_if_it_has_ch
         let broken = shell(here.path(), &manager, "RIPOSTE_MANAGER=http://127.0.0.1:1 RELOAD=false ./riposte-fetch");
         assert!(!broken.status.success() && list() == before, "{page}");
     }
+}
+
+#[tokio::test]
+async fn the_page_of_siems_makes_webhooks_of_both_kinds() {
+    require(&[("curl", "curl")]);
+    let manager = Manager::start_with(&["--egress-allow", "127.0.0.0/8"]).await;
+    let (here, said) = run_page("integrations/siem.md", &manager);
+    // What is signed has a secret, and syslog has none.
+    assert_eq!(said.matches("whsec_").count(), 1, "{said}");
+    let change = "riposte webhook change lake --disable --type 'freeze.*' && riposte webhook show lake --json";
+    let changed = shell(here.path(), &manager, change);
+    let changed = String::from_utf8_lossy(&changed.stdout).into_owned();
+    let view: serde_json::Value = serde_json::from_str(changed.lines().last().unwrap()).unwrap();
+    let settings = json!({"types": ["freeze.*"], "form": "ocsf", "is_disabled": true});
+    assert_eq!((&view["settings"], &view["state"]), (&settings, &json!("disabled")), "{view}");
+    let enabled = shell(
+        here.path(),
+        &manager,
+        "riposte webhook change lake --enable --note x && riposte webhook show lake --json",
+    );
+    assert!(String::from_utf8_lossy(&enabled.stdout).contains(r#""state":"new""#), "{enabled:?}");
+    assert!(said.contains("syslog+tls://127.0.0.1:6514") && said.contains("https://127.0.0.1:8443"), "{said}");
+}
+
+#[tokio::test]
+async fn the_page_of_taxii_reads_a_collection_as_a_platform_does() {
+    let (manager, _agent) = with_a_block("203.0.113.7").await;
+    let (_here, said) = run_page("integrations/taxii.md", &manager);
+    assert!(said.contains("served at /taxii2/\n"), "{said}");
+    assert!(said.contains(r#""title":"edge""#) && said.contains("[ipv4-addr:value = '203.0.113.7']"), "{said}");
+    assert!(said.contains("platform-1") && said.contains("nothing"), "{said}");
 }
 
 #[tokio::test]

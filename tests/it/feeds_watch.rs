@@ -115,6 +115,29 @@ on_both_databases! {
         assert!(told[1].starts_with("feed_fetched: consumer fw-2 fetched at "), "{told:?}");
         assert_eq!(consumer(&admin, "fw-2").await["silent_since"], Value::Null);
     }
+
+    async fn a_consumer_whose_key_has_expired_is_watched_until_the_key_is_revoked(database: Database) {
+        let (app, admin, agent) = with_agent(database).await;
+        admin.post("/v1/feeds", &json!({"name": "edge", "expected_interval": "1m"})).await.is(201);
+        let scope = json!({"rights": ["pull_feeds"], "feeds": ["edge"]});
+        let asked = json!({"name": "fw-1", "role": "viewer", "scope": scope, "expires_in": "1h"});
+        let made = admin.post("/v1/api-keys", &asked).await.is(201);
+        let response = block(&admin, "203.0.113.7", &json!({"for": "7d"})).await;
+        agent.obey().await;
+        fetch(&app, "edge", made["key"].as_str().unwrap(), &[]).await;
+        app.advance(3700);
+        assert_eq!(fetch(&app, "edge", made["key"].as_str().unwrap(), &[]).await.status, 401);
+        lift(&admin, &response).await;
+        agent.obey().await;
+        let told = app.in_time("the incident is told", || async {
+            let told = incidents(&admin).await;
+            (!told.is_empty()).then_some(told)
+        }).await;
+        assert!(told[0].ends_with("1 removal is owed to it; its key has expired"), "{told:?}");
+        assert_eq!(consumer(&admin, "fw-1").await["keys"], 0, "it blocks still, and is shown");
+        admin.delete(&format!("/v1/api-keys/{}", made["id"].as_str().unwrap()), None).await.is(204);
+        assert_eq!(admin.get("/v1/feeds/edge").await.is(200)["consumers"], json!([]), "it is no more");
+    }
 }
 
 #[tokio::test]

@@ -43,6 +43,16 @@ on_both_databases! {
         assert_eq!(events[1].0, "riposte.incident.forwarder_back");
         admin.delete("/v1/forwarders/wazuh-1", None).await.is(204);
         admin.delete("/v1/forwarders/wazuh-1", None).await.is_problem(404);
+        // Its silence is told no more, so the record says who did that.
+        assert_eq!(admin.history("forwarder", "wazuh-1").await.len(), 1);
+        // While the manager is away, no forwarder can report: that is no silence of theirs.
+        let clock = app.clock.clone();
+        let (app, admin) = app.restart_after(async |_, _| clock.advance(std::time::Duration::from_hours(1))).await;
+        tokio::time::sleep(std::time::Duration::from_millis(700)).await;
+        assert_eq!(told(&admin).await.len(), 2);
+        report(&app.client_with_role(&admin, "ingest").await, "wazuh-2").await;
+        app.advance(320);
+        app.in_time("but later it is", || async { (told(&admin).await.len() == 3).then_some(()) }).await;
         assert_eq!(admin.list("/v1/forwarders").await.len(), 1);
     }
 }

@@ -11,8 +11,18 @@ use tempfile::TempDir;
 use crate::processes::{Manager, manager_program, tied};
 
 /// Pages that have a test of their own.
-const OTHERS: [&str; 8] =
-    ["crowdsec-bouncers", "haproxy", "nginx", "openc2", "opentelemetry", "prometheus", "tickets", "wazuh-api"];
+const OTHERS: [&str; 10] = [
+    "crowdsec-bouncers",
+    "haproxy",
+    "nginx",
+    "openc2",
+    "opentelemetry",
+    "prometheus",
+    "siem",
+    "taxii",
+    "tickets",
+    "wazuh-api",
+];
 
 #[tokio::test]
 async fn the_commands_of_every_page_of_a_pipeline_do_what_they_say() {

@@ -38,6 +38,7 @@ mod feeds;
 mod feeds_crowdsec;
 mod feeds_managers;
 mod feeds_pages;
+mod feeds_taxii;
 mod feeds_watch;
 mod forwarders;
 mod guardrails;
@@ -75,6 +76,8 @@ mod storage;
 mod wazuh_api;
 mod wazuh_claims;
 mod webhooks;
+mod webhooks_siem;
+mod webhooks_trouble;
 mod words;
 
 mod processes;

@@ -128,6 +128,36 @@ async fn promise_11_a_former_owner_of_a_duty_changes_nothing() {
     tokio::join!(work, tries);
 }
 
+/// A transaction may check duties in any order, while their owner renews its claims.
+#[tokio::test]
+async fn field_20_a_renewed_claim_and_a_transaction_of_two_duties_do_not_wait_for_each_other() {
+    use riposte::store::database::Db;
+    use riposte::store::database::nodes::Lease;
+    use sqlx::Connection as _;
+    let database = Database::postgresql().await;
+    let db = Db::open(&database.url()).await.unwrap();
+    let lease = Lease::take(&db, "one").await.unwrap();
+    lease.caught_up(0).await.unwrap();
+    let names: Vec<_> = lease.claim().await.unwrap().own.keys().map(|duty| duty.as_str()).collect();
+    for first in &names {
+        let mut connection = sqlx::PgConnection::connect(&database.url()).await.unwrap();
+        let mut transaction = connection.begin().await.unwrap();
+        const CHECK: &str = "SELECT fence FROM duties WHERE name = $1 FOR SHARE";
+        sqlx::query(CHECK).bind(first).fetch_one(&mut *transaction).await.unwrap();
+        let checks = async {
+            // The claim waits for the row that is held here.
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            for other in &names {
+                let checked = sqlx::query(CHECK).bind(other).fetch_one(&mut *transaction).await;
+                assert!(checked.is_ok(), "{first}, then {other}: {checked:?}");
+            }
+            transaction.commit().await.unwrap();
+        };
+        let (renewed, ()) = tokio::join!(lease.claim(), checks);
+        assert_eq!(renewed.unwrap().own.len(), names.len());
+    }
+}
+
 /// A manager of before several could share a database has a row of its own, and goes on writing.
 #[tokio::test]
 async fn field_20_a_manager_of_an_earlier_version_is_not_joined() {

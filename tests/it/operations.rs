@@ -43,6 +43,8 @@ pub(super) enum On {
     Webhook,
     Forwarder,
     Feed,
+    /// A feed of the form `taxii`.
+    Collection,
     /// A response that waits for approval.
     Waiting,
     /// A response that acted first and waits for confirmation.
@@ -106,6 +108,22 @@ pub(super) const OPERATIONS: &[Operation] = &[
     ("PUT", "/v1/feeds/{name}", Who::Roles(ENGINEERS), On::Feed, 200, Some("updated")),
     ("DELETE", "/v1/feeds/{name}", Who::Roles(ENGINEERS), On::Feed, 204, Some("deleted")),
     ("GET", "/feeds/{name}", Who::Roles(VIEWERS), On::Feed, 200, None),
+    ("GET", "/taxii2/", Who::Roles(VIEWERS), On::Nothing, 200, None),
+    ("GET", "/taxii2/riposte/", Who::Roles(VIEWERS), On::Nothing, 200, None),
+    ("GET", "/taxii2/riposte/collections/", Who::Roles(VIEWERS), On::Nothing, 200, None),
+    ("GET", "/taxii2/riposte/collections/{name}/", Who::Roles(VIEWERS), On::Collection, 200, None),
+    ("GET", "/taxii2/riposte/collections/{name}/objects/", Who::Roles(VIEWERS), On::Collection, 200, None),
+    ("GET", "/taxii2/riposte/collections/{name}/manifest/", Who::Roles(VIEWERS), On::Collection, 200, None),
+    // There is no such object: `feeds_taxii.rs` asks for those that are there.
+    ("GET", "/taxii2/riposte/collections/{name}/objects/{id}/", Who::Roles(VIEWERS), On::Collection, 404, None),
+    (
+        "GET",
+        "/taxii2/riposte/collections/{name}/objects/{id}/versions/",
+        Who::Roles(VIEWERS),
+        On::Collection,
+        404,
+        None,
+    ),
     // The matrix has no key in X-Api-Key; `crowdsec.rs` asks with one.
     ("GET", "/crowdsec/v1/decisions", Who::Anybody, On::Nothing, 403, None),
     ("GET", "/crowdsec/v1/decisions/stream", Who::Anybody, On::Nothing, 403, None),
@@ -121,10 +139,12 @@ pub(super) const OPERATIONS: &[Operation] = &[
     ("POST", "/v1/webhooks/{name}/secret", Who::Roles(ADMINS), On::Webhook, 200, Some("secret_replaced")),
     ("POST", "/v1/webhooks/{name}/test", Who::Roles(ADMINS), On::Webhook, 200, None),
     ("GET", "/v1/webhooks/{name}/messages", Who::Roles(ADMINS), On::Webhook, 200, None),
+    // Links are for a person who has logged in: `chat.rs`.
+    ("POST", "/v1/webhooks/{name}/agreement", Who::Roles(ANALYSTS), On::Webhook, 403, None),
     ("POST", "/v1/webhooks/{name}/replay", Who::Roles(ADMINS), On::Webhook, 200, None),
     ("GET", "/v1/forwarders", Who::Roles(VIEWERS), On::Nothing, 200, None),
     ("PUT", "/v1/forwarders/{name}", Who::Roles(PIPELINES), On::Forwarder, 204, None),
-    ("DELETE", "/v1/forwarders/{name}", Who::Roles(ADMINS), On::Forwarder, 204, None),
+    ("DELETE", "/v1/forwarders/{name}", Who::Roles(ADMINS), On::Forwarder, 204, Some("deleted")),
     ("GET", "/v1/freeze", Who::Roles(VIEWERS), On::Nothing, 200, None),
     ("PUT", "/v1/freeze", Who::Roles(ANALYSTS), On::Nothing, 200, Some("frozen")),
     ("GET", "/v1/signing-key", Who::Roles(VIEWERS), On::Nothing, 200, None),

@@ -51,6 +51,7 @@ fn expected(scope: &str, method: &str, path: &str) -> Option<u16> {
             None
         }
         READS if is_write || ["/v1/enrollment-tokens", "/feeds/{name}"].contains(&path) => Some(403),
+        READS if path.starts_with("/taxii2/") => Some(403),
         READS => None,
         ELSEWHERE => match (method, path) {
             // One alert that is rejected, an agent that does not exist, labels that leave the scope.
@@ -58,6 +59,7 @@ fn expected(scope: &str, method: &str, path: &str) -> Option<u16> {
             ("POST", "/v1/responses/lift") => Some(409),
             ("POST", "/v1/rejected/{id}/resend") => Some(404),
             (_, "/v1/enrollment-tokens" | "/v1/enrollment-tokens/{id}") => Some(403),
+            (_, path) if path.starts_with("/taxii2/") => path.contains('{').then_some(404),
             (_, path)
                 if path.ends_with("{id}") && !path.starts_with("/v1/protected")
                     || path.starts_with("/v1/agents/{id}")
@@ -68,7 +70,7 @@ fn expected(scope: &str, method: &str, path: &str) -> Option<u16> {
                 Some(404)
             }
             // A list is of all agents.
-            (_, "/feeds/{name}") => Some(403),
+            (_, path) if path.starts_with("/feeds/") || path.starts_with("/v1/feeds") => Some(403),
             // A hidden agent is one that does not exist.
             (_, path) if path.starts_with("/v1/auth/") || path.starts_with("/wazuh/") => None,
             // What a forwarder says of itself is about no agent.
@@ -84,16 +86,15 @@ fn expected(scope: &str, method: &str, path: &str) -> Option<u16> {
             // A hold on a target is one of the whole installation.
             ("GET", "/v1/holds/{id}" | "/v1/rejected/{id}") | ("POST", "/v1/rejected/{id}/resend") => Some(404),
             (_, path) if path.starts_with("/v1/policies/{name}") => Some(404),
-            (_, "/feeds/{name}") => Some(403),
+            (_, path) if path.starts_with("/feeds/") || path.starts_with("/v1/feeds") => Some(403),
+            (_, path) if path.starts_with("/taxii2/") => path.contains('{').then_some(404),
             // Those that a policy made are hidden with it; those by hand are not.
             (_, "/v1/responses/{id}/approve" | "/v1/responses/{id}/reject" | "/v1/responses/{id}/confirm") => Some(404),
             (_, path) if path.starts_with("/v1/enrollment-tokens") && (method != "POST") => Some(403),
             (_, "/v1/policies/import" | "/v1/policies/backtest" | "/v1/freeze") if is_write => Some(403),
             (_, path)
                 if is_write
-                    && ["/v1/actions", "/v1/protected", "/v1/secrets", "/v1/feeds"]
-                        .iter()
-                        .any(|own| path.starts_with(own)) =>
+                    && ["/v1/actions", "/v1/protected", "/v1/secrets"].iter().any(|own| path.starts_with(own)) =>
             {
                 Some(403)
             }

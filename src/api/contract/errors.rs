@@ -5,6 +5,7 @@
 use serde_json::{Map, Value, json};
 
 use super::operations::operations;
+use crate::compat::taxii::TAXII;
 
 /// Header of a request that can be repeated.
 const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
@@ -43,6 +44,18 @@ const WAZUH_ERRORS: [(u16, &str); 9] = [
 /// Errors of OpenC2, which are responses of OpenC2.
 const OPENC2_ERRORS: [u16; 9] = [400, 401, 403, 408, 413, 415, 429, 500, 503];
 
+/// Errors below `/taxii2`, which have TAXII's form.
+const TAXII_ERRORS: [(u16, &str); 8] = [
+    (400, "The request has faults"),
+    (401, "The credentials are missing or invalid"),
+    (403, "The caller lacks the right"),
+    (404, "The collection or the object does not exist"),
+    (406, "The client takes no answer of TAXII 2.1"),
+    (429, "The caller or its address has exceeded a rate limit"),
+    (500, "An internal error; the manager's log has the cause"),
+    (503, "The list is too long, or the manager is overloaded or unavailable; Retry-After says when to retry"),
+];
+
 /// Errors below `/crowdsec`, which have `CrowdSec`'s form and its statuses.
 const CROWDSEC_ERRORS: [(u16, &str); 8] = [
     (400, "The request has faults"),
@@ -67,6 +80,10 @@ pub(super) fn list(contract: &mut Value) {
         let is_openc2 = operation.get("tags") == Some(&json!(["openc2"]));
         if operation.get("tags") == Some(&json!(["crowdsec"])) {
             list_crowdsec(operation, &statuses);
+            continue;
+        }
+        if operation.get("tags") == Some(&json!(["taxii"])) {
+            list_taxii(operation, &statuses);
             continue;
         }
         let Some(responses) = operation.get_mut("responses").and_then(Value::as_object_mut) else { continue };
@@ -143,6 +160,15 @@ fn list_crowdsec(operation: &mut Map<String, Value>, statuses: &[u16]) {
             let content = json!({"application/json": {"schema": schema}});
             responses.insert(status.to_string(), json!({"description": meaning, "content": content}));
         }
+    }
+}
+
+/// Adds the errors of an operation below `/taxii2`.
+fn list_taxii(operation: &mut Map<String, Value>, statuses: &[u16]) {
+    let Some(responses) = operation.get_mut("responses").and_then(Value::as_object_mut) else { return };
+    for (status, meaning) in TAXII_ERRORS.iter().filter(|(status, _)| *status == 406 || statuses.contains(status)) {
+        let content = json!({TAXII: {"schema": {"$ref": "#/components/schemas/TaxiiError"}}});
+        responses.insert(status.to_string(), json!({"description": meaning, "content": content}));
     }
 }
 

@@ -1,18 +1,15 @@
 //! The form of every error below `/crowdsec`: `{"message": "…"}`, with the statuses that bouncers know. It stands
 //! around the routes, so that also an unknown path and a wrong method are answered in that form.
 
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
 
-use crate::api::front::error::ApiError;
+use crate::api::front::reworded::problem_of;
 use crate::views::crowdsec::CrowdsecError;
 use crate::views::problem::Problem;
-
-/// Most bytes of an error's body; those of this program are far smaller.
-const MAX_ERROR_BYTES: usize = 1024 * 1024;
 
 fn is_crowdsec(path: &str) -> bool {
     path.strip_prefix("/crowdsec").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
@@ -22,20 +19,16 @@ fn is_crowdsec(path: &str) -> bool {
 pub async fn speak(request: Request, next: Next) -> Response {
     let is_ours = is_crowdsec(request.uri().path());
     let response = next.run(request).await;
-    let kind = response.headers().get(header::CONTENT_TYPE);
-    if !is_ours || kind.is_none_or(|kind| kind.as_bytes() != b"application/problem+json") {
+    if !is_ours {
         return response;
     }
-    let (mut parts, body) = response.into_parts();
-    let problem = match to_bytes(body, MAX_ERROR_BYTES).await {
-        Ok(bytes) => serde_json::from_slice::<Problem>(&bytes).map_err(|error| error.to_string()),
-        Err(error) => Err(error.to_string()),
+    let (mut parts, problem) = match problem_of(response).await {
+        Ok(told) => told,
+        Err(response) => return *response,
     };
-    let problem = problem.unwrap_or_else(|error| ApiError::internal(&error).problem());
     let (status, error) = of_problem(&problem);
     parts.status = status;
     parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    parts.headers.remove(header::CONTENT_LENGTH);
     parts.headers.remove(header::WWW_AUTHENTICATE);
     Response::from_parts(parts, Body::from(serde_json::to_vec(&error).unwrap_or_default()))
 }

@@ -33,7 +33,7 @@ use crate::domain::agent::Agent;
 use crate::domain::api_key;
 use crate::domain::principal::{Credentials, Principal, Role};
 use crate::domain::right::Right;
-use crate::domain::scope::{Scope, Scopes};
+use crate::domain::scope::Scopes;
 use crate::engine::Engine;
 use crate::engine::secrets::hash_secret;
 use crate::store::configured::keys::StoredKey;
@@ -387,7 +387,7 @@ fn authenticate(engine: &Engine, given: &str) -> Result<Principal, String> {
     let ended = || "the session has ended: log in again".to_owned();
     let session = engine.sessions.read().unwrap_or_else(PoisonError::into_inner).get(&claims.sid).cloned();
     let session = session.filter(|session| session.user == claims.sub).ok_or_else(ended)?;
-    let (role, scope) = role_of(engine, &claims.sub).ok_or_else(ended)?;
+    let (role, scope) = engine.role_of(&claims.sub).ok_or_else(ended)?;
     let actor = Actor::User(session.user);
     let via = Credentials::Session(claims.sid);
     let (scopes, expires_at) = (Scopes::of([scope]), Some(session.expires_at));
@@ -413,28 +413,11 @@ pub fn may_go_on(engine: &Engine, admitted: &Principal) -> bool {
         Credentials::Session(id) => {
             let sessions = engine.sessions.read().unwrap_or_else(PoisonError::into_inner);
             let Some(session) = sessions.get(id).filter(|session| session.expires_at > now) else { return false };
-            let Some((role, scope)) = role_of(engine, &session.user) else { return false };
+            let Some((role, scope)) = engine.role_of(&session.user) else { return false };
             (role, Scopes::of([scope]))
         }
     };
     role == admitted.role && scopes == admitted.scopes
-}
-
-/// The person of a link in a message of `webhook`; `None` if the user is not enabled.
-pub fn of_link(engine: &Engine, webhook: &str, user: &str) -> Option<Principal> {
-    if engine.db.seals().refuses_callers().is_some() {
-        return None;
-    }
-    let (role, scope) = role_of(engine, user)?;
-    let (actor, via) = (Actor::User(user.to_owned()), Credentials::Link(webhook.to_owned()));
-    Some(Principal { actor, role, scopes: Scopes::of([scope]), pipeline: None, via, expires_at: None, address: None })
-}
-
-/// The role and the scope of a user that is enabled.
-fn role_of(engine: &Engine, user: &str) -> Option<(Role, Scope)> {
-    let users = engine.users.load();
-    let user = users.get(user).filter(|user| user.user.disabled_at.is_none())?;
-    Some((user.user.role, user.user.scope.clone()))
 }
 
 /// The principal of a token that stands for an API key, or why the token is not valid; `None` if the request has
@@ -474,7 +457,7 @@ fn principal_of(engine: &Engine, id: &str, stored: &StoredKey) -> Option<Princip
         None => (Actor::Key(id.to_owned()), row.role, Scopes::of([row.scope.clone()])),
         // A person who has lost rights since has no more of them by an older key.
         Some(user) => {
-            let (own, scope) = role_of(engine, user)?;
+            let (own, scope) = engine.role_of(user)?;
             let role = if row.role.is_at_most(own) { row.role } else { own };
             (Actor::User(user.clone()), role, Scopes::of([scope, row.scope.clone()]))
         }

@@ -117,6 +117,11 @@ impl ApiError {
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported", "Unsupported media type", detail)
     }
 
+    /// 406: the client takes none of the media types that there are.
+    pub fn not_acceptable(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_ACCEPTABLE, "not_acceptable", "Not acceptable", detail)
+    }
+
     /// 405.
     pub fn method_not_allowed() -> Self {
         let detail = "see /docs for the methods of this path";

@@ -24,6 +24,7 @@ pub mod page;
 pub mod poll_slots;
 pub mod rate_limit;
 pub mod request_id;
+pub mod reworded;
 pub mod route;
 pub mod tls;
 pub mod validators;

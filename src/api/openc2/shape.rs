@@ -1,21 +1,19 @@
 //! The form of errors of `/openc2` and `/.well-known/openc2`: those of the front door, of the router and of
 //! handlers become responses of OpenC2, with the nearest of its statuses. It stands around the routes.
 
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::Next;
-use axum::response::{IntoResponse as _, Response};
+use axum::response::Response;
 use riposte_protocol::time::Timestamp;
 
-use crate::api::front::error::ApiError;
+use crate::api::front::reworded::problem_of;
 use crate::compat::openc2::answer::{OpenC2Answer, OpenC2Status, ProducerHeaders};
 use crate::views::problem::Problem;
 
 /// Media type of answers. Producers read the version from it.
 pub(super) const MEDIA_TYPE: &str = "application/openc2+json;version=1.0";
-/// Most bytes of an error's body; those of this program are far smaller.
-const MAX_ERROR_BYTES: usize = 1024 * 1024;
 
 /// Whether a path takes OpenC2.
 pub fn is_openc2(path: &str) -> bool {
@@ -26,24 +24,17 @@ pub fn is_openc2(path: &str) -> bool {
 pub async fn speak(request: Request, next: Next) -> Response {
     let is_ours = is_openc2(request.uri().path());
     let response = next.run(request).await;
-    let kind = response.headers().get(header::CONTENT_TYPE);
-    if !is_ours || kind.is_none_or(|kind| kind.as_bytes() != b"application/problem+json") {
+    if !is_ours {
         return response;
     }
-    let (mut parts, body) = response.into_parts();
-    let problem = match to_bytes(body, MAX_ERROR_BYTES).await {
-        Ok(bytes) => serde_json::from_slice::<Problem>(&bytes).map_err(|error| error.to_string()),
-        Err(error) => Err(error.to_string()),
-    };
-    let problem = match problem {
-        Ok(problem) => problem,
-        Err(error) => return ApiError::internal(&error).into_response(),
+    let (mut parts, problem) = match problem_of(response).await {
+        Ok(told) => told,
+        Err(response) => return *response,
     };
     if parts.status == StatusCode::UNPROCESSABLE_ENTITY {
         parts.status = StatusCode::BAD_REQUEST;
     }
     parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
-    parts.headers.remove(header::CONTENT_LENGTH);
     // What was sent may not have been read: the envelope knows no request.
     let written = of_problem(&problem).write(Some(&ProducerHeaders::default()), Timestamp::from_millis(0));
     Response::from_parts(parts, Body::from(written.to_string()))

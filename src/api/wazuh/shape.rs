@@ -10,13 +10,12 @@ use axum::response::{IntoResponse as _, Response};
 
 use super::refused::ERROR_TYPE;
 use crate::api::front::error::ApiError;
+use crate::api::front::reworded::problem_of;
 use crate::views::problem::Problem;
 use crate::views::wazuh::WazuhProblem;
 
 /// Where the resource is.
 pub const PREFIX: &str = "/wazuh";
-/// Most bytes of an error's body; those of this program are far smaller.
-const MAX_ERROR_BYTES: usize = 1024 * 1024;
 /// Most bytes of an answer that is laid out for people. A larger one is sent as it is.
 const MAX_PRETTY_BYTES: usize = 64 * 1024 * 1024;
 /// Spaces of each level, as Wazuh lays out.
@@ -73,16 +72,10 @@ fn asks_for_pretty(query: &str) -> bool {
 
 /// Turns a problem document of Riposte into Wazuh's form.
 async fn worded(response: Response) -> Response {
-    let kind = response.headers().get(header::CONTENT_TYPE);
-    if kind.is_none_or(|kind| kind.as_bytes() != b"application/problem+json") {
-        return response;
-    }
-    let (mut parts, body) = response.into_parts();
-    let problem = match to_bytes(body, MAX_ERROR_BYTES).await {
-        Ok(bytes) => serde_json::from_slice::<Problem>(&bytes).map_err(|error| error.to_string()),
-        Err(error) => Err(error.to_string()),
+    let (mut parts, problem) = match problem_of(response).await {
+        Ok(told) => told,
+        Err(response) => return *response,
     };
-    let problem = problem.unwrap_or_else(|error| ApiError::internal(&error).problem());
     let (status, worded) = of_problem(&problem);
     parts.status = status;
     parts.headers.insert(header::CONTENT_TYPE, ERROR_TYPE);

@@ -77,7 +77,7 @@ fn text(explanation: &Explanation) -> Vec<(Tone, String)> {
     if decided.is_empty() {
         say(Tone::Quiet, "  no response".into());
     }
-    for JudgedResponse { response, outcome } in decided {
+    for JudgedResponse { response, outcome, .. } in decided {
         let target = response.target_value.as_deref().filter(|value| !value.is_empty());
         let aimed = target.map_or_else(String::new, |target| format!(" {target}"));
         let why = match (&response.reason, response.detail.as_str()) {

@@ -12,7 +12,7 @@ use super::schema;
 use crate::domain::alert::TargetField;
 use crate::domain::fault::Fault;
 
-const KNOWN: [&str; 11] = [
+const KNOWN: [&str; 12] = [
     "name",
     "summary",
     "executable",
@@ -24,8 +24,11 @@ const KNOWN: [&str; 11] = [
     "platforms",
     "parameters",
     "wants_alert",
+    "d3fend",
 ];
 const PLATFORMS: [&str; 6] = ["linux", "macos", "freebsd", "openbsd", "netbsd", "windows"];
+/// Most techniques of D3FEND that an action can name.
+const MAX_D3FEND: usize = 8;
 /// Maximum size of a parameter schema, in bytes.
 const MAX_SCHEMA_BYTES: usize = 16 * 1024;
 
@@ -100,6 +103,13 @@ impl Action {
         let undoable = flag(object, "undoable", false, &mut faults);
         let wants_alert = flag(object, "wants_alert", true, &mut faults);
         let summary = text(object, "summary", &mut faults).unwrap_or_default();
+        let d3fend: Vec<String> = words(object, "d3fend", &mut faults).unwrap_or_default();
+        if d3fend.len() > MAX_D3FEND {
+            faults.push(Fault::at("/d3fend", format!("has more than {MAX_D3FEND} items")));
+        }
+        for (index, _) in d3fend.iter().enumerate().filter(|(_, word)| !is_d3fend(word)) {
+            faults.push(Fault::at(format!("/d3fend/{index}"), "must be a technique of D3FEND, such as D3-NTF"));
+        }
         if !faults.is_empty() {
             return Err(faults);
         }
@@ -114,9 +124,16 @@ impl Action {
             platforms,
             parameters,
             wants_alert,
+            d3fend,
             script,
         })
     }
+}
+
+/// Whether `word` can be the id of a technique of D3FEND.
+fn is_d3fend(word: &str) -> bool {
+    let is_plain = |id: &str| (1..=16).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_uppercase());
+    word.strip_prefix("D3-").is_some_and(is_plain)
 }
 
 /// Whether `name` is a plain file name: it reaches agents that run as root.

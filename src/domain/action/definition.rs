@@ -56,6 +56,10 @@ pub struct Action {
     pub parameters: Value,
     /// Whether the command includes the alert.
     pub wants_alert: bool,
+    /// D3FEND techniques that it is, such as `D3-NTF`; absent: none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Option<Vec<String>>)]
+    pub d3fend: Vec<String>,
     /// The program that agents run; absent for built-in actions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub script: Option<Script>,

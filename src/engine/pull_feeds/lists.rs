@@ -8,7 +8,7 @@ use std::time::Duration;
 use riposte_protocol::time::Timestamp;
 
 use super::kept::{Basis, ServedList};
-use crate::domain::feed::FeedSpec;
+use crate::domain::feed::{FeedForm, FeedSpec};
 use crate::engine::Engine;
 use crate::store::StoreError;
 use crate::store::ledger::audit::LedgerTx;
@@ -36,6 +36,11 @@ impl Engine {
     /// The feed called `name`.
     pub fn feed_spec(&self, name: &str) -> Option<Arc<FeedSpec>> {
         self.pull_feeds.specs.load().get(name).cloned()
+    }
+
+    /// The feeds of a form, by name.
+    pub fn feeds_of_form(&self, form: FeedForm) -> Vec<Arc<FeedSpec>> {
+        self.pull_feeds.specs.load().values().filter(|spec| spec.form == form).cloned().collect()
     }
 
     /// The list of a feed as it is now. Requests at the same time share the work.

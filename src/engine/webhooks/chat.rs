@@ -8,6 +8,10 @@ use super::notice::{Choice, Notice};
 
 /// Longest text of a block, in characters; Slack takes 3,000.
 const BLOCK: usize = 2900;
+/// Longest message of ntfy, in bytes: it makes a file of what is longer.
+const NTFY: usize = 4000;
+/// Most bytes of the texts of a card; Teams takes 28 kB with everything around them.
+const CARD: usize = 16_000;
 /// Longest title, in characters; Slack takes 150.
 const TITLE: usize = 140;
 
@@ -93,6 +97,15 @@ fn cut(text: &str, most: usize) -> String {
     }
 }
 
+/// A text of at most so many bytes.
+fn cut_bytes(text: &str, most: usize) -> String {
+    if text.len() <= most {
+        return text.to_owned();
+    }
+    let end = (0..=most).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    format!("{}…", &text[..end])
+}
+
 fn slack(notices: &[Notice]) -> Value {
     let mut blocks = Vec::new();
     for notice in notices {
@@ -112,11 +125,20 @@ fn slack(notices: &[Notice]) -> Value {
 fn teams(notices: &[Notice]) -> Value {
     let mut body = Vec::new();
     let mut actions = Vec::new();
+    let mut left = CARD;
     for notice in notices {
         // Runs of text have no markup, unlike a text block.
-        let run = |text: &str, weight: &str| json!({"type": "RichTextBlock", "inlines": [{"type": "TextRun", "text": cut(text, BLOCK), "weight": weight}]});
-        body.push(run(&notice.title, "bolder"));
-        body.extend(notice.lines.iter().map(|line| run(line, "default")));
+        let titled =
+            std::iter::once((&notice.title, "bolder")).chain(notice.lines.iter().map(|line| (line, "default")));
+        for (line, weight) in titled {
+            if left == 0 {
+                break;
+            }
+            let text = cut_bytes(line, left);
+            left = left.saturating_sub(text.len());
+            let inlines = json!([{"type": "TextRun", "text": text, "weight": weight}]);
+            body.push(json!({"type": "RichTextBlock", "inlines": inlines}));
+        }
         if let Some(Choice { approve, reject }) = &notice.choice {
             for (title, url, style) in [("Approve …", approve, "positive"), ("Reject …", reject, "destructive")] {
                 actions.push(json!({"type": "Action.OpenUrl", "title": title, "url": url, "style": style}));
@@ -146,7 +168,7 @@ fn ntfy(notices: &[Notice]) -> Value {
     let lines: Vec<String> = notices.iter().map(whole).collect();
     json!({
         "title": title(notices),
-        "message": cut(&lines.join("\n\n"), BLOCK),
+        "message": cut_bytes(&lines.join("\n\n"), NTFY),
         "priority": if is_urgent { 5 } else { 3 },
         "actions": actions,
     })
@@ -177,6 +199,19 @@ mod tests {
         insta::assert_json_snapshot!("slack", slack(&[waits()]));
         insta::assert_json_snapshot!("teams", teams(&[waits()]));
         insta::assert_json_snapshot!("ntfy", ntfy(&[waits()]));
+    }
+
+    #[test]
+    fn messages_stay_below_what_a_receiver_takes_however_long_the_texts_are() {
+        let long = Notice { title: "é".repeat(300), lines: vec!["\u{1f525}".repeat(300); 20], ..waits() };
+        let notices = vec![long; 10];
+        let message = ntfy(&notices)["message"].as_str().unwrap().len();
+        assert!(message <= 4096, "{message}");
+        let card = teams(&notices).to_string();
+        assert!(card.len() < 28_000 && card.contains("choice=approve"), "{}", card.len());
+        let blocks = slack(&notices);
+        let longest = blocks["blocks"].as_array().unwrap().iter().filter_map(|block| block["text"]["text"].as_str());
+        assert!(longest.map(|text| text.chars().count()).max().unwrap() <= 3000);
     }
 
     #[test]

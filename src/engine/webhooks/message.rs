@@ -11,6 +11,7 @@ use super::chat::Chat;
 use crate::domain::event::{EventType, TypePattern};
 use crate::domain::fault::Fault;
 use crate::domain::field_reader::suggest;
+use crate::domain::ocsf;
 use crate::domain::right::Right;
 use crate::domain::tlp::Tlp;
 use crate::engine::Engine;
@@ -21,7 +22,7 @@ use crate::views::events::EventRow;
 use crate::views::webhooks::WebhookSettings;
 
 /// The fields of `data` that can be chosen.
-const FIELDS: [&str; 13] = [
+const FIELDS: [&str; 15] = [
     "actor",
     "detail",
     "case",
@@ -35,13 +36,17 @@ const FIELDS: [&str; 13] = [
     "action",
     "target_kind",
     "target_value",
+    "mitre",
+    "d3fend",
 ];
 /// Maximum length of a note, in characters.
 const MAX_NOTE: usize = 1024;
 /// Most types of a webhook.
 const MAX_TYPES: usize = 64;
-/// The form that is not for people.
+/// The form of an event, as it is in the feed.
 const EVENTS: &str = "cloudevents";
+/// The form of an event, as OCSF has it.
+const OCSF: &str = "ocsf";
 /// How long events are gathered for people, so that what happens at once comes in one message.
 const GATHER: Duration = Duration::from_secs(5);
 /// Longest wait before an event is told.
@@ -77,6 +82,8 @@ pub(super) struct Form {
     pub(super) person: Option<String>,
     /// How long to wait before an event is told.
     pub(super) after: Duration,
+    /// Whether an event goes out as OCSF has it.
+    pub(super) is_ocsf: bool,
 }
 
 /// Reads settings.
@@ -120,27 +127,32 @@ pub(super) fn parse(settings: &WebhookSettings, engine: &Engine) -> Result<(Even
     if !faults.is_empty() {
         return Err(faults);
     }
-    if patterns.is_empty() && chat.is_some() {
+    if patterns.is_empty() && chat.is_none() {
+        // Accounts, keys and logins go out only where they are asked for.
+        patterns = EventType::without_audit();
+    } else if patterns.is_empty() {
         patterns.extend(NOTABLE.iter().filter_map(|word| TypePattern::parse(word).ok()));
     }
     let filter = EventFilter::new(patterns, policy.as_deref(), agent.flatten(), target.as_deref());
     let fields = fields.as_ref().map(|fields| fields.iter().cloned().collect());
     let least = if chat.is_some() { GATHER } else { Duration::ZERO };
     let after = after.map_or(least, |after| after.duration().max(least));
-    Ok((filter, Form { fields, ceiling: label.unwrap_or_default(), chat, person: person.clone(), after }))
+    let (ceiling, person, is_ocsf) =
+        (label.unwrap_or_default(), person.clone(), settings.form.as_deref() == Some(OCSF));
+    Ok((filter, Form { fields, ceiling, chat, person, after, is_ocsf }))
 }
 
 /// The chat of settings, and what does not fit it.
 fn chat(settings: &WebhookSettings, faults: &mut Vec<Fault>) -> Option<Chat> {
     let chat = match settings.form.as_deref() {
-        None | Some(EVENTS) => None,
+        None | Some(EVENTS | OCSF) => None,
         Some(word) => {
             let chat = Chat::ALL.into_iter().find(|chat| chat.as_str() == word);
             if chat.is_none() {
-                let known = Chat::ALL.map(Chat::as_str).into_iter().chain([EVENTS]);
+                let known = Chat::ALL.map(Chat::as_str).into_iter().chain([EVENTS, OCSF]);
                 faults.push(Fault::at(
                     "/settings/form",
-                    suggest("must be cloudevents, slack, teams, ntfy or mail", word, known),
+                    suggest("must be cloudevents, ocsf, slack, teams, ntfy or mail", word, known),
                 ));
                 return None;
             }
@@ -152,7 +164,7 @@ fn chat(settings: &WebhookSettings, faults: &mut Vec<Fault>) -> Option<Chat> {
     };
     let people = "messages to people: set form to slack, teams, ntfy or mail";
     if chat.is_some() {
-        faults.extend(only(settings.fields.is_some(), "fields", "the form cloudevents"));
+        faults.extend(only(settings.fields.is_some(), "fields", "the forms cloudevents and ocsf"));
     } else {
         faults.extend(only(settings.person.is_some(), "person", people));
         faults.extend(only(settings.after.is_some(), "after", people));
@@ -194,7 +206,7 @@ impl Form {
                 json!({"withheld": format!("tlp:{label} is above the ceiling tlp:{} of this webhook", self.ceiling)});
             let kept =
                 json!({"type": EventType::cloud_type(WITHHELD), "data": data, "datacontenttype": "application/json"});
-            return Ok(only_id(&event, &kept).to_string());
+            return Ok(self.written(&only_id(&event, &kept)));
         }
         if let (Some(fields), Some(data)) = (&self.fields, event["data"].as_object_mut()) {
             let hidden: Vec<String> = data.keys().filter(|key| !fields.contains(*key)).cloned().collect();
@@ -203,7 +215,12 @@ impl Form {
                 data.insert("redacted".to_owned(), json!(hidden));
             }
         }
-        Ok(event.to_string())
+        Ok(self.written(&event))
+    }
+
+    /// An event, or what goes out of one, in the form of the webhook.
+    pub(super) fn written(&self, event: &Value) -> String {
+        if self.is_ocsf { ocsf::event(event).to_string() } else { event.to_string() }
     }
 }
 

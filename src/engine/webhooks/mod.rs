@@ -13,6 +13,7 @@ pub(crate) mod news;
 pub(crate) mod notice;
 mod receiver;
 mod settings;
+mod syslog;
 mod turn;
 
 use std::collections::{BTreeMap, BTreeSet};

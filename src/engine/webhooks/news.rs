@@ -87,13 +87,20 @@ async fn approval(engine: &Engine, receiver: &Receiver, row: &EventRow) -> Resul
         return Ok(None);
     };
     let agents: Vec<Uuid> = response.agents.read()?;
+    if let Some(person) = receiver.form.person.as_deref() {
+        // Not what the person may neither see nor decide.
+        let by = engine.principal_of_link(receiver.name(), person);
+        if by.is_none_or(|by| engine.check_scope_of_response(&response, &by).is_err()) {
+            return Ok(None);
+        }
+    }
     let target = response.target_value.as_deref().map(clean).unwrap_or_default();
     let title =
         format!("{} {target} on {} waits for approval", clean(&response.action), counted(agents.len(), "agent"));
     let WaitingResponse { mut lines, silence } = what_waits(engine, id, &response).await?;
     let until = response.answer_by.map(Timestamp::from);
     lines.extend(silence);
-    let choice = receiver.person().zip(until).and_then(|(person, until)| {
+    let choice = receiver.decider().zip(until).and_then(|(person, until)| {
         let base = engine.public_url.trim_end_matches('/');
         let link = ApprovalLink { response: id, webhook: receiver.name().to_owned(), person: person.to_owned(), until };
         let page = format!("{base}/approval/{}", engine.approval_links.text(&link));
@@ -101,6 +108,7 @@ async fn approval(engine: &Engine, receiver: &Receiver, row: &EventRow) -> Resul
             .then(|| Choice { approve: format!("{page}?choice=approve"), reject: format!("{page}?choice=reject") })
     });
     if choice.is_none() {
+        lines.extend(receiver.how_to_agree());
         lines.push(format!(
             "To decide: riposte response approve {id} --reason WHY, or riposte response reject {id} --reason WHY"
         ));

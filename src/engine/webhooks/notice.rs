@@ -29,9 +29,10 @@ pub(super) struct Choice {
 
 impl Notice {
     /// A notice that tells of nothing.
-    pub(super) fn test(webhook: &str) -> Self {
+    pub(super) fn test(webhook: &str, agree: Option<String>) -> Self {
         let title = format!("A test of the webhook {webhook}");
-        Self { title, lines: vec!["Messages of Riposte come here.".to_owned()], choice: None, is_urgent: false }
+        let lines = std::iter::once("Messages of Riposte come here.".to_owned()).chain(agree).collect();
+        Self { title, lines, choice: None, is_urgent: false }
     }
 }
 

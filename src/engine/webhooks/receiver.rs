@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use super::chat::Chat;
 use super::mail::Mailer;
 use super::message::{Form, parse, person_fault};
+use super::syslog::SyslogServer;
 use crate::domain::webhook::WebhookSecret;
 use crate::engine::Engine;
 use crate::engine::egress::client::{ClientSettings, EgressClient};
@@ -25,7 +26,7 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Media type of an event, as `CloudEvents` has it.
 const EVENT: &str = "application/cloudevents+json";
-/// Media type of a message to people.
+/// Media type of a message to people, and of an event of OCSF.
 const JSON: &str = "application/json";
 
 /// What is sealed: the URL.
@@ -51,6 +52,10 @@ pub(super) struct Receiver {
     sealed: Vec<u8>,
     way: Way,
     is_disabled: bool,
+    /// By which its person agrees to decide by links; `None` if that is done, or there is no person.
+    code: Option<String>,
+    /// Time of the last change of its settings.
+    changed_at: Timestamp,
     /// Which events.
     pub(super) filter: EventFilter,
     /// What of them.
@@ -62,6 +67,7 @@ pub(super) struct Receiver {
 enum Way {
     Post { url: Url, client: EgressClient, topic: Option<String> },
     Mail { mailer: Mailer, egress: Egress },
+    Syslog { server: SyslogServer, egress: Egress },
 }
 
 /// Why a message was not taken.
@@ -129,8 +135,12 @@ impl Receiver {
             let words = faults.into_iter().map(|fault| format!("{} {}", fault.pointer, fault.detail));
             words.collect::<Vec<_>>().join("; ")
         })?;
+        let stranger = form.person.as_deref().filter(|person| stored.agreed_by.as_deref() != Some(person));
+        let code = stranger.map(|person| engine.approval_links.code(&stored.name, person, url.as_str()));
         let way = if form.chat == Some(Chat::Mail) {
             Way::Mail { mailer: Mailer::read(&url)?, egress: engine.egress.clone() }
+        } else if SyslogServer::is_meant(&url) {
+            Way::Syslog { server: SyslogServer::read(&url)?, egress: engine.egress.clone() }
         } else {
             let (url, topic) = if form.chat == Some(Chat::Ntfy) { topic_of(&url)? } else { (url, None) };
             let client = engine.egress.client(client_settings(&url)).map_err(|error| words(&error))?;
@@ -144,6 +154,8 @@ impl Receiver {
             sealed: stored.secret.clone(),
             way,
             is_disabled: settings.is_disabled,
+            code,
+            changed_at: stored.changed_at.into(),
             filter,
             form,
         })
@@ -172,12 +184,24 @@ impl Receiver {
 
     /// Whether the user to whom its messages go may still decide.
     pub(super) fn may_be_used(&self, engine: &Engine) -> bool {
-        self.is_disabled || self.person().is_none_or(|person| person_fault(engine, person).is_none())
+        self.is_disabled || self.form.person.as_deref().is_none_or(|person| person_fault(engine, person).is_none())
     }
 
-    /// The user to whom its messages go.
-    pub(super) fn person(&self) -> Option<&str> {
-        self.form.person.as_deref()
+    /// The user who decides by links in its messages.
+    pub(super) fn decider(&self) -> Option<&str> {
+        self.form.person.as_deref().filter(|_| self.code.is_none())
+    }
+
+    /// How its person agrees to that, in words; `None` if that is done.
+    pub(super) fn how_to_agree(&self) -> Option<String> {
+        let (person, code) = (self.form.person.as_deref()?, self.code.as_deref()?);
+        let name = &self.name;
+        Some(format!("To decide by links here, {person} types once: riposte webhook agree {name} {code}"))
+    }
+
+    /// Whether its settings were changed after `at`.
+    pub(super) fn has_changed_since(&self, at: Timestamp) -> bool {
+        self.changed_at > at
     }
 
     /// Sends a message, whose id is the same at each try.
@@ -190,6 +214,7 @@ impl Receiver {
             Way::Mail { mailer, egress } => {
                 return mailer.send(egress, &format!("{}.{id}", self.name), body).await.map_err(untaken);
             }
+            Way::Syslog { server, egress } => return server.send(egress, body, now).await.map_err(untaken),
             Way::Post { url, client, topic } => (url, client, topic),
         };
         let seconds = now.as_secs().to_string();
@@ -198,7 +223,7 @@ impl Receiver {
         let body = topic.as_ref().map_or_else(|| Ok(body.to_owned()), |topic| with_topic(body, topic));
         let request = client.request(Method::POST, url).map_err(|error| untaken(words(&error)))?;
         let mut request = request
-            .header(CONTENT_TYPE, if self.form.chat.is_none() { EVENT } else { JSON })
+            .header(CONTENT_TYPE, if self.form.chat.is_some() || self.form.is_ocsf { JSON } else { EVENT })
             .header(USER_AGENT, concat!("riposte/", env!("CARGO_PKG_VERSION")))
             .body(body.map_err(|error| untaken(error.to_string()))?);
         if self.form.chat.is_none() {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use reqwest::Url;
 use riposte_protocol::time::Timestamp;
 use serde_json::json;
@@ -12,6 +13,7 @@ use super::mail::Mailer;
 use super::message::{message_id, parse};
 use super::notice::Notice;
 use super::receiver::{Receiver, SECRET, URL, client_settings, purpose, topic_of};
+use super::syslog::SyslogServer;
 use crate::domain::egress::allow_list::Destination;
 use crate::domain::event::EventType;
 use crate::domain::fault::Fault;
@@ -28,8 +30,8 @@ use crate::store::ledger::idempotency::Once;
 use crate::store::ledger::webhook_messages::{self, WebhookState};
 use crate::views::document::DocumentText;
 use crate::views::webhooks::{
-    CreateWebhook, ReplayWebhook, UpdateWebhook, WebhookReplay, WebhookSecretView, WebhookSettings, WebhookTrial,
-    WebhookView,
+    AgreeToWebhook, CreateWebhook, ReplayWebhook, UpdateWebhook, WebhookReplay, WebhookSecretView, WebhookSettings,
+    WebhookTrial, WebhookView,
 };
 
 /// Most webhooks.
@@ -117,7 +119,10 @@ impl Engine {
         let person = settings.person.as_deref().filter(|person| moved || before.person.as_deref() != Some(*person));
         let detail = told_of(moved.then(|| place(&url)).as_deref(), person);
         let (now, actor) = (self.clock.now(), by.at());
-        let new = self.new_webhook(name, &url, &settings, detail)?;
+        // Who agreed to another place has not agreed to this one.
+        let is_same = before.person == settings.person && self.stored_url(&stored).is_ok_and(|before| before == url);
+        let agreed_by = stored.agreed_by.filter(|_| is_same);
+        let new = NewWebhook { agreed_by, ..self.new_webhook(name, &url, &settings, detail)? };
         let resumes = before.is_disabled && !settings.is_disabled;
         let mut ledger = LedgerTx::begin(&self.db).await?;
         let changed = |error| match error {
@@ -155,6 +160,38 @@ impl Engine {
         Ok(ledger.commit().await?)
     }
 
+    /// `user` agrees to decide by links in messages of a webhook: an administrator alone could set up a webhook in the name of
+    /// anybody, and decide as that person.
+    ///
+    /// # Errors
+    /// If there is no webhook for this person, the code is wrong, or the webhook has changed.
+    pub async fn agree_to_webhook(
+        self: &Arc<Self>,
+        name: &str,
+        asked: &AgreeToWebhook,
+        user: &str,
+        by: &Principal,
+    ) -> UseCase<()> {
+        let stored = self.stored_webhook(name).await?;
+        let settings: WebhookSettings = stored.document.read().map_err(StoreError::from)?;
+        if settings.person.as_deref() != Some(user) {
+            return Err(missing(name, StoreError::NotFound));
+        }
+        let code = self.approval_links.code(name, user, self.stored_url(&stored)?.as_str());
+        if verify_slices_are_equal(code.as_bytes(), asked.code.trim().as_bytes()).is_err() {
+            let why = "is not the code in the last messages of this webhook; riposte webhook test sends another one";
+            return Err(Refusal::fault("/code", why));
+        }
+        let mut ledger = LedgerTx::begin(&self.db).await?;
+        let (detail, now) = (format!("to links in messages to {}", stored.place), self.clock.now());
+        let agreed = webhooks::agree(&mut ledger, (name, stored.version), user, detail, &by.at(), now).await;
+        agreed.map_err(|error| match error {
+            StoreError::Conflict => Refusal::Changed(format!("the webhook {name:?} has changed")),
+            error => missing(name, error),
+        })?;
+        Ok(ledger.commit().await?)
+    }
+
     /// Sends a webhook a message that tells of nothing.
     ///
     /// # Errors
@@ -172,7 +209,10 @@ impl Engine {
             "datacontenttype": "application/json",
             "data": {"detail": "a test"},
         });
-        let body = receiver.form.chat.map_or_else(|| event.to_string(), |chat| chat.body(&[Notice::test(name)]));
+        let body = receiver.form.chat.map_or_else(
+            || receiver.form.written(&event),
+            |chat| chat.body(&[Notice::test(name, receiver.how_to_agree())]),
+        );
         let started = tokio::time::Instant::now();
         let sent = receiver.send(&message_id(0, begun), &body, begun).await;
         let millis = i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX);
@@ -216,7 +256,8 @@ impl Engine {
         Ok(views)
     }
 
-    /// The user to whom messages of a webhook go; `None` if there is none, or it sends nothing.
+    /// The user to whom messages of a webhook go and who agreed to decide by their links; `None` if there is none, or it sends
+    /// nothing.
     ///
     /// # Errors
     /// If the store cannot be read.
@@ -225,7 +266,8 @@ impl Engine {
             return Ok(None);
         };
         let settings: WebhookSettings = stored.document.read()?;
-        Ok(settings.person.filter(|_| !settings.is_disabled))
+        let has_agreed = settings.person.is_some() && settings.person == stored.agreed_by;
+        Ok(settings.person.filter(|_| has_agreed && !settings.is_disabled))
     }
 
     async fn stored_webhook(&self, name: &str) -> UseCase<StoredWebhook> {
@@ -250,6 +292,13 @@ impl Engine {
         if settings.form.as_deref() == Some(Chat::Mail.as_str()) {
             let mailer = Mailer::read(&url).map_err(fault)?;
             return self.egress.allows(mailer.destination()).map(|()| url).map_err(|error| fault(error.to_string()));
+        }
+        if SyslogServer::is_meant(&url) {
+            if settings.form.as_deref().is_some_and(|form| Chat::ALL.iter().any(|chat| chat.as_str() == form)) {
+                return Err(fault("a syslog receiver takes the forms cloudevents and ocsf".into()));
+            }
+            let server = SyslogServer::read(&url).map_err(fault)?;
+            return self.egress.allows(server.destination()).map(|()| url).map_err(|error| fault(error.to_string()));
         }
         if settings.form.as_deref() == Some(Chat::Ntfy.as_str()) {
             topic_of(&url).map_err(fault)?;
@@ -288,6 +337,7 @@ impl Engine {
             document,
             place: place(url),
             url: sealed,
+            agreed_by: None,
             detail,
             by: &crate::domain::actor::Actor::Riposte,
             now: self.clock.now(),
@@ -323,10 +373,12 @@ fn told_of(place: Option<&str>, person: Option<&str>) -> String {
 }
 
 fn view(stored: StoredWebhook, state: WebhookState, last: i64) -> Result<WebhookView, StoreError> {
-    let StoredWebhook { name, version, document, place, created_at, created_by, changed_at, changed_by, .. } = stored;
+    let StoredWebhook {
+        name, version, document, place, created_at, created_by, changed_at, changed_by, agreed_by, ..
+    } = stored;
     let settings: WebhookSettings = document.read()?;
     let WebhookState { mark, is_failing, delivered, missed, delivered_at, failed_at, fault, waiting, dead, .. } = state;
-    let word = match (settings.is_disabled, is_failing, delivered_at.or(failed_at)) {
+    let word = match (settings.is_disabled, is_failing, delivered_at) {
         (true, ..) => "disabled",
         (_, true, _) => "failing",
         (_, _, None) => "new",
@@ -351,6 +403,7 @@ fn view(stored: StoredWebhook, state: WebhookState, last: i64) -> Result<Webhook
         created_by,
         changed_at,
         changed_by,
+        agreed_by,
     })
 }
 

@@ -28,6 +28,8 @@ const AT_ONCE: usize = 8;
 const MOST_WAITING: i64 = 64;
 /// Notices in one message.
 const TOGETHER: usize = 10;
+/// Type of the event of a response that waits.
+const APPROVAL: &str = "approval.requested";
 /// Longest reason that is kept, in characters.
 const MAX_FAULT: usize = 200;
 /// Failed requests in a row after which a receiver counts as failing.
@@ -48,6 +50,7 @@ pub(super) async fn take(
 ) -> Result<(), StoreError> {
     let name = state.webhook.clone();
     let due = webhook_messages::due(&engine.db, &name, engine.clock.now(), EVENTS).await?;
+    let (due, over) = anew(engine, receiver, due).await?;
     let mut sent = send_all(engine, receiver, due).await;
     let is_back = sent.iter().any(|(_, outcome)| outcome.is_ok());
     let (mut mark, mut missed) = (state.mark, 0);
@@ -63,12 +66,13 @@ pub(super) async fn take(
         (new, mark, missed) = read_on(engine, receiver, state.mark, limit).await?;
         sent.extend(send_all(engine, receiver, new).await);
     }
-    if sent.is_empty() && mark == state.mark && missed == 0 {
+    if sent.is_empty() && over.is_empty() && mark == state.mark && missed == 0 {
         return Ok(());
     }
     let gone = sent.iter().any(|(_, outcome)| outcome.as_ref().is_err_and(|untaken| untaken.cause == Cause::Gone));
     let now = engine.clock.now();
     let mut turn = outcome(engine, &state, sent, (mark, missed), now);
+    turn.over = over;
     turn.news = news(&state, &turn);
     webhook_messages::record(&engine.db, &name, turn, claim.fence.as_ref(), now).await?;
     if gone {
@@ -100,6 +104,38 @@ pub(super) async fn cannot_be_used(
     let mut turn = WebhookTurn { from, mark, failures, is_failing: true, fault: Some(fault), ..WebhookTurn::default() };
     turn.news = news(&state, &turn);
     webhook_messages::record(&engine.db, name, turn, claim.fence.as_ref(), now).await
+}
+
+/// Messages that were not taken, with their bodies as the webhook is set up now; and the numbers of those that are no news any more.
+/// An event that is not in the feed any more keeps the body that it had.
+async fn anew(
+    engine: &Engine,
+    receiver: &Receiver,
+    due: Vec<DueMessage>,
+) -> Result<(Vec<DueMessage>, Vec<i64>), StoreError> {
+    let (mut messages, mut over) = (Vec::with_capacity(due.len()), Vec::new());
+    for mut message in due {
+        let row = engine.events_after(message.seq - 1, 1).await?.pop();
+        let row = row.filter(|row| row.seq == message.seq && row.at == message.at);
+        let is_approval = message.r#type == APPROVAL;
+        match (row, receiver.form.chat) {
+            (Some(row), None) => message.body = receiver.form.body(engine, &row).await?,
+            (Some(row), Some(chat)) if is_approval || receiver.has_changed_since(message.at.into()) => {
+                let Some(mut notice) = news::of(engine, receiver, &row).await? else {
+                    over.push(message.seq);
+                    continue;
+                };
+                if !is_approval {
+                    notice.lines.push("There may have been more in this message: riposte events".to_owned());
+                }
+                message.body = chat.body(&[notice]);
+            }
+            // What people are told together is told as it was.
+            (Some(_), Some(_)) | (None, _) => {}
+        }
+        messages.push(message);
+    }
+    Ok((messages, over))
 }
 
 /// The messages of the next events for this receiver, the number of the last event that was looked at, and how many were
@@ -153,7 +189,7 @@ async fn told(
     let (mut messages, mut together, mut last) = (Vec::new(), Vec::new(), None);
     for row in rows {
         let Some(notice) = news::of(engine, receiver, &row).await? else { continue };
-        if notice.choice.is_some() {
+        if notice.choice.is_some() || row.r#type == APPROVAL {
             let body = chat.body(&[notice]);
             messages.push(DueMessage { seq: row.seq, at: row.at, r#type: row.r#type, body, tries: 0 });
         } else {
@@ -162,6 +198,8 @@ async fn told(
         }
     }
     if let Some(EventRow { seq, at, r#type, .. }) = last {
+        // What a person must act on is not crowded out.
+        together.sort_by_key(|notice| !notice.is_urgent);
         let more = together.len().saturating_sub(TOGETHER);
         together.truncate(TOGETHER);
         if let Some(notice) = together.last_mut().filter(|_| more > 0) {
@@ -220,7 +258,7 @@ fn outcome(
         turn.failures = 0;
     }
     turn.is_failing = turn.failures >= FAILING || (state.is_failing && turn.failures > 0);
-    turn.is_back = state.failures > 0 && turn.failures == 0;
+    turn.is_back = state.is_failing && turn.failures == 0;
     turn
 }
 

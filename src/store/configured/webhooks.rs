@@ -12,7 +12,7 @@ use crate::views::columns::{JsonText, Millis};
 
 statements! {
     ALL = "SELECT name, version, document, place, url, secret, previous_secret, previous_until, created_at, created_by,
-            changed_at, changed_by, seal
+            changed_at, changed_by, agreed_by, seal
         FROM webhooks ORDER BY name";
     NAMED = "SELECT name, version FROM webhooks WHERE name = $1";
     COUNT = "SELECT COUNT(*) AS count FROM webhooks";
@@ -22,8 +22,10 @@ statements! {
         VALUES ($1, COALESCE((SELECT events FROM audit_head WHERE id = 1), 0), 0, FALSE, 0, 0)";
     /// What happened while it was disabled is not sent later.
     RESUME = "UPDATE webhook_states SET mark = COALESCE((SELECT events FROM audit_head WHERE id = 1), 0) WHERE webhook = $1";
-    UPDATE = "UPDATE webhooks SET version = version + 1, document = $2, place = $3, url = $4, changed_at = $5, changed_by = $6
+    UPDATE = "UPDATE webhooks SET version = version + 1, document = $2, place = $3, url = $4, changed_at = $5, changed_by = $6,
+            agreed_by = $7
         WHERE name = $1";
+    AGREE = "UPDATE webhooks SET version = version + 1, agreed_by = $2 WHERE name = $1";
     REPLACE_SECRET = "UPDATE webhooks SET secret = $2, previous_secret = secret, previous_until = $3, changed_at = $4, changed_by = $5
         WHERE name = $1";
     DELETE = "DELETE FROM webhooks WHERE name = $1";
@@ -58,6 +60,8 @@ pub struct StoredWebhook {
     pub changed_at: Millis,
     /// Principal that changed it last.
     pub changed_by: String,
+    /// User who agreed to decide by links in its messages.
+    pub agreed_by: Option<String>,
 }
 
 /// What is stored of a webhook that is created or changed.
@@ -69,6 +73,8 @@ pub struct NewWebhook<'a> {
     pub place: String,
     /// The URL, sealed.
     pub url: Vec<u8>,
+    /// User who agreed to decide by links in its messages, and to whom it is the same as before.
+    pub agreed_by: Option<String>,
     /// What changes, in words.
     pub detail: String,
     /// Who changes it.
@@ -102,7 +108,7 @@ pub async fn count(ledger: &mut LedgerTx) -> Result<i64> {
 /// # Errors
 /// [`StoreError::Duplicate`] if the name is taken.
 pub async fn create(ledger: &mut LedgerTx, name: &str, new: NewWebhook<'_>, secret: Vec<u8>) -> Result<()> {
-    let NewWebhook { document, place, url, detail, by, now } = new;
+    let NewWebhook { document, place, url, detail, by, now, .. } = new;
     if ledger.tx.optional::<Named>(NAMED, binds![name]).await?.is_some() {
         return Err(StoreError::Duplicate);
     }
@@ -124,10 +130,10 @@ pub async fn update(
     expected: Option<i64>,
     resumes: bool,
 ) -> Result<()> {
-    let NewWebhook { document, place, url, detail, by, now } = new;
+    let NewWebhook { document, place, url, agreed_by, detail, by, now } = new;
     check_version(ledger, name, expected).await?;
     ledger.reseals(&WEBHOOKS, name).await?;
-    ledger.tx.execute(UPDATE, binds![name, document, place, url, now, by]).await?;
+    ledger.tx.execute(UPDATE, binds![name, document, place, url, now, by, agreed_by]).await?;
     if resumes {
         ledger.tx.execute(RESUME, binds![name]).await?;
     }
@@ -150,8 +156,27 @@ pub async fn disable(
     check_version(ledger, name, Some(webhook.version)).await?;
     ledger.reseals(&WEBHOOKS, name).await?;
     let (place, url) = (webhook.place.as_str(), webhook.url.clone());
-    ledger.tx.execute(UPDATE, binds![name, document, place, url, now, &by]).await?;
+    ledger.tx.execute(UPDATE, binds![name, document, place, url, now, &by, webhook.agreed_by.clone()]).await?;
     record(ledger, AuditEvent::WebhookDisabled, name, detail, &by, now);
+    Ok(())
+}
+
+/// Records that `user` agrees to decide by links in messages of a webhook, which is at `version`.
+///
+/// # Errors
+/// As [`update`].
+pub async fn agree(
+    ledger: &mut LedgerTx,
+    (name, version): (&str, i64),
+    user: &str,
+    detail: String,
+    by: &Actor,
+    now: Timestamp,
+) -> Result<()> {
+    check_version(ledger, name, Some(version)).await?;
+    ledger.reseals(&WEBHOOKS, name).await?;
+    ledger.tx.execute(AGREE, binds![name, user]).await?;
+    record(ledger, AuditEvent::WebhookAgreed, name, detail, by, now);
     Ok(())
 }
 

@@ -10,16 +10,17 @@ use super::db::Tx;
 use super::error::{Result, StoreError};
 use super::nodes::{Lease, TTL, millis, now};
 
-/// Takes the duties that are free or the node's own. Only PostgreSQL runs these.
+/// Takes a duty that is free or the node's own. Only PostgreSQL runs these. One duty in each statement: a transaction may check
+/// several in any order, and a statement that had locked one of them and waits for another would be a deadlock.
 const CLAIM: &str = concat!(
-    "INSERT INTO duties (name, owner, fence, until) SELECT name, $2, 1, ",
+    "INSERT INTO duties (name, owner, fence, until) VALUES ($1, $2, 1, ",
     now!(),
-    " + $3 FROM UNNEST(CAST($1 AS TEXT[])) AS name ORDER BY name
+    " + $3)
         ON CONFLICT (name) DO UPDATE SET owner = excluded.owner, until = excluded.until,
             fence = duties.fence + CASE WHEN duties.owner = excluded.owner THEN 0 ELSE 1 END
         WHERE duties.owner = excluded.owner OR duties.until <= ",
     now!(),
-    " RETURNING name, fence"
+    " RETURNING fence"
 );
 const RESIGN: &str = "UPDATE duties SET until = 0 WHERE owner = $1";
 const CHECK: &str = "SELECT fence FROM duties WHERE name = $1 AND owner = $2 AND fence = $3 FOR SHARE";
@@ -86,12 +87,6 @@ pub struct Claim {
     pub fence: Option<Fence>,
 }
 
-#[derive(sqlx::FromRow)]
-struct ClaimRow {
-    name: String,
-    fence: i64,
-}
-
 impl Lease {
     /// Claims the duties, for as long as a lease lasts; returns which this node has, and which others have. A node without a
     /// lease, or whose clock is off, takes none.
@@ -106,17 +101,12 @@ impl Lease {
         let parse = |name: &str| Duty::ALL.into_iter().find(|duty| duty.as_str() == name);
         let mut own = BTreeMap::new();
         if self.is_held() && self.clock_off().is_none() {
-            let names = Duty::ALL.map(|duty| duty.as_str().to_owned()).to_vec();
-            let claim = sqlx::query_as::<Postgres, ClaimRow>(CLAIM).bind(names).bind(self.node()).bind(millis(TTL));
-            own = claim
-                .fetch_all(pool)
-                .await?
-                .into_iter()
-                .filter_map(|row| {
-                    let duty = parse(&row.name)?;
-                    Some((duty, Claim { fence: Some(Fence { duty, node: self.node().to_owned(), number: row.fence }) }))
-                })
-                .collect();
+            for duty in Duty::ALL {
+                let claim = sqlx::query_scalar::<Postgres, i64>(CLAIM).bind(duty.as_str());
+                if let Some(number) = claim.bind(self.node()).bind(millis(TTL)).fetch_optional(pool).await? {
+                    own.insert(duty, Claim { fence: Some(Fence { duty, node: self.node().to_owned(), number }) });
+                }
+            }
         }
         if own.len() == Duty::ALL.len() {
             return Ok(Duties { own, elsewhere: BTreeSet::new() });

@@ -321,7 +321,8 @@ impl LedgerTx {
     /// requests first.
     pub(in crate::store) async fn commit_untold(mut self) -> Result<CommittedTx> {
         let last = self.last_seq();
-        self.reseals.write(&mut self.tx, last).await?;
+        let is_recorded = self.entries.iter().any(|entry| entry.event.changes_sealed_row());
+        self.reseals.write(&mut self.tx, last, is_recorded).await?;
         let has_changed = !self.stale.is_empty();
         let has_events = !self.events.is_empty();
         if has_changed || has_events || !self.entries.is_empty() {

@@ -24,7 +24,7 @@ statements! {
             COALESCE(events.action, responses.action, effects.action) AS action,
             COALESCE(events.target_kind, responses.target_kind, effects.target_kind) AS target_kind,
             COALESCE(events.target_value, responses.target_value, effects.target_value) AS target_value,
-            responses.case_ref, responses.tlp,
+            responses.case_ref, responses.tlp, responses.mitre,
             CASE WHEN events.agent_id IS NULL THEN responses.agents ELSE NULL END AS response_agents
         FROM events
         LEFT JOIN responses ON responses.id = events.response_id

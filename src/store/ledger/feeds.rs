@@ -31,11 +31,11 @@ statements! {
     STANDS_AT = "SELECT seq, events FROM audit_head WHERE id = 1";
     BEGIN = "INSERT INTO feed_lists (feed, revision, event, floor, over_since) VALUES ($1, 0, 0, 0, NULL)";
     LIST = "SELECT revision, event, floor, over_since FROM feed_lists WHERE feed = $1";
-    ENTRIES = "SELECT value, policy, until, revision, changed_at, is_listed FROM feed_entries WHERE feed = $1";
+    ENTRIES = "SELECT value, policy, until, revision, changed_at, first_at, is_listed FROM feed_entries WHERE feed = $1";
     MOVE = "UPDATE feed_lists SET revision = $3, event = $4, floor = $5 WHERE feed = $1 AND revision = $2";
-    PUT = "INSERT INTO feed_entries (feed, value, policy, until, revision, changed_at, is_listed) VALUES {7}
+    PUT = "INSERT INTO feed_entries (feed, value, policy, until, revision, changed_at, first_at, is_listed) VALUES {8}
         ON CONFLICT (feed, value) DO UPDATE SET policy = excluded.policy, until = excluded.until, revision = excluded.revision,
-            changed_at = excluded.changed_at, is_listed = excluded.is_listed";
+            changed_at = excluded.changed_at, first_at = excluded.first_at, is_listed = excluded.is_listed";
     FORGET_SOME = "DELETE FROM feed_entries WHERE feed = $1 AND value IN (VALUES {1})";
     OVER = "UPDATE feed_lists SET over_since = $2 WHERE feed = $1 AND over_since IS NULL";
     WITHIN = "UPDATE feed_lists SET over_since = NULL WHERE feed = $1 AND over_since IS NOT NULL";
@@ -97,6 +97,7 @@ struct EntryRow {
     until: Option<Millis>,
     revision: i64,
     changed_at: Millis,
+    first_at: Millis,
     is_listed: bool,
 }
 
@@ -177,8 +178,9 @@ pub async fn find(db: &Db, feed: &str) -> Result<Option<StoredList>> {
     let rows: Vec<EntryRow> = snapshot.all(ENTRIES, binds![feed]).await?;
     let entries = rows.into_iter().map(|row| {
         let until = Until::from(row.until.map(Timestamp::from));
-        let EntryRow { value, policy, revision, changed_at, is_listed, .. } = row;
-        (value, FeedEntry { until, policy, revision, changed_at: changed_at.into(), is_listed })
+        let EntryRow { value, policy, revision, changed_at, first_at, is_listed, .. } = row;
+        let (changed_at, first_at) = (changed_at.into(), first_at.into());
+        (value, FeedEntry { until, policy, revision, changed_at, first_at, is_listed })
     });
     let list = FeedList { revision: row.revision, floor: row.floor, entries: entries.collect() };
     Ok(Some(StoredList { list, event: row.event, over_since: row.over_since.map(Timestamp::from) }))
@@ -197,9 +199,9 @@ pub(in crate::store) async fn change(
         return Ok(false);
     }
     let row = |(value, entry): &(String, FeedEntry)| {
-        let FeedEntry { until, policy, revision, changed_at, is_listed } = entry;
+        let FeedEntry { until, policy, revision, changed_at, first_at, is_listed } = entry;
         let (value, policy, until) = (value.as_str(), policy.as_deref(), until.instant());
-        binds![feed, value, policy, until, *revision, *changed_at, *is_listed]
+        binds![feed, value, policy, until, *revision, *changed_at, *first_at, *is_listed]
     };
     ledger.tx.execute_rows(PUT, put.iter().map(row).collect(), vec![]).await?;
     let values = forgotten.iter().map(|value| binds![value.as_str()]).collect();

@@ -6,6 +6,7 @@ use super::audit::LedgerTx;
 use super::events::LooseEvent;
 use super::story::About;
 use crate::domain::actor::Actor;
+use crate::domain::audit::{AuditEntry, AuditEvent};
 use crate::domain::event::EventType;
 use crate::store::database::duties::{self, Fence};
 use crate::store::database::{Db, Result, StoreError, binds, statements};
@@ -63,9 +64,11 @@ pub async fn report(db: &Db, name: &str, said: &ForwarderReport, by: &Actor, now
     if known.is_none() && ledger.tx.optional::<Count>(COUNT, vec![]).await?.is_some_and(|row| row.count >= MOST) {
         return Err(StoreError::Conflict);
     }
-    let back = known.filter(|known| known.is_silent);
+    let mut back = known.filter(|known| known.is_silent);
     if back.is_some() {
         ledger.lock_head().await?;
+        // The sweep writes this under the same lock.
+        back = ledger.tx.optional::<Known>(KNOWN, binds![name]).await?.filter(|known| known.is_silent);
     }
     let row = binds![name, by, said.version.as_str(), now, said.behind_bytes.max(0), said.last_alert_at];
     ledger.tx.execute(REPORT, row).await?;
@@ -96,11 +99,15 @@ pub async fn find_silent(db: &Db, cutoff: Timestamp, fence: Option<&Fence>, now:
 }
 
 /// Forgets a forwarder that is no more. Returns whether it was known.
-pub async fn delete(db: &Db, name: &str) -> Result<bool> {
-    let mut tx = db.begin().await?;
-    let count = tx.execute(DELETE, binds![name]).await?;
-    tx.commit().await?;
-    Ok(count > 0)
+pub async fn delete(db: &Db, name: &str, by: &Actor, now: Timestamp) -> Result<bool> {
+    let mut ledger = LedgerTx::begin(db).await?;
+    let is_known = ledger.tx.execute(DELETE, binds![name]).await? > 0;
+    if is_known {
+        let (noun_id, event, detail) = (name.to_owned(), AuditEvent::ForwarderDeleted, String::new());
+        ledger.record(AuditEntry { at: now, actor: by.clone(), event, noun_id, detail });
+    }
+    ledger.commit().await?;
+    Ok(is_known)
 }
 
 fn told(kind: EventType, name: &str, detail: String) -> LooseEvent {

@@ -37,7 +37,7 @@ statements! {
     AND target_kind = v.column3 AND target_value = v.column4";
     INSERT_RESPONSES = "INSERT INTO responses (id, alert_id, policy, policy_version, action, target_kind,
     target_value, arguments, agents, until, state, reason, detail, requested_by, note, trace, created_at, quorum,
-    answer_by, on_silence, duration_millis, confirm_by, waves, one_shot, break_glass, case_ref, tlp, seal) VALUES {28}";
+    answer_by, on_silence, duration_millis, confirm_by, waves, one_shot, break_glass, case_ref, tlp, mitre, seal) VALUES {29}";
     INSERT_HOLDS = "INSERT INTO holds (response_id, effect_id, until) VALUES {3}";
 }
 
@@ -165,7 +165,8 @@ fn response_row(ledger: &mut LedgerTx, response: &NewResponse, now: Timestamp) -
         head[..1].iter().chain(&head[2..10]).chain(&tail[..1]).chain(&waits).chain(&last[..1]).chain(&last[2..]);
     let seal = ledger.seal_of(&RESPONSES, &sealed.collect::<Vec<_>>());
     let break_glass = response.break_glass.as_ref().map(ToString::to_string);
-    let filed = binds![break_glass, response.filing.case.clone(), response.filing.tlp.map(Tlp::as_str)];
+    let mitre = (!response.mitre.is_empty()).then(|| json(&response.mitre)).transpose()?;
+    let filed = binds![break_glass, response.filing.case.clone(), response.filing.tlp.map(Tlp::as_str), mitre];
     Ok([head, tail, waits, last, filed, vec![seal]].concat())
 }
 

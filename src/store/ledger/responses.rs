@@ -34,11 +34,11 @@ pub(in crate::store) use ended_in_vain;
 statements! {
     ONE = "SELECT id, alert_id, policy, policy_version, action, target_kind, target_value, arguments, agents, until,
             state, reason, detail, requested_by, note, trace, created_at, ended_at, quorum, answer_by, confirm_by, one_shot, break_glass,
-            case_ref, tlp
+            case_ref, tlp, mitre
         FROM responses WHERE id = $1";
     PAGE = "SELECT id, alert_id, policy, policy_version, action, target_kind, target_value, arguments, agents, until,
             state, reason, detail, requested_by, note, trace, created_at, ended_at, quorum, answer_by, confirm_by, one_shot, break_glass,
-            case_ref, tlp
+            case_ref, tlp, mitre
         FROM responses
         WHERE id < $1 AND ($2 IS NULL OR state = $2) AND ($3 IS NULL OR policy = $3)
             AND ($4 IS NULL OR alert_id = $4) AND ($5 IS NULL OR target_value = $5) AND ($6 IS NULL OR action = $6)
@@ -168,6 +168,7 @@ impl ResponseRow {
             break_glass: None,
             case_ref: None,
             tlp: None,
+            mitre: None,
         }
     }
 }

@@ -112,7 +112,9 @@ pub struct WebhookTurn {
     pub is_failing: bool,
     /// Numbers of the messages that were taken, whether kept before or not.
     pub taken: Vec<i64>,
-    /// Messages that were not.
+    /// Numbers of messages that are no news any more.
+    pub over: Vec<i64>,
+    /// Messages that were not taken.
     pub failed: Vec<FailedMessage>,
     /// Events that were removed before they could be sent.
     pub missed: i64,
@@ -149,7 +151,7 @@ pub async fn list(db: &Db, webhook: &str, after: i64, limit: i64) -> Result<Vec<
 /// # Errors
 /// [`StoreError::LeaseLost`] if another manager has the duty now.
 pub async fn record(db: &Db, webhook: &str, turn: WebhookTurn, fence: Option<&Fence>, now: Timestamp) -> Result<()> {
-    let WebhookTurn { from, mark, failures, is_failing, taken, failed, missed, fault, is_back, news } = turn;
+    let WebhookTurn { from, mark, failures, is_failing, taken, over, failed, missed, fault, is_back, news } = turn;
     let mut ledger = LedgerTx::begin_without_head(db).await?;
     if !news.is_empty() {
         ledger.lock_head().await?;
@@ -163,7 +165,7 @@ pub async fn record(db: &Db, webhook: &str, turn: WebhookTurn, fence: Option<&Fe
     if tx.execute(MOVE, moved).await? == 0 {
         return Ok(());
     }
-    let taken: Vec<Vec<Bind>> = taken.into_iter().map(|seq| binds![seq]).collect();
+    let taken: Vec<Vec<Bind>> = taken.into_iter().chain(over).map(|seq| binds![seq]).collect();
     tx.execute_rows(TAKEN, taken, binds![webhook]).await?;
     let is_dead = failed.iter().any(|failed| failed.next_at.is_none());
     let kept = failed.into_iter().map(|FailedMessage { message, next_at, fault }| {

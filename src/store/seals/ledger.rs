@@ -48,8 +48,13 @@ impl Reseals {
     }
 
     /// Seals the rows as they are now, and what their sets are then. The last audit entry of the transaction is `seq`.
-    pub(in crate::store) async fn write(&mut self, tx: &mut Tx, seq: i64) -> Result<()> {
-        let Some(key) = self.seals.key().filter(|_| !self.before.is_empty()) else { return Ok(()) };
+    ///
+    /// If an entry says that a sealed row was changed (`is_recorded`), the state is written in any case: one that ended
+    /// before such an entry looks at the next start as if it had been put back, and that start refuses every caller.
+    pub(in crate::store) async fn write(&mut self, tx: &mut Tx, seq: i64, is_recorded: bool) -> Result<()> {
+        let is_changed = !self.before.is_empty();
+        let Some(key) = self.seals.key().filter(|_| is_changed || is_recorded) else { return Ok(()) };
+        debug_assert!(is_changed, "an audit entry says that a sealed row was changed, and none was");
         let look = self.seals.look(Purpose::Look);
         let stored: Option<StateRow> = tx.optional(STATE, vec![]).await?;
         let state = self.seals.state(key, stored.as_ref().map(|row| row.state.as_slice()), look);

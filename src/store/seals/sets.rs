@@ -75,7 +75,7 @@ sealed_sets! {
     SECRETS = "secrets" by "name" ["name"], "name", "actions", "sealed";
     /// Webhooks: where events go, and which.
     WEBHOOKS = "webhooks" by "name" ["name"],
-        "name", "version", "document", "url", "secret", "previous_secret", "previous_until";
+        "name", "version", "document", "url", "secret", "previous_secret", "previous_until", "agreed_by";
     /// Feeds: what firewalls are told to block.
     FEEDS = "feeds" by "name" ["name"], "name", "version", "document";
     /// Legal holds.

@@ -153,9 +153,9 @@ exported_tables! {
     "feed_lists" 5 [
         "feed": Text, "revision": Int, "event": Int, "floor": Int, "over_since": Int
     ];
-    "feed_entries" 7 [
+    "feed_entries" 8 [
         "feed": Text, "value": Text, "policy": Text, "until": Int, "revision": Int,
-        "changed_at": Int, "is_listed": Bool
+        "changed_at": Int, "first_at": Int, "is_listed": Bool
     ];
     "feed_consumers" 11 [
         "feed": Text, "consumer": Text, "first_at": Int, "last_at": Int, "address": Text,
@@ -202,23 +202,24 @@ exported_tables! {
         "id": Text, "kind": Text, "value": Text, "policies": Text, "reason": Text,
         "expires_at": Int, "created_at": Int, "created_by": Text, "seal": Bytes
     ];
-    "responses" 29 [
+    "responses" 30 [
         "id": Text, "alert_id": Text, "policy": Text, "policy_version": Int, "action": Text,
         "target_kind": Text, "target_value": Text, "arguments": Text, "agents": Text,
         "until": Int, "state": Text, "reason": Text, "detail": Text, "requested_by": Text,
         "note": Text, "trace": Text, "created_at": Int, "ended_at": Int, "quorum": Int,
         "answer_by": Int, "on_silence": Text, "duration_millis": Int, "confirm_by": Int,
-        "one_shot": Bool, "waves": Text, "break_glass": Text, "seal": Bytes, "case_ref": Text, "tlp": Text
+        "one_shot": Bool, "waves": Text, "break_glass": Text, "seal": Bytes, "case_ref": Text, "tlp": Text,
+        "mitre": Text
     ];
     "results" 11 [
         "command_id": Text, "outcome": Text, "exit_code": Int, "output": Text,
         "verified": Bool, "message": Text, "started_at": Int, "finished_at": Int,
         "received_at": Int, "observed": Bool, "evidence": Text
     ];
-    "webhooks" 13 [
+    "webhooks" 14 [
         "name": Text, "version": Int, "document": Text, "place": Text, "url": Bytes, "secret": Bytes,
         "previous_secret": Bytes, "previous_until": Int, "created_at": Int, "created_by": Text,
-        "changed_at": Int, "changed_by": Text, "seal": Bytes
+        "changed_at": Int, "changed_by": Text, "agreed_by": Text, "seal": Bytes
     ];
     "webhook_states" 9 [
         "webhook": Text, "mark": Int, "failures": Int, "is_failing": Bool, "delivered": Int,

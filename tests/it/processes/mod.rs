@@ -114,6 +114,12 @@ impl Manager {
         Self::start_in(directory, flags, |_| Vec::new()).await
     }
 
+    /// Starts a manager by a program that starts it.
+    pub(crate) async fn start_by(wrapper: &[&str], flags: &[&str]) -> Self {
+        let wrapper = wrapper.iter().map(|word| (*word).to_owned()).collect();
+        Self::start_in(TempDir::new().unwrap(), flags, |_| wrapper).await
+    }
+
     /// Starts another manager with a copy of this one's data directory.
     pub(crate) async fn start_copy(&self) -> Self {
         self.start_copy_in(&[]).await

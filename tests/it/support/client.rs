@@ -181,6 +181,20 @@ impl Answer {
         error
     }
 
+    /// Returns the message of TAXII that an error is.
+    #[track_caller]
+    pub(crate) fn is_taxii_error(&self, status: u16) -> Value {
+        let mut error = self.is(status);
+        assert_eq!(self.header("content-type"), Some("application/taxii+json;version=2.1"));
+        assert_eq!(error["http_status"], status.to_string(), "{error}");
+        for field in ["title", "description", "error_code"] {
+            assert!(error[field].as_str().is_some_and(|text| !text.is_empty()), "{error}");
+        }
+        // As in other forms of errors.
+        error["detail"] = error["description"].clone();
+        error
+    }
+
     /// Returns the error of an operation in the form that errors of its path have.
     #[track_caller]
     pub(crate) fn is_error_of(&self, path: &str, status: u16) -> Value {
@@ -190,6 +204,8 @@ impl Answer {
             self.is_wazuh_problem(status)
         } else if path.starts_with("/crowdsec/") {
             self.is_crowdsec_error(status)
+        } else if path.starts_with("/taxii2/") {
+            self.is_taxii_error(status)
         } else {
             self.is_problem(status)
         }

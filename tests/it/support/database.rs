@@ -5,6 +5,7 @@ use std::os::unix::fs::{MetadataExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -155,7 +156,16 @@ impl Server {
 }
 
 impl Drop for Server {
+    #[expect(clippy::disallowed_methods, reason = "a drop cannot wait in another way")]
     fn drop(&mut self) {
+        // A server that is killed leaves a segment of shared memory behind, and a system has 4096 of them.
+        for signal in ["QUIT", "CONT"] {
+            let _ = Command::new("kill").args(["-s", signal, &self.process.id().to_string()]).status();
+        }
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while matches!(self.process.try_wait(), Ok(None)) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
+        }
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
@@ -201,10 +211,11 @@ impl Owner {
         Self::Unprivileged
     }
 
-    /// Returns a command that is killed when this process ends, however it ends.
+    /// Returns a command that ends at once when this process ends, however it ends.
     fn command(&self, program: &Path) -> Command {
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL"]);
+        // PostgreSQL then removes its shared memory, and PgBouncer ends at once too.
+        command.args(["--pdeathsig", "QUIT"]);
         if matches!(self, Self::Unprivileged) {
             command.args(["--reuid", "nobody", "--clear-groups"]);
         }

@@ -11,6 +11,7 @@ pub(crate) mod database;
 pub(crate) mod follower;
 pub(crate) mod openid;
 pub(crate) mod receiver;
+pub(crate) mod siem;
 
 use std::future::Future;
 use std::time::Duration;

@@ -25,6 +25,8 @@ pub(crate) enum Mood {
     Says(&'static [(&'static str, &'static str)]),
     /// Answers 500 to every body that holds this, and 200 to all others.
     Chokes(&'static str),
+    /// Answers 400 to every body that holds this, and 200 to all others.
+    Refuses(&'static str),
 }
 
 /// A request as it came.
@@ -86,6 +88,11 @@ impl Receiver {
         self.inside.lock().unwrap().seen.clone()
     }
 
+    /// Forgets the requests so far.
+    pub(crate) fn forget(&self) {
+        self.inside.lock().unwrap().seen.clear();
+    }
+
     /// Those that were answered with a 2xx.
     pub(crate) fn taken(&self) -> Vec<Received> {
         self.seen().into_iter().filter(|request| request.is_taken).collect()
@@ -114,6 +121,7 @@ async fn take(
         }
         Mood::Silent => (0, String::new()),
         Mood::Babbles(bytes) => (200, "<".repeat(*bytes)),
+        Mood::Refuses(what) => (if body.contains(what) { 400 } else { 200 }, String::new()),
         Mood::Chokes(what) => (if body.contains(what) { 500 } else { 200 }, String::new()),
     };
     let is_taken = (200..300).contains(&status);
