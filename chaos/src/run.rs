@@ -76,6 +76,7 @@ pub(crate) async fn run(order: &Order, say: &mut dyn FnMut(String)) -> anyhow::R
     let mut seen = load.finish(Duration::from_secs(90)).await;
     let turned = shield.finish().await?;
     let told = endpoint.finish(&world.api).await?;
+    let collector = collector_is_missed(&world).await?;
     let mut last = Verdict::of("11. all activity ends, and overload has Retry-After");
     let rest = at_rest(&world, &PASSING).await;
     last.check(rest.is_ok(), || rest.as_ref().err().cloned().unwrap_or_default());
@@ -119,7 +120,7 @@ pub(crate) async fn run(order: &Order, say: &mut dyn FnMut(String)) -> anyhow::R
     counts.counts.insert("listings read to their end".into(), listings.whole);
     counts.counts.insert("pages of listings that failed".into(), listings.failed_pages);
     verdicts.extend([converged, last, listings.verdict, audit(&world).await?, rotated(&world, &faults).await?]);
-    verdicts.extend([healthy(&world)?, sound(&mut world), told, followed]);
+    verdicts.extend([healthy(&world)?, sound(&mut world), told, followed, collector]);
     verdicts
         .sort_by_key(|verdict| verdict.promise.split('.').next().and_then(|number| number.parse().ok()).unwrap_or(99));
     seen.latencies_ms.sort_unstable();
@@ -269,6 +270,14 @@ fn healthy(world: &World) -> anyhow::Result<Verdict> {
     let mut verdict = Verdict::of("the doctor finds nothing in the ledger");
     let findings = world.manager.findings()?;
     verdict.check(findings.is_empty(), || findings.join("; "));
+    Ok(verdict)
+}
+
+/// Whether the manager says that no collector takes its traces.
+async fn collector_is_missed(world: &World) -> anyhow::Result<Verdict> {
+    let mut verdict = Verdict::of("13. a collector of traces that is not there is said, and costs nothing else");
+    let text = world.api.text("/readyz?verbose").await?;
+    verdict.check(text.contains("does not take traces"), || text.clone());
     Ok(verdict)
 }
 

@@ -284,7 +284,9 @@ async fn show(Listing { remote, json }: Listing, name: &str) -> anyhow::Result<(
     }
     let view = &shown.view;
     let settings: ShownSettings = view.settings.read()?;
-    let or_all = |words: &[String]| if words.is_empty() { "all".to_owned() } else { words.join(", ") };
+    let or = |words: &[String], none: &str| if words.is_empty() { none.to_owned() } else { words.join(", ") };
+    let is_for_people = settings.form.as_deref().is_some_and(|form| !["cloudevents", "ocsf"].contains(&form));
+    let untold = if is_for_people { "what people must know" } else { "all but audit.*" };
     let person = match (settings.person, &view.agreed_by) {
         (Some(person), Some(agreed)) if person == *agreed => format!("{person}, who decides by links"),
         (Some(person), _) => format!("{person}, who has not agreed to decide by links"),
@@ -301,14 +303,14 @@ async fn show(Listing { remote, json }: Listing, name: &str) -> anyhow::Result<(
         ("policy", settings.policy.unwrap_or_default()),
         ("agent", settings.agent.unwrap_or_default()),
         ("target", settings.target.unwrap_or_default()),
-        ("types", or_all(&settings.types)),
-        ("fields", or_all(&settings.fields.unwrap_or_default())),
+        ("types", or(&settings.types, untold)),
+        ("fields", or(&settings.fields.unwrap_or_default(), "all")),
         ("ceiling", settings.ceiling.unwrap_or_else(|| "amber".to_owned())),
         ("taken", format!("{}, last {}", view.delivered, at(view.delivered_at))),
-        ("behind", format!("{} events", view.behind)),
-        ("sent again", format!("{} messages", view.waiting)),
-        ("given up", format!("{} messages", view.dead)),
-        ("missed", format!("{} events", view.missed)),
+        ("behind", view.behind.to_string()),
+        ("sent again", view.waiting.to_string()),
+        ("given up", view.dead.to_string()),
+        ("missed", view.missed.to_string()),
         ("last failure", format!("{} {}", at(view.failed_at), view.fault.clone().unwrap_or_default())),
     ];
     let is_said = |(name, text): &(&str, String)| !text.is_empty() || *name == "types";

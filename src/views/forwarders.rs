@@ -12,7 +12,7 @@ pub struct ForwarderReport {
     /// Version of the program.
     #[schema(max_length = 64, format = "one-line", example = "0.1.0")]
     pub version: String,
-    /// Bytes of the files that are not forwarded yet.
+    /// Bytes of alerts, uncompressed, that are not forwarded yet.
     #[serde(default)]
     #[schema(minimum = 0)]
     pub behind_bytes: i64,

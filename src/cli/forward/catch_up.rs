@@ -22,7 +22,7 @@ const EVERY_IN_LOG: Duration = Duration::from_secs(10);
 pub(super) struct CatchUp {
     files: AlertFiles,
     metrics: Arc<ForwardMetrics>,
-    /// Bytes on disk when it began; 0 when there is nothing to catch up.
+    /// Bytes of alerts, uncompressed, when it began; 0 when there is nothing to catch up.
     total: u64,
     began: Instant,
     said_at: Instant,
@@ -88,7 +88,7 @@ impl CatchUp {
     }
 }
 
-/// Bytes on disk after `position`.
+/// Bytes of alerts after `position`, as they are uncompressed.
 fn left(files: &AlertFiles, position: &Position) -> u64 {
     let Some(started) = position.started else {
         // Of its file no alert is known yet: it is the newest, or another has taken its place.
@@ -97,10 +97,9 @@ fn left(files: &AlertFiles, position: &Position) -> u64 {
         return main.len().saturating_sub(if is_same { position.offset } else { 0 });
     };
     let found = files.since(Some(started)).unwrap_or_default().into_iter();
-    let left = found.map(|file| match file.is_of(&position.file) {
-        true if file.is_compressed() => 0,
-        true => file.bytes.saturating_sub(position.offset),
-        false => file.bytes,
+    let left = found.map(|file| {
+        let read = if file.is_of(&position.file) { position.offset } else { 0 };
+        file.length().saturating_sub(read)
     });
     left.sum()
 }

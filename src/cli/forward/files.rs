@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 use std::fs::{self, File};
-use std::io::{self, BufRead as _, BufReader, Read};
+use std::io::{self, BufRead as _, BufReader, Read, Seek as _, SeekFrom};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
@@ -37,6 +37,18 @@ impl AlertFile {
         is_gz(&self.path)
     }
 
+    /// Length of its content in bytes, uncompressed. A compressed file says it at its end, without what is above 4 GiB.
+    pub(super) fn length(&self) -> u64 {
+        const MODULUS: u64 = 1 << 32;
+        const SMALL: u64 = 64 * 1024;
+        if !self.is_compressed() {
+            return self.bytes;
+        }
+        let told = last_four(&self.path).map_or(0, |bytes| u64::from(u32::from_le_bytes(bytes)));
+        // Alerts become shorter, but for a few bytes of a small file: what is longer on disk has passed the limit.
+        told + self.bytes.saturating_sub(told + SMALL).div_ceil(MODULUS) * MODULUS
+    }
+
     /// Its content, from the beginning.
     pub(super) fn open(&self) -> io::Result<Box<dyn Read + Send>> {
         open(&self.path)
@@ -50,6 +62,14 @@ impl AlertFile {
         }
         self.open().is_ok_and(|reader| mark.begins(reader))
     }
+}
+
+fn last_four(path: &Path) -> io::Result<[u8; 4]> {
+    let mut file = File::open(path)?;
+    file.seek(SeekFrom::End(-4))?;
+    let mut bytes = [0; 4];
+    file.read_exact(&mut bytes)?;
+    Ok(bytes)
 }
 
 fn is_gz(path: &Path) -> bool {
@@ -229,6 +249,12 @@ mod tests {
         };
         let of_now = ["ossec-alerts-28.json.gz", "ossec-alerts-29.json", "ossec-alerts-29-001.json"];
         assert_eq!(names(None), of_now);
+        // As long as its content, also compressed; one that says less than it has on disk is longer than 4 GiB.
+        let lengths: Vec<u64> = files.since(None).unwrap().iter().map(AlertFile::length).collect();
+        assert_eq!(lengths, [1, 2, 3].map(|second| line(second).len() as u64));
+        let mut long = files.since(None).unwrap().remove(0);
+        long.bytes = 90_000;
+        assert_eq!(long.length(), line(1).len() as u64 + (1 << 32));
         let third = files.since(None).unwrap()[2].started;
         assert_eq!(names(Some(third)), ["ossec-alerts-29-001.json"]);
         assert!(AlertFiles::new(at("absent/alerts.json")).since(None).unwrap().is_empty());
