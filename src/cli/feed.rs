@@ -63,6 +63,25 @@ pub struct AddFeed {
     /// Form in which it is served.
     #[arg(long, default_value = "plain", value_parser = form, help = FORM_HELP)]
     form: FeedForm,
+    #[command(flatten)]
+    wanted: WantedFeed,
+}
+
+/// What of a feed to change.
+#[derive(Debug, Args)]
+pub struct ChangeFeed {
+    /// Which manager.
+    #[command(flatten)]
+    remote: Remote,
+    /// Name.
+    name: String,
+    #[command(flatten)]
+    wanted: WantedFeed,
+}
+
+/// What a feed lists, and for whom.
+#[derive(Debug, Args)]
+pub struct WantedFeed {
     /// A policy whose blocks are listed, `*` for any characters; may be repeated. All by default.
     #[arg(long = "policy", value_name = "NAME")]
     policies: Vec<String>,
@@ -85,42 +104,27 @@ pub struct AddFeed {
     #[arg(long, value_name = "DURATION")]
     expected_interval: Option<Span>,
     /// Why it exists.
-    #[arg(long, default_value = "")]
-    note: String,
-}
-
-/// What of a feed to change.
-#[derive(Debug, Args)]
-pub struct ChangeFeed {
-    /// Which manager.
-    #[command(flatten)]
-    remote: Remote,
-    /// Name.
-    name: String,
-    /// A policy whose blocks are listed, `*` for any characters; may be repeated.
-    #[arg(long = "policy", value_name = "NAME")]
-    policies: Vec<String>,
-    /// A label that the agent of a block must have, KEY=VALUE; may be repeated.
-    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
-    labels: Vec<(String, String)>,
-    /// An action that counts as a block; may be repeated.
-    #[arg(long = "action", value_name = "NAME")]
-    actions: Vec<String>,
-    /// Leave out what ends sooner.
-    #[arg(long, value_name = "DURATION")]
-    min_left: Option<Span>,
-    /// Whether networks are listed, and not only single addresses.
-    #[arg(long, value_name = "true|false")]
-    networks: Option<bool>,
-    /// Most entries that the consumers take.
-    #[arg(long, value_name = "NUMBER")]
-    max_entries: Option<u32>,
-    /// Longest time between two fetches of a consumer that works.
-    #[arg(long, value_name = "DURATION")]
-    expected_interval: Option<Span>,
-    /// Why it exists.
     #[arg(long, value_name = "TEXT")]
     note: Option<String>,
+}
+
+impl WantedFeed {
+    /// Replaces what is named.
+    fn put_into(self, feed: FeedDocument) -> FeedDocument {
+        let or = |wanted: Vec<String>, known: Vec<String>| if wanted.is_empty() { known } else { wanted };
+        FeedDocument {
+            name: feed.name,
+            form: feed.form,
+            policies: or(self.policies, feed.policies),
+            labels: if self.labels.is_empty() { feed.labels } else { self.labels.into_iter().collect() },
+            actions: or(self.actions, feed.actions),
+            min_left: self.min_left.or(feed.min_left),
+            networks: self.networks.or(feed.networks),
+            max_entries: self.max_entries.or(feed.max_entries),
+            expected_interval: self.expected_interval.or(feed.expected_interval),
+            note: self.note.unwrap_or(feed.note),
+        }
+    }
 }
 
 /// What the help says of forms.
@@ -172,22 +176,25 @@ impl OneFeed {
     }
 }
 
-async fn add(asked: AddFeed) -> anyhow::Result<()> {
-    let AddFeed { remote, name, form, policies, labels, actions, min_left, networks, max_entries, .. } = asked;
-    let (labels, expected_interval, note): (BTreeMap<_, _>, _, _) =
-        (labels.into_iter().collect(), asked.expected_interval, asked.note);
-    let document = FeedDocument {
+/// A feed of which nothing else is said.
+const fn document(name: String, form: FeedForm) -> FeedDocument {
+    FeedDocument {
         name,
         form,
-        policies,
-        labels,
-        actions,
-        min_left,
-        networks,
-        max_entries,
-        expected_interval,
-        note,
-    };
+        policies: Vec::new(),
+        labels: BTreeMap::new(),
+        actions: Vec::new(),
+        min_left: None,
+        networks: None,
+        max_entries: None,
+        expected_interval: None,
+        note: String::new(),
+    }
+}
+
+async fn add(asked: AddFeed) -> anyhow::Result<()> {
+    let AddFeed { remote, name, form, wanted } = asked;
+    let document = wanted.put_into(document(name, form));
     let made: FeedView = remote.post("/v1/feeds", &document).await?;
     let entries = if made.entries == 1 { "1 entry".to_owned() } else { format!("{} entries", made.entries) };
     say(&plain(&format!("feed {}: {entries} now, served at {}", made.name, place(&made))));
@@ -195,22 +202,20 @@ async fn add(asked: AddFeed) -> anyhow::Result<()> {
 }
 
 async fn change(asked: ChangeFeed) -> anyhow::Result<()> {
-    let ChangeFeed { remote, name, policies, labels, actions, min_left, networks, max_entries, .. } = asked;
+    let ChangeFeed { remote, name, wanted } = asked;
     let path = format!("/v1/feeds/{}", segment(&name));
     let known: FeedView = remote.get(&path).await?;
-    let or = |wanted: Vec<String>, known: Vec<String>| if wanted.is_empty() { known } else { wanted };
-    let document = FeedDocument {
-        name: known.name,
-        form: known.form,
-        policies: or(policies, known.policies),
-        labels: if labels.is_empty() { known.labels } else { labels.into_iter().collect() },
-        actions: or(actions, known.actions),
-        min_left: min_left.or(known.min_left),
-        networks: networks.or(Some(known.networks)),
-        max_entries: max_entries.or(Some(known.max_entries)),
-        expected_interval: asked.expected_interval.or(Some(known.expected_interval)),
-        note: asked.note.unwrap_or(known.note),
-    };
+    let document = wanted.put_into(FeedDocument {
+        policies: known.policies,
+        labels: known.labels,
+        actions: known.actions,
+        min_left: known.min_left,
+        networks: Some(known.networks),
+        max_entries: Some(known.max_entries),
+        expected_interval: Some(known.expected_interval),
+        note: known.note,
+        ..document(known.name, known.form)
+    });
     let made: FeedView = remote.send(Method::PUT, &path, Some(known.version), Some(&document)).await?.done()?;
     let entries = if made.entries == 1 { "1 entry".to_owned() } else { format!("{} entries", made.entries) };
     say(&plain(&format!("feed {}: {entries} now, at most {}", made.name, made.max_entries)));

@@ -372,19 +372,25 @@ async fn closed(stream: &mut (impl tokio::io::AsyncRead + Unpin), patience: Dura
     tokio::time::timeout(patience, end).await.is_ok()
 }
 
-/// A client certificate and its key in one file, and its authority in another.
-fn make_client_certificate(dir: &Path) {
+/// A certificate for this name and use, its key, and the authority that has signed it, as PEM.
+pub(crate) fn issued(name: &str, usage: rcgen::ExtendedKeyUsagePurpose) -> [String; 3] {
     let key = rcgen::KeyPair::generate().unwrap();
     let mut params = rcgen::CertificateParams::new(vec![]).unwrap();
     params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     let authority = params.self_signed(&key).unwrap();
     let issuer = rcgen::Issuer::new(params, key);
     let key = rcgen::KeyPair::generate().unwrap();
-    let mut params = rcgen::CertificateParams::new(vec!["web-01".into()]).unwrap();
-    params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+    let mut params = rcgen::CertificateParams::new(vec![name.into()]).unwrap();
+    params.extended_key_usages = vec![usage];
     let certificate = params.signed_by(&key, &issuer).unwrap();
-    std::fs::write(dir.join("clients.pem"), authority.pem()).unwrap();
-    std::fs::write(dir.join("client.pem"), format!("{}{}", certificate.pem(), key.serialize_pem())).unwrap();
+    [certificate.pem(), key.serialize_pem(), authority.pem()]
+}
+
+/// A client certificate and its key in one file, and its authority in another.
+fn make_client_certificate(dir: &Path) {
+    let [certificate, key, authority] = issued("web-01", rcgen::ExtendedKeyUsagePurpose::ClientAuth);
+    std::fs::write(dir.join("clients.pem"), authority).unwrap();
+    std::fs::write(dir.join("client.pem"), format!("{certificate}{key}")).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,11 +3,12 @@
 
 use axum::body::Body;
 use axum::extract::Request;
+use axum::http::response::Parts;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
 
-use crate::api::front::reworded::problem_of;
+use crate::api::front::reworded;
 use crate::views::crowdsec::CrowdsecError;
 use crate::views::problem::Problem;
 
@@ -17,20 +18,14 @@ fn is_crowdsec(path: &str) -> bool {
 
 /// Puts the errors below `/crowdsec` into `CrowdSec`'s form.
 pub async fn speak(request: Request, next: Next) -> Response {
-    let is_ours = is_crowdsec(request.uri().path());
-    let response = next.run(request).await;
-    if !is_ours {
-        return response;
-    }
-    let (mut parts, problem) = match problem_of(response).await {
-        Ok(told) => told,
-        Err(response) => return *response,
+    let write = |parts: &mut Parts, problem: Problem| {
+        let (status, error) = of_problem(&problem);
+        parts.status = status;
+        parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        parts.headers.remove(header::WWW_AUTHENTICATE);
+        Body::from(serde_json::to_vec(&error).unwrap_or_default())
     };
-    let (status, error) = of_problem(&problem);
-    parts.status = status;
-    parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    parts.headers.remove(header::WWW_AUTHENTICATE);
-    Response::from_parts(parts, Body::from(serde_json::to_vec(&error).unwrap_or_default()))
+    reworded::speak(request, next, is_crowdsec, write).await
 }
 
 fn of_problem(problem: &Problem) -> (StatusCode, CrowdsecError) {

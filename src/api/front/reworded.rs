@@ -1,9 +1,11 @@
 //! Errors that other APIs say in other words: their problem documents are read back, wherever they came from, so that also an
 //! unknown path and a wrong method are answered in the form of that API.
 
-use axum::body::to_bytes;
+use axum::body::{Body, to_bytes};
+use axum::extract::Request;
 use axum::http::header;
 use axum::http::response::Parts;
+use axum::middleware::Next;
 use axum::response::Response;
 
 use super::error::ApiError;
@@ -28,4 +30,25 @@ pub async fn problem_of(response: Response) -> Result<(Parts, Problem), Box<Resp
         Err(error) => Err(error.to_string()),
     };
     Ok((parts, problem.unwrap_or_else(|error| ApiError::internal(&error).problem())))
+}
+
+/// Answers a request, and says its error, if it `is_ours`, as `write` does, which also changes the head.
+pub async fn speak(
+    request: Request,
+    next: Next,
+    is_ours: impl Fn(&str) -> bool,
+    write: impl FnOnce(&mut Parts, Problem) -> Body,
+) -> Response {
+    let is_ours = is_ours(request.uri().path());
+    let response = next.run(request).await;
+    if !is_ours {
+        return response;
+    }
+    match problem_of(response).await {
+        Ok((mut parts, problem)) => {
+            let body = write(&mut parts, problem);
+            Response::from_parts(parts, body)
+        }
+        Err(response) => *response,
+    }
 }

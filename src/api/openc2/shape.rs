@@ -3,12 +3,13 @@
 
 use axum::body::Body;
 use axum::extract::Request;
+use axum::http::response::Parts;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use riposte_protocol::time::Timestamp;
 
-use crate::api::front::reworded::problem_of;
+use crate::api::front::reworded;
 use crate::compat::openc2::answer::{OpenC2Answer, OpenC2Status, ProducerHeaders};
 use crate::views::problem::Problem;
 
@@ -22,22 +23,16 @@ pub fn is_openc2(path: &str) -> bool {
 
 /// Puts errors of these paths into OpenC2's form.
 pub async fn speak(request: Request, next: Next) -> Response {
-    let is_ours = is_openc2(request.uri().path());
-    let response = next.run(request).await;
-    if !is_ours {
-        return response;
-    }
-    let (mut parts, problem) = match problem_of(response).await {
-        Ok(told) => told,
-        Err(response) => return *response,
+    let write = |parts: &mut Parts, problem: Problem| {
+        if parts.status == StatusCode::UNPROCESSABLE_ENTITY {
+            parts.status = StatusCode::BAD_REQUEST;
+        }
+        parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
+        // What was sent may not have been read: the envelope knows no request.
+        let written = of_problem(&problem).write(Some(&ProducerHeaders::default()), Timestamp::from_millis(0));
+        Body::from(written.to_string())
     };
-    if parts.status == StatusCode::UNPROCESSABLE_ENTITY {
-        parts.status = StatusCode::BAD_REQUEST;
-    }
-    parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
-    // What was sent may not have been read: the envelope knows no request.
-    let written = of_problem(&problem).write(Some(&ProducerHeaders::default()), Timestamp::from_millis(0));
-    Response::from_parts(parts, Body::from(written.to_string()))
+    reworded::speak(request, next, is_openc2, write).await
 }
 
 /// The answer that OpenC2 has for a problem.

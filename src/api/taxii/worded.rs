@@ -3,11 +3,12 @@
 
 use axum::body::Body;
 use axum::extract::Request;
+use axum::http::response::Parts;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
 
-use crate::api::front::reworded::problem_of;
+use crate::api::front::reworded;
 use crate::compat::taxii::TAXII;
 use crate::views::problem::Problem;
 use crate::views::taxii::TaxiiError;
@@ -19,21 +20,14 @@ fn is_taxii(path: &str) -> bool {
 
 /// Puts the errors below `/taxii2` into TAXII's form.
 pub async fn speak(request: Request, next: Next) -> Response {
-    let is_ours = is_taxii(request.uri().path());
-    let response = next.run(request).await;
-    if !is_ours {
-        return response;
-    }
-    let (mut parts, problem) = match problem_of(response).await {
-        Ok(told) => told,
-        Err(response) => return *response,
+    let write = |parts: &mut Parts, problem: Problem| {
+        if parts.status == StatusCode::UNPROCESSABLE_ENTITY {
+            parts.status = StatusCode::BAD_REQUEST;
+        }
+        parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(TAXII));
+        Body::from(serde_json::to_vec(&of_problem(problem, parts.status)).unwrap_or_default())
     };
-    if parts.status == StatusCode::UNPROCESSABLE_ENTITY {
-        parts.status = StatusCode::BAD_REQUEST;
-    }
-    parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(TAXII));
-    let error = of_problem(problem, parts.status);
-    Response::from_parts(parts, Body::from(serde_json::to_vec(&error).unwrap_or_default()))
+    reworded::speak(request, next, is_taxii, write).await
 }
 
 fn of_problem(problem: Problem, status: StatusCode) -> TaxiiError {

@@ -132,7 +132,9 @@ impl Action {
 
 /// Whether `word` can be the id of a technique of D3FEND.
 fn is_d3fend(word: &str) -> bool {
-    let is_plain = |id: &str| (1..=16).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_uppercase());
+    let is_plain = |id: &str| {
+        (1..=16).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit())
+    };
     word.strip_prefix("D3-").is_some_and(is_plain)
 }
 
@@ -203,6 +205,22 @@ mod tests {
         assert_eq!((faults.len(), faults[0].pointer.as_str()), (1, "/parameters"));
         let stored = Action::parse_stored(&document).unwrap();
         assert!(stored.check_arguments(&[], "/arguments")[0].detail.contains("cannot be checked"));
+    }
+
+    #[test]
+    fn an_action_names_techniques_of_d3fend_and_nothing_else() {
+        let of =
+            |d3fend: Value| Action::parse(&json!({"name": "x", "summary": "", "executable": "x.sh", "d3fend": d3fend}));
+        assert_eq!(of(json!(["D3-NTF", "D3-PT"])).unwrap().d3fend, ["D3-NTF", "D3-PT"]);
+        for (wrong, pointer) in [
+            (json!(["D3-NTF", "T1110"]), "/d3fend/1"),
+            (json!(["D3-"]), "/d3fend/0"),
+            (json!(["D3-<b>"]), "/d3fend/0"),
+            (json!("D3-NTF"), "/d3fend"),
+            (json!(vec!["D3-NTF"; 9]), "/d3fend"),
+        ] {
+            assert_eq!(of(wrong.clone()).unwrap_err()[0].pointer, pointer, "{wrong}");
+        }
     }
 
     #[test]

@@ -70,3 +70,11 @@ fn a_pattern_is_a_type_or_a_family_that_exists() {
         assert!(TypePattern::parse(unknown).is_err(), "{unknown}");
     }
 }
+
+#[test]
+fn without_the_audit_log_every_other_type_is_there() {
+    let patterns = EventType::without_audit();
+    for kind in EventType::ALL.iter().map(|kind| kind.as_str()) {
+        assert_eq!(patterns.iter().any(|pattern| pattern.matches(kind)), !kind.starts_with("audit."), "{kind}");
+    }
+}
