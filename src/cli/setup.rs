@@ -142,6 +142,7 @@ async fn forwarder(args: &WazuhSetup, manager: &str, ca: Option<&Path>, alerts: 
             pipeline: Some("wazuh".to_owned()),
             expires_in: None,
             webhook: false,
+            certificate: None,
             scope: None,
         };
         let made: CreatedKey = args.remote.post("/v1/api-keys", &asked).await?;

@@ -23,6 +23,7 @@ pub mod by_hand;
 pub mod canonical;
 pub mod checkpoint;
 pub mod checkpoint_trail;
+pub mod client_certificate;
 pub mod command;
 pub mod credential;
 pub mod decode;

@@ -35,6 +35,7 @@ mod events;
 mod events_limits;
 mod events_process;
 mod feeds;
+mod feeds_certificates;
 mod feeds_crowdsec;
 mod feeds_managers;
 mod feeds_pages;

@@ -92,11 +92,11 @@ exported_tables! {
         "response_id": Text, "principal": Text, "answer": Text, "reason": Text, "at": Int,
         "seal": Bytes
     ];
-    "api_keys" 16 [
+    "api_keys" 17 [
         "id": Text, "name": Text, "hash": Bytes, "role": Text, "created_at": Int,
         "created_by": Text, "expires_at": Int, "revoked_at": Int, "pipeline": Text,
         "user_name": Text, "last_used_at": Int, "last_used_from": Text, "scope": Text,
-        "is_webhook": Bool, "seal": Bytes, "token_generation": Int
+        "is_webhook": Bool, "seal": Bytes, "token_generation": Int, "certificate": Text
     ];
     "audit" 8 [
         "seq": Int, "at": Int, "actor": Text, "verb": Text, "noun": Text, "noun_id": Text,
