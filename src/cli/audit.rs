@@ -242,7 +242,7 @@ impl AuditVerdict {
 
     /// What the log says by itself.
     fn chain(&self) -> String {
-        let AuditProof { entries, intact, broken_at, checkpoints, begins, why, .. } = &self.proof;
+        let AuditProof { entries, intact, broken_at, checkpoints, begins, why, forgotten, .. } = &self.proof;
         let from = begins.as_ref().map_or_else(String::new, |begins| {
             let AuditBeginning { after, moved_at, .. } = begins;
             format!(
@@ -250,11 +250,15 @@ impl AuditVerdict {
                 after + 1
             )
         });
+        let without = match forgotten {
+            0 => String::new(),
+            count => format!("; {count} of them are about people who were forgotten, and have no texts"),
+        };
         match why {
             _ if *intact && *checkpoints > 0 => {
-                format!("intact: {entries} entries, {checkpoints} stored checkpoints{from}")
+                format!("intact: {entries} entries, {checkpoints} stored checkpoints{from}{without}")
             }
-            _ if *intact => format!("intact: {entries} entries{from}"),
+            _ if *intact => format!("intact: {entries} entries{from}{without}"),
             Some(why) => format!("BROKEN at entry {}: {why}", cell(*broken_at)),
             None => format!("BROKEN at entry {}: it, or an entry before it, was changed or deleted", cell(*broken_at)),
         }

@@ -4,6 +4,7 @@
 use super::actor::Actor;
 use super::fault::Fault;
 use super::merkle::{LEAF_PREFIX, TreeHash};
+use aws_lc_rs::hmac;
 use riposte_protocol::time::Timestamp;
 use sha2::{Digest, Sha256};
 
@@ -56,6 +57,7 @@ impl AuditEvent {
                 | Self::UserDisabled
                 | Self::UserEnabled
                 | Self::UserDeleted
+                | Self::UserForgotten
                 | Self::UserPasswordChanged
                 | Self::UserPasswordReset
                 | Self::UserTotpAdded
@@ -216,6 +218,12 @@ events! {
         UserEnabled = "enabled",
         /// It was disabled for ever.
         UserDeleted = "deleted",
+        /// An administrator ordered to forget the person, who has this pseudonym from then on.
+        UserForgetting = "forgetting",
+        /// Texts of entries about this person were removed; the detail lists the entries.
+        UserTextsRemoved = "removed texts",
+        /// The name of the person was replaced everywhere.
+        UserForgotten = "forgotten",
         /// The person started a session.
         UserLoggedIn = "logged in",
         /// The person ended a session.
@@ -368,6 +376,13 @@ pub struct AuditEntry {
     pub detail: String,
 }
 
+impl AuditEvent {
+    /// Whether the id of its object is the name of a person. The list of removed texts names a pseudonym.
+    const fn names_person(self) -> bool {
+        !matches!(self, Self::UserTextsRemoved) && matches!(self.noun().as_bytes(), b"user")
+    }
+}
+
 /// The hash of entry `seq` after `previous`. Every part is hashed with its length, so different
 /// entries never have equal input.
 pub fn hash(previous: &[u8; 32], seq: i64, entry: &EntryRef) -> [u8; 32] {
@@ -385,13 +400,50 @@ pub fn leaf(seq: i64, entry: &EntryRef) -> TreeHash {
     hasher.finalize().into()
 }
 
+/// Length of a salt and of a commitment, in bytes.
+pub const SALT_BYTES: usize = 32;
+
+/// What an entry about a person has in the place of a length: no text is as long.
+const COMMITTED: u64 = u64::MAX;
+
 fn feed(hasher: &mut Sha256, seq: i64, entry: &EntryRef) {
     hasher.update(seq.to_be_bytes());
     hasher.update(entry.at.as_millis().to_be_bytes());
-    for part in [entry.actor, entry.verb, entry.noun, entry.noun_id, entry.detail] {
-        hasher.update((part.len() as u64).to_be_bytes());
-        hasher.update(part.as_bytes());
+    let EntryRef { actor, verb, noun, noun_id, detail, texts, .. } = *entry;
+    let mut part = |bytes: &[u8]| {
+        hasher.update((bytes.len() as u64).to_be_bytes());
+        hasher.update(bytes);
+    };
+    let commitment = match texts {
+        Texts::Plain => return [actor, verb, noun, noun_id, detail].map(str::as_bytes).into_iter().for_each(part),
+        Texts::Salted(salt) => commitment(salt, [actor, noun_id, detail]),
+        Texts::Removed(commitment) => commitment.to_vec(),
+    };
+    part(verb.as_bytes());
+    part(noun.as_bytes());
+    part(&commitment);
+    hasher.update(COMMITTED.to_be_bytes());
+}
+
+/// What stands for the texts of an entry about a person. Without the salt no guess of the texts can be checked.
+pub fn commitment(salt: &[u8], texts: [&str; 3]) -> Vec<u8> {
+    let mut signed = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, salt));
+    for text in texts {
+        signed.update(&(text.len() as u64).to_be_bytes());
+        signed.update(text.as_bytes());
     }
+    signed.sign().as_ref().to_vec()
+}
+
+/// How the texts of an entry that can name a person are hashed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Texts<'a> {
+    /// As they are: they name no person.
+    Plain,
+    /// By a commitment, with this salt.
+    Salted(&'a [u8]),
+    /// They were removed; this is the commitment.
+    Removed(&'a [u8]),
 }
 
 /// The hashed parts of an entry, as they are stored.
@@ -409,15 +461,23 @@ pub struct EntryRef<'a> {
     pub noun_id: &'a str,
     /// Reason or further detail.
     pub detail: &'a str,
+    /// How actor, id and detail are hashed.
+    pub texts: Texts<'a>,
 }
 
 impl AuditEntry {
-    /// The hash of the entry at position `seq` after `previous`.
-    pub fn hash(&self, previous: &[u8; 32], seq: i64) -> [u8; 32] {
+    /// Whether a person is named in it: then it is hashed with a salt.
+    pub fn names_person(&self) -> bool {
+        matches!(self.actor.plain(), Actor::User(_)) || self.actor.address().is_some() || self.event.names_person()
+    }
+
+    /// The hash of the entry at position `seq` after `previous`, with the salt if it names a person.
+    pub fn hash(&self, previous: &[u8; 32], seq: i64, salt: Option<&[u8]>) -> [u8; 32] {
         let Self { at, actor, event, noun_id, detail } = self;
+        let texts = salt.map_or(Texts::Plain, Texts::Salted);
         let actor = actor.to_string();
         let (verb, noun) = (event.verb(), event.noun());
-        hash(previous, seq, &EntryRef { at: *at, actor: &actor, verb, noun, noun_id, detail })
+        hash(previous, seq, &EntryRef { at: *at, actor: &actor, verb, noun, noun_id, detail, texts })
     }
 }
 

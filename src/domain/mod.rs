@@ -40,6 +40,7 @@ pub mod feed_list;
 pub mod field_reader;
 pub mod filing;
 pub mod fleet;
+pub mod forgotten;
 pub mod formats;
 pub mod group_expression;
 pub mod guardrails;

@@ -34,6 +34,7 @@ pub mod failed_logins;
 pub mod feed;
 pub mod feed_changes;
 mod feed_reader;
+mod forget;
 pub mod health;
 pub mod hub;
 pub mod idempotency;

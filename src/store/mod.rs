@@ -57,6 +57,7 @@ pub fn statements() -> impl Iterator<Item = (&'static str, &'static str)> {
         ledger::end::STATEMENTS,
         ledger::events::STATEMENTS,
         ledger::failures::STATEMENTS,
+        ledger::forgotten::STATEMENTS,
         ledger::forwarders::STATEMENTS,
         ledger::holds::STATEMENTS,
         ledger::idempotency::STATEMENTS,

@@ -4,7 +4,7 @@ use riposte_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::columns::Millis;
-use crate::domain::audit::EntryRef;
+use crate::domain::audit::{EntryRef, Texts};
 use crate::domain::checkpoint::{ChainHash, CheckpointKeys, LogBeginning};
 
 /// An entry of the audit log.
@@ -28,13 +28,32 @@ pub struct AuditRow {
     #[serde(with = "hex")]
     #[schema(value_type = String)]
     pub hash: Vec<u8>,
+    /// The salt of an entry that can name a person, in hexadecimal: its hash covers a commitment to actor, id and detail.
+    #[serde(default, with = "hex_option", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub salt: Option<Vec<u8>>,
+    /// The commitment, in hexadecimal, of an entry whose person was forgotten: a pseudonym stands for the name, and the
+    /// detail was removed.
+    #[serde(default, with = "hex_option", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub commitment: Option<Vec<u8>>,
 }
 
 impl AuditRow {
     /// What its hash covers.
     pub fn entry(&self) -> EntryRef<'_> {
         let Self { at, actor, verb, noun, noun_id, detail, .. } = self;
-        EntryRef { at: (*at).into(), actor, verb, noun, noun_id, detail }
+        let texts = match (&self.salt, &self.commitment) {
+            (Some(salt), _) => Texts::Salted(salt),
+            (None, Some(commitment)) => Texts::Removed(commitment),
+            (None, None) => Texts::Plain,
+        };
+        EntryRef { at: (*at).into(), actor, verb, noun, noun_id, detail, texts }
+    }
+
+    /// Whether its texts were removed.
+    pub const fn is_forgotten(&self) -> bool {
+        self.salt.is_none() && self.commitment.is_some()
     }
 }
 
@@ -47,6 +66,9 @@ pub struct AuditProof {
     pub intact: bool,
     /// The first entry that is not, if any.
     pub broken_at: Option<i64>,
+    /// How many of them are about people who were forgotten: their texts were removed, and are not checked.
+    #[serde(default)]
+    pub forgotten: i64,
     /// How many stored checkpoints were compared with the log.
     #[serde(default)]
     pub checkpoints: i64,
@@ -68,6 +90,7 @@ impl AuditProof {
             entries,
             intact: broken_at.is_none(),
             broken_at,
+            forgotten: 0,
             checkpoints: 0,
             begins: None,
             why: None,
@@ -131,15 +154,36 @@ mod hex {
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
         let text = String::deserialize(deserializer)?;
+        digits(&text).ok_or_else(|| D::Error::custom("not hexadecimal digits in pairs"))
+    }
+
+    pub(super) fn digits(text: &str) -> Option<Vec<u8>> {
         let pairs = text.as_bytes().chunks(2).map(|pair| match pair {
             [high, low] => Some(digit(*high)? << 4 | digit(*low)?),
             _ => None,
         });
-        let bytes: Option<Vec<u8>> = pairs.collect();
-        bytes.ok_or_else(|| D::Error::custom("not hexadecimal digits in pairs"))
+        pairs.collect()
     }
 
     fn digit(byte: u8) -> Option<u8> {
         char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
+    }
+}
+
+/// Optional bytes as hexadecimal digits.
+mod hex_option {
+    use serde::de::Error as _;
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &Option<Vec<u8>>, serializer: S) -> Result<S::Ok, S::Error> {
+        match bytes {
+            Some(bytes) => super::hex::serialize(bytes, serializer),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<u8>>, D::Error> {
+        let read = |text: String| super::hex::digits(&text).ok_or_else(|| D::Error::custom("not hexadecimal digits"));
+        Option::<String>::deserialize(deserializer)?.map(read).transpose()
     }
 }

@@ -94,6 +94,7 @@ mod compatibility;
 mod crash;
 mod delivery;
 mod field_agent;
+mod forgotten;
 mod forward;
 mod generated_clients;
 mod headers;

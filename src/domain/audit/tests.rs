@@ -13,6 +13,7 @@ fn any_edit_changes_the_hash() {
         noun: "policy",
         noun_id: "p",
         detail: "d",
+        texts: Texts::Plain,
     };
     let base = hash(&GENESIS, 1, &entry);
     assert_ne!(base, hash(&GENESIS, 2, &entry));
@@ -26,7 +27,45 @@ fn any_edit_changes_the_hash() {
         noun_id: "p".into(),
         detail: "d".into(),
     };
-    assert_eq!(typed.hash(&GENESIS, 1), base, "as its stored texts");
+    assert_eq!(typed.hash(&GENESIS, 1, None), base, "as its stored texts");
+}
+
+#[test]
+fn an_entry_about_a_person_keeps_its_hash_when_its_texts_are_removed() {
+    let (salt, at) = ([7; SALT_BYTES], Timestamp::from_millis(1));
+    let (actor, noun_id, detail) = ("user:alice", "web-01", "seen");
+    let texts = Texts::Salted(&salt);
+    let entry = EntryRef { at, actor, verb: "created", noun: "response", noun_id, detail, texts };
+    let base = hash(&GENESIS, 1, &entry);
+    for changed in [
+        EntryRef { actor: "user:bob", ..entry },
+        EntryRef { verb: "ended", ..entry },
+        EntryRef { noun: "policy", ..entry },
+        EntryRef { noun_id: "web-02", ..entry },
+        EntryRef { detail: "", ..entry },
+        EntryRef { texts: Texts::Salted(&[8; SALT_BYTES]), ..entry },
+        EntryRef { texts: Texts::Plain, ..entry },
+        EntryRef { texts: Texts::Removed(&[0; 32]), ..entry },
+    ] {
+        assert_ne!(hash(&GENESIS, 1, &changed), base, "{changed:?}");
+    }
+    let committed = commitment(&salt, [actor, noun_id, detail]);
+    let removed = EntryRef { actor: "user:forgotten-1", detail: "", texts: Texts::Removed(&committed), ..entry };
+    assert_eq!((hash(&GENESIS, 1, &removed), leaf(1, &removed)), (base, leaf(1, &entry)));
+    assert_ne!(hash(&GENESIS, 1, &EntryRef { verb: "ended", ..removed }), base);
+
+    let named = |actor, event| AuditEntry { at, actor, event, noun_id: "x".into(), detail: String::new() }.names_person();
+    let there = Actor::At(Box::new(Actor::Key("a".into())), [192, 0, 2, 1].into());
+    for (actor, event, is_named) in [
+        (Actor::User("alice".into()), AuditEvent::ResponseCreated, true),
+        (there, AuditEvent::KeyCreated, true),
+        (Actor::Riposte, AuditEvent::UserFailedLogin, true),
+        (Actor::Riposte, AuditEvent::UserTextsRemoved, false),
+        (Actor::Policy("drop".into()), AuditEvent::ResponseCreated, false),
+        (Actor::Key("a".into()), AuditEvent::ResponseCreated, false),
+    ] {
+        assert_eq!(named(actor, event), is_named, "{event:?}");
+    }
 }
 
 /// Stored entries and API clients have these words: a changed one is another event to them.

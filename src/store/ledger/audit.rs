@@ -11,9 +11,10 @@ use tokio::sync::Notify;
 use super::audit_head::{CachedAuditHead, LedgerHead};
 use super::contained::{Containment, TimeToContain};
 use super::events::{LooseEvent, NewEvents};
+use super::forgotten::RemovedTexts;
 use super::story::{About, Ended, Story};
 use super::trace_queue::{TraceQueue, Traced};
-use crate::domain::audit::{AuditEntry, GENESIS, hash};
+use crate::domain::audit::{AuditEntry, GENESIS, SALT_BYTES, hash};
 use crate::domain::checkpoint::{ChainHash, LogBeginning};
 use crate::domain::outcome::ResponseOutcome;
 use crate::store::configured::caches::Cache;
@@ -34,12 +35,12 @@ statements! {
         WHERE id = 1";
     DECIDING_EPOCH = "SELECT deciding_epoch FROM audit_head WHERE id = 1";
     HEAD = "SELECT seq, hash, epoch, deciding_epoch, events FROM audit_head WHERE id = 1";
-    PAGE = "SELECT seq, at, actor, verb, noun, noun_id, detail, hash FROM audit
+    PAGE = "SELECT seq, at, actor, verb, noun, noun_id, detail, hash, salt, commitment FROM audit
         WHERE seq < $1 AND ($2 IS NULL OR noun = $2) AND ($3 IS NULL OR noun_id = $3)
         ORDER BY seq DESC LIMIT $4";
-    FORWARD = "SELECT seq, at, actor, verb, noun, noun_id, detail, hash FROM audit
+    FORWARD = "SELECT seq, at, actor, verb, noun, noun_id, detail, hash, salt, commitment FROM audit
         WHERE seq > $1 ORDER BY seq LIMIT $2";
-    INSERT = "INSERT INTO audit (seq, at, actor, verb, noun, noun_id, detail, hash) VALUES {8}";
+    INSERT = "INSERT INTO audit (seq, at, actor, verb, noun, noun_id, detail, hash, salt) VALUES {9}";
 }
 
 #[derive(sqlx::FromRow)]
@@ -357,10 +358,11 @@ impl LedgerTx {
         let mut rows: Vec<Vec<Bind>> = Vec::with_capacity(self.entries.len());
         for entry in std::mem::take(&mut self.entries) {
             head.seq += 1;
-            head.hash = entry.hash(&head.hash, head.seq);
+            let salt = if entry.names_person() { Some(new_salt()?) } else { None };
+            head.hash = entry.hash(&head.hash, head.seq, salt.as_deref());
             let AuditEntry { at, actor, event, noun_id, detail } = entry;
             let (verb, noun) = (event.verb(), event.noun());
-            rows.push(binds![head.seq, at, &actor, verb, noun, noun_id, detail, head.hash.to_vec()]);
+            rows.push(binds![head.seq, at, &actor, verb, noun, noun_id, detail, head.hash.to_vec(), salt]);
         }
         self.tx.execute_rows(INSERT, rows, vec![]).await?;
         if !self.stale.is_empty() {
@@ -388,6 +390,12 @@ impl LedgerTx {
         self.head = Some(head);
         Ok(())
     }
+}
+
+fn new_salt() -> Result<Vec<u8>> {
+    let mut salt = vec![0; SALT_BYTES];
+    getrandom::fill(&mut salt).map_err(|error| StoreError::Unavailable(sqlx::Error::Io(std::io::Error::other(error.to_string()))))?;
+    Ok(salt)
 }
 
 /// Which entries to list.
@@ -433,6 +441,7 @@ pub(super) async fn walk(
     }
     let first = seq;
     let broken = |seq| Ok(AuditProof::of(seq - 1 - first, Some(seq)));
+    let mut removals = RemovedTexts::default();
     loop {
         let rows: Vec<AuditRow> = db.all(FORWARD, binds![seq, PAGE_ROWS]).await?;
         for row in &rows {
@@ -441,6 +450,7 @@ pub(super) async fn walk(
             if row.seq != seq || row.hash != previous {
                 return broken(seq);
             }
+            removals.look(row);
             each(seq, previous);
         }
         if rows.is_empty() {
@@ -451,6 +461,9 @@ pub(super) async fn walk(
     // them.
     match head {
         Some(head) if head.seq > seq => broken(seq + 1),
-        _ => Ok(AuditProof::of(seq - first, None)),
+        _ => match removals.unexplained() {
+            Some(seq) => broken(seq),
+            None => Ok(AuditProof { forgotten: removals.count(), ..AuditProof::of(seq - first, None) }),
+        },
     }
 }

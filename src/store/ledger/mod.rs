@@ -17,6 +17,7 @@ pub mod end;
 pub mod events;
 pub mod failures;
 pub mod feeds;
+pub mod forgotten;
 pub mod forwarders;
 pub mod guard;
 pub mod holds;
