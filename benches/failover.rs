@@ -69,7 +69,14 @@ async fn bench() -> anyhow::Result<()> {
     drop(nodes.remove(1));
     let mut served = reconnect(enrolled, &nodes[1].door, killed).await?;
     drop(connected);
-    table.row("a manager is killed: half of its agents are served by another one after", served.median(), "s", None, "", "");
+    table.row(
+        "a manager is killed: half of its agents are served by another one after",
+        served.median(),
+        "s",
+        None,
+        "",
+        "",
+    );
     table.row("  p99", served.quantile(0.99), "s", None, "5", "");
     table.row("  the last one", served.max(), "s", None, "", "");
     table.print();

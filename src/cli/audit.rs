@@ -208,7 +208,7 @@ async fn of_ledger(
     let proof = if keys.all().is_empty() {
         checkpoints::prove_chain(&db, each).await
     } else {
-        checkpoints::prove(&db, &keys, None, each).await
+        checkpoints::prove(&db, &keys, None, None, each).await
     };
     db.close().await;
     let proof = proof.context("the ledger cannot be read")?;
@@ -269,6 +269,7 @@ impl AuditVerdict {
         json!({
             "entries": proof.entries,
             "intact": is_right,
+            "forgotten": self.proof.forgotten,
             "broken_at": proof.broken_at,
             "why": proof.why,
             "begins": proof.begins,

@@ -2,9 +2,9 @@
 //! previous one, so an edit breaks the chain from there on (promise 12).
 
 use super::actor::Actor;
+use super::commitments::Commitments;
 use super::fault::Fault;
 use super::merkle::{LEAF_PREFIX, TreeHash};
-use aws_lc_rs::hmac;
 use riposte_protocol::time::Timestamp;
 use sha2::{Digest, Sha256};
 
@@ -400,50 +400,26 @@ pub fn leaf(seq: i64, entry: &EntryRef) -> TreeHash {
     hasher.finalize().into()
 }
 
-/// Length of a salt and of a commitment, in bytes.
-pub const SALT_BYTES: usize = 32;
-
 /// What an entry about a person has in the place of a length: no text is as long.
 const COMMITTED: u64 = u64::MAX;
 
 fn feed(hasher: &mut Sha256, seq: i64, entry: &EntryRef) {
     hasher.update(seq.to_be_bytes());
     hasher.update(entry.at.as_millis().to_be_bytes());
-    let EntryRef { actor, verb, noun, noun_id, detail, texts, .. } = *entry;
+    let EntryRef { actor, verb, noun, noun_id, detail, commitments, .. } = *entry;
     let mut part = |bytes: &[u8]| {
         hasher.update((bytes.len() as u64).to_be_bytes());
         hasher.update(bytes);
     };
-    let commitment = match texts {
-        Texts::Plain => return [actor, verb, noun, noun_id, detail].map(str::as_bytes).into_iter().for_each(part),
-        Texts::Salted(salt) => commitment(salt, [actor, noun_id, detail]),
-        Texts::Removed(commitment) => commitment.to_vec(),
+    let Some(commitments) = commitments else {
+        return [actor, verb, noun, noun_id, detail].map(str::as_bytes).into_iter().for_each(part);
     };
     part(verb.as_bytes());
     part(noun.as_bytes());
-    part(&commitment);
-    hasher.update(COMMITTED.to_be_bytes());
-}
-
-/// What stands for the texts of an entry about a person. Without the salt no guess of the texts can be checked.
-pub fn commitment(salt: &[u8], texts: [&str; 3]) -> Vec<u8> {
-    let mut signed = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, salt));
-    for text in texts {
-        signed.update(&(text.len() as u64).to_be_bytes());
-        signed.update(text.as_bytes());
+    for commitment in commitments.to([actor, noun_id, detail]) {
+        part(&commitment);
     }
-    signed.sign().as_ref().to_vec()
-}
-
-/// How the texts of an entry that can name a person are hashed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Texts<'a> {
-    /// As they are: they name no person.
-    Plain,
-    /// By a commitment, with this salt.
-    Salted(&'a [u8]),
-    /// They were removed; this is the commitment.
-    Removed(&'a [u8]),
+    hasher.update(COMMITTED.to_be_bytes());
 }
 
 /// The hashed parts of an entry, as they are stored.
@@ -461,23 +437,22 @@ pub struct EntryRef<'a> {
     pub noun_id: &'a str,
     /// Reason or further detail.
     pub detail: &'a str,
-    /// How actor, id and detail are hashed.
-    pub texts: Texts<'a>,
+    /// How actor, id and detail are hashed: by commitments if they can name a person, else as they are.
+    pub commitments: Option<Commitments>,
 }
 
 impl AuditEntry {
-    /// Whether a person is named in it: then it is hashed with a salt.
+    /// Whether it can name a person: then it is hashed by commitments.
     pub fn names_person(&self) -> bool {
         matches!(self.actor.plain(), Actor::User(_)) || self.actor.address().is_some() || self.event.names_person()
     }
 
-    /// The hash of the entry at position `seq` after `previous`, with the salt if it names a person.
-    pub fn hash(&self, previous: &[u8; 32], seq: i64, salt: Option<&[u8]>) -> [u8; 32] {
+    /// The hash of the entry at position `seq` after `previous`, with commitments if it names a person.
+    pub fn hash(&self, previous: &[u8; 32], seq: i64, commitments: Option<Commitments>) -> [u8; 32] {
         let Self { at, actor, event, noun_id, detail } = self;
-        let texts = salt.map_or(Texts::Plain, Texts::Salted);
         let actor = actor.to_string();
         let (verb, noun) = (event.verb(), event.noun());
-        hash(previous, seq, &EntryRef { at: *at, actor: &actor, verb, noun, noun_id, detail, texts })
+        hash(previous, seq, &EntryRef { at: *at, actor: &actor, verb, noun, noun_id, detail, commitments })
     }
 }
 

@@ -25,6 +25,7 @@ pub mod checkpoint;
 pub mod checkpoint_trail;
 pub mod client_certificate;
 pub mod command;
+pub mod commitments;
 pub mod credential;
 pub mod decode;
 pub mod duplicates;

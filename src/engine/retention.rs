@@ -51,12 +51,12 @@ async fn may_remove(engine: &Engine) -> Result<bool, StoreError> {
 
 /// Forgets people whom a manager began to forget, and removes old responses, and the entries of the audit log that are no longer part of it.
 pub(super) async fn step(engine: &Arc<Engine>) -> Result<(), StoreError> {
-    engine.finish_forgetting().await?;
     if !may_remove(engine).await? {
         return Ok(());
     }
+    let forgotten = engine.finish_forgetting().await;
     let responses = remove_responses(engine).await;
-    responses.and(remove_entries(engine).await)
+    forgotten.and(responses).and(remove_entries(engine).await)
 }
 
 async fn remove_responses(engine: &Engine) -> Result<(), StoreError> {

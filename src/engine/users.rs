@@ -17,7 +17,6 @@ use crate::store::configured::caches::Cache;
 use crate::store::configured::users::UserChange;
 use crate::store::configured::{identities, sessions, users};
 use crate::store::ledger::audit::LedgerTx;
-use crate::store::ledger::forgotten;
 use crate::store::ledger::idempotency::Once;
 use crate::views::users::{ChangeUser, CreateUser};
 
@@ -55,7 +54,8 @@ impl Engine {
             return Err(Refusal::fault("/name", why));
         }
         if name.starts_with(PSEUDONYM_PREFIX) {
-            let why = format!("must not begin with {PSEUDONYM_PREFIX}: so begin the pseudonyms of people who were forgotten");
+            let why =
+                format!("must not begin with {PSEUDONYM_PREFIX}: so begin the pseudonyms of people who were forgotten");
             return Err(Refusal::fault("/name", why));
         }
         check_role(Some(role))?;
@@ -65,16 +65,16 @@ impl Engine {
         }
         let temporary = if password.is_none() { Some(temporary_password()?) } else { None };
         let password = password.or_else(|| temporary.clone()).unwrap_or_default();
-        let hash = self.passwords.hash(password).await?;
-        let (mut ledger, now) = (LedgerTx::begin(&self.db).await?, self.clock.now());
         let given = |name: &str| {
             Refusal::Conflict(format!(
                 "the name {name} was given before; a name is never given to another person, also after its deletion"
             ))
         };
-        if forgotten::is_former(&mut ledger, &self.former_name(&name)?).await? {
+        if self.was_forgotten(&name)? {
             return Err(given(&name));
         }
+        let hash = self.passwords.hash(password).await?;
+        let (mut ledger, now) = (LedgerTx::begin(&self.db).await?, self.clock.now());
         let created = users::create(&mut ledger, &name, (role, &scope), (&hash, temporary.is_some()), by, now).await;
         created.map_err(|error| match error {
             StoreError::Duplicate => given(&name),

@@ -4,8 +4,10 @@ use riposte_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::columns::Millis;
-use crate::domain::audit::{EntryRef, Texts};
+use crate::domain::audit::EntryRef;
 use crate::domain::checkpoint::{ChainHash, CheckpointKeys, LogBeginning};
+use crate::domain::commitments::Commitments;
+use crate::domain::forgotten::PSEUDONYM_PREFIX;
 
 /// An entry of the audit log.
 #[derive(Clone, Debug, sqlx::FromRow, Serialize, Deserialize, utoipa::ToSchema)]
@@ -28,32 +30,37 @@ pub struct AuditRow {
     #[serde(with = "hex")]
     #[schema(value_type = String)]
     pub hash: Vec<u8>,
-    /// The salt of an entry that can name a person, in hexadecimal: its hash covers a commitment to actor, id and detail.
+    /// Of an entry that can name a person, in hexadecimal: its hash covers commitments to actor, id and detail. For each
+    /// of them this is `01` and the salt, or `02` and the commitment, if the text was removed with the name of a person.
     #[serde(default, with = "hex_option", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
-    pub salt: Option<Vec<u8>>,
-    /// The commitment, in hexadecimal, of an entry whose person was forgotten: a pseudonym stands for the name, and the
-    /// detail was removed.
-    #[serde(default, with = "hex_option", skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
-    pub commitment: Option<Vec<u8>>,
+    pub commitments: Option<Vec<u8>>,
 }
 
 impl AuditRow {
     /// What its hash covers.
     pub fn entry(&self) -> EntryRef<'_> {
         let Self { at, actor, verb, noun, noun_id, detail, .. } = self;
-        let texts = match (&self.salt, &self.commitment) {
-            (Some(salt), _) => Texts::Salted(salt),
-            (None, Some(commitment)) => Texts::Removed(commitment),
-            (None, None) => Texts::Plain,
-        };
-        EntryRef { at: (*at).into(), actor, verb, noun, noun_id, detail, texts }
+        EntryRef { at: (*at).into(), actor, verb, noun, noun_id, detail, commitments: self.commitments() }
     }
 
-    /// Whether its texts were removed.
-    pub const fn is_forgotten(&self) -> bool {
-        self.salt.is_none() && self.commitment.is_some()
+    /// The pseudonyms that stand in the place of removed names; `None` if it has all its texts. None at all if something
+    /// else stands where a text was removed.
+    pub fn pseudonyms(&self) -> Option<Vec<&str>> {
+        let [is_actor, is_noun_id, is_detail] = self.commitments()?.removed();
+        if !is_actor && !is_noun_id && !is_detail {
+            return None;
+        }
+        let actor = is_actor.then(|| self.actor.strip_prefix("user:").unwrap_or_default());
+        let names: Vec<&str> = actor.into_iter().chain(is_noun_id.then_some(self.noun_id.as_str())).collect();
+        let are_pseudonyms = names.iter().all(|name| name.starts_with(PSEUDONYM_PREFIX));
+        let is_right = is_detail && self.detail.is_empty() && are_pseudonyms;
+        Some(if is_right { names } else { Vec::new() })
+    }
+
+    /// What is stored about its texts. Bytes that are no such thing have no hash that fits.
+    pub fn commitments(&self) -> Option<Commitments> {
+        self.commitments.as_deref().and_then(Commitments::parse)
     }
 }
 
@@ -66,7 +73,7 @@ pub struct AuditProof {
     pub intact: bool,
     /// The first entry that is not, if any.
     pub broken_at: Option<i64>,
-    /// How many of them are about people who were forgotten: their texts were removed, and are not checked.
+    /// How many of them lost texts because a person was forgotten; the log says so of each.
     #[serde(default)]
     pub forgotten: i64,
     /// How many stored checkpoints were compared with the log.

@@ -2,11 +2,18 @@
 
 use std::path::Path;
 
+use riposte::domain::actor::Actor;
+use riposte::domain::audit;
+use riposte::domain::forgotten::ForgettingKey;
+use riposte::store::database::Bind;
+use riposte::store::ledger::forgotten::{self, Forgetting};
+use riposte::store::seals::whole;
+use riposte::views::audit::AuditRow;
 use serde_json::{Value, json};
 
 use crate::retention::riposte;
 use crate::support::alert::drop_policy;
-use crate::support::app::PASSWORD;
+use crate::support::app::{NOW, PASSWORD, ledger_key};
 use crate::support::{Client, Database, TestApp, eventually};
 
 /// A manager on which alice has logged in, made a policy, ordered a block, approved one of bob's and made a key, and was
@@ -18,9 +25,7 @@ async fn without_alice(database: Database) -> (TestApp, Client) {
     let bob = app.session(&admin, "bob", "analyst").await;
     admin.post("/v1/auth/token", &json!({"username": "alice", "password": "wrong password"})).await.is(401);
     alice.policy(&drop_policy("drop")).await;
-    let block = |target: &str, reason: &str| {
-        json!({"action": "firewall-drop", "target": target, "agents": ["web-01"], "for": "10m", "reason": reason})
-    };
+    let block = |target: &str, reason: &str| json!({"action": "firewall-drop", "target": target, "agents": ["web-01"], "for": "10m", "reason": reason});
     alice.post("/v1/responses", &block("203.0.113.7", "seen by me")).await.is(201);
     let mut long = block("203.0.113.8", "for long");
     long["for"] = json!("10d");
@@ -30,6 +35,9 @@ async fn without_alice(database: Database) -> (TestApp, Client) {
     alice.post(&approve, &json!({"reason": "alice agrees"})).await.is(200);
     alice.personal_key("laptop of alice", "viewer").await;
     admin.delete("/v1/users/alice", None).await.is(204);
+    let why = admin.post("/v1/users/alice/forget", &json!({})).await.is(409);
+    assert!(why["detail"].as_str().unwrap().contains("deleted for 5 minutes"), "{why}");
+    app.advance(301);
     (app, admin)
 }
 
@@ -38,8 +46,7 @@ async fn rows_with(database: &str, data_dir: &Path, text: &str) -> Vec<String> {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("ledger.export");
     let (file, data_dir) = (file.to_str().unwrap(), data_dir.to_str().unwrap());
-    let (is_done, said) =
-        riposte(&["export", "--database-url", database, "--data-dir", data_dir, file]).await;
+    let (is_done, said) = riposte(&["export", "--database-url", database, "--data-dir", data_dir, file]).await;
     assert!(is_done, "{said}");
     let lines = zstd::stream::decode_all(std::fs::File::open(file).unwrap()).unwrap();
     String::from_utf8(lines).unwrap().lines().filter(|line| line.contains(text)).map(str::to_owned).collect()
@@ -53,7 +60,7 @@ on_both_databases! {
     async fn a_forgotten_person_is_in_no_row_and_the_log_stays_verifiable(database: Database) {
         let (app, admin) = without_alice(database).await;
         let before = admin.list("/v1/audit").await;
-        assert!(before.iter().any(|entry| entry["actor"] == "user:alice" && entry["salt"].is_string()));
+        assert!(before.iter().any(|entry| entry["actor"] == "user:alice" && entry["commitments"].is_string()));
         assert_eq!(proof(&admin).await["forgotten"], 0);
         let pseudonym = admin.post("/v1/users/alice/forget", &json!({})).await.is(200)["pseudonym"].clone();
         let pseudonym = pseudonym.as_str().unwrap().to_owned();
@@ -70,7 +77,7 @@ on_both_databases! {
         let of_bob = after.iter().filter(|entry| entry["actor"] == "user:bob").count();
         assert!(of_bob > 0 && !json!(after).to_string().contains("alice"), "{after:?}");
         let theirs = |entry: &&Value| entry["actor"] == json!(format!("user:{pseudonym}"));
-        assert!(after.iter().filter(theirs).all(|entry| entry["detail"] == "" && entry["commitment"].is_string()));
+        assert!(after.iter().filter(theirs).all(|entry| entry["detail"] == "" && entry["commitments"].is_string()));
 
         let (url, dir) = (app.config.server.database_url.clone(), app.data_dir());
         let url = if url.is_empty() { format!("sqlite:{}", dir.join("riposte.db").display()) } else { url };
@@ -104,7 +111,7 @@ on_both_databases! {
     async fn a_person_is_forgotten_only_after_the_deletion_and_not_under_a_hold(database: Database) {
         let (_app, admin) = without_alice(database).await;
         let why = admin.post("/v1/users/bob/forget", &json!({})).await.is(409);
-        assert!(why["detail"].as_str().unwrap().contains("is not deleted"), "{why}");
+        assert!(why["detail"].as_str().unwrap().contains("must have been deleted"), "{why}");
         admin.post("/v1/users/carol/forget", &json!({})).await.is(404);
         let hold = json!({"name": "case 7", "reason": "court", "kind": "policy", "value": "drop"});
         let hold = admin.post("/v1/holds", &hold).await.is(201);
@@ -115,45 +122,133 @@ on_both_databases! {
         admin.post("/v1/users/alice/forget", &json!({})).await.is(200);
     }
 
-    async fn texts_that_an_intruder_removes_are_found(database: Database) {
+    async fn texts_that_an_intruder_removes_or_replaces_are_found(database: Database) {
         let (app, admin) = without_alice(database).await;
         admin.post("/v1/users/alice/forget", &json!({})).await.is(200);
-        let entries = admin.list("/v1/audit").await;
-        let pseudonym = entries.iter().find(|entry| entry["verb"] == "forgotten").unwrap()["noun_id"].as_str().unwrap();
-        let of_bob = entries.iter().find(|entry| entry["actor"] == "user:bob").unwrap();
-        // As the manager does it, for another person: with the right commitment.
-        let text = |field: &str| of_bob[field].as_str().unwrap();
-        let salt: Vec<u8> = (0..64).step_by(2).map(|at| u8::from_str_radix(&text("salt")[at..at + 2], 16).unwrap()).collect();
-        let committed = riposte::domain::audit::commitment(&salt, [text("actor"), text("noun_id"), text("detail")]);
-        let committed: String = committed.iter().map(|byte| format!("{byte:02x}")).collect();
-        let seq = of_bob["seq"].as_i64().unwrap();
-        let literal = if app.config.server.database_url.starts_with("postgres") {
-            format!("decode('{committed}', 'hex')")
-        } else {
-            format!("X'{committed}'")
+        let db = app.db().await;
+        let rows = async || -> Vec<AuditRow> {
+            let all = "SELECT seq, at, actor, verb, noun, noun_id, detail, hash, commitments FROM audit ORDER BY seq";
+            db.all(all, vec![]).await.unwrap()
         };
-        let sql = format!(
-            "UPDATE audit SET actor = 'user:{pseudonym}', detail = '', salt = NULL, commitment = {literal} WHERE seq = {seq}"
-        );
-        assert_eq!(app.execute(Box::leak(sql.into_boxed_str())).await, 1);
-        let told = proof(&admin).await;
-        assert_eq!((&told["intact"], &told["broken_at"]), (&json!(false), &json!(seq)), "{told}");
+        let all = rows().await;
+        let pseudonym = all.iter().find(|row| row.verb == "forgotten").unwrap().noun_id.clone();
+        let broken_at = async || {
+            let told = proof(&admin).await;
+            (told["intact"] == false).then(|| told["broken_at"].as_i64().unwrap())
+        };
+        assert_eq!(broken_at().await, None);
+        let put = async |row: &AuditRow| {
+            let binds = vec![
+                Bind::from(row.seq),
+                Bind::from(row.actor.as_str()),
+                Bind::from(row.noun_id.as_str()),
+                Bind::from(row.detail.as_str()),
+                Bind::from(row.commitments.clone()),
+            ];
+            let mut tx = db.begin().await.unwrap();
+            let sql = "UPDATE audit SET actor = $2, noun_id = $3, detail = $4, commitments = $5 WHERE seq = $1";
+            assert_eq!(tx.execute(sql, binds).await.unwrap(), 1);
+            tx.commit().await.unwrap();
+        };
+
+        // Other texts in the place of removed ones.
+        let lost = all.iter().find(|row| row.pseudonyms().is_some()).unwrap();
+        for (actor, noun_id, detail) in [
+            ("user:bob", lost.noun_id.as_str(), ""),
+            ("user:forgotten-7", lost.noun_id.as_str(), ""),
+            (lost.actor.as_str(), lost.noun_id.as_str(), "as I say"),
+            (lost.actor.as_str(), "bob", ""),
+        ] {
+            let (actor, noun_id, detail) = (actor.to_owned(), noun_id.to_owned(), detail.to_owned());
+            put(&AuditRow { actor, noun_id, detail, ..lost.clone() }).await;
+            assert_eq!(broken_at().await, Some(lost.seq));
+        }
+        put(lost).await;
+        assert_eq!(broken_at().await, None);
+
+        // As the manager does it, for another person: with the right commitments.
+        let of_bob = all.iter().find(|row| row.actor == "user:bob").unwrap();
+        let mut stored = of_bob.commitments().unwrap();
+        stored.remove(0, &of_bob.actor);
+        stored.remove(2, &of_bob.detail);
+        let (actor, commitments) = (format!("user:{pseudonym}"), Some(stored.to_bytes()));
+        put(&AuditRow { actor, detail: String::new(), commitments, ..of_bob.clone() }).await;
+        assert_eq!(broken_at().await, Some(of_bob.seq));
+
+        // And with a list of them at the end, which no other program can make.
+        let end = all.last().unwrap();
+        let list = all.iter().find(|row| row.verb == "removed texts").unwrap();
+        let code = list.detail.rsplit_once("; ").unwrap().1;
+        let listed = AuditRow { seq: end.seq + 1, detail: format!("{}; {code}", of_bob.seq), ..list.clone() };
+        let hash: [u8; 32] = end.hash.clone().try_into().unwrap();
+        let hash = audit::hash(&hash, listed.seq, &listed.entry()).to_vec();
+        let mut tx = db.begin().await.unwrap();
+        let copied = "INSERT INTO audit (seq, at, actor, verb, noun, noun_id, detail, hash)
+            SELECT $1, at, actor, verb, noun, noun_id, $2, $3 FROM audit WHERE seq = $4";
+        let binds = vec![listed.seq.into(), listed.detail.as_str().into(), hash.clone().into(), list.seq.into()];
+        assert_eq!(tx.execute(copied, binds).await.unwrap(), 1);
+        tx.execute("UPDATE audit_head SET seq = $1, hash = $2", vec![listed.seq.into(), hash.into()]).await.unwrap();
+        tx.commit().await.unwrap();
+        assert_eq!(broken_at().await, Some(of_bob.seq), "the chain is whole, and the list is not the manager's");
     }
 
-    async fn what_a_manager_began_to_forget_is_finished_by_the_next_one(database: Database) {
-        let (app, _) = without_alice(database).await;
-        app.execute("UPDATE users SET pseudonym = 'forgotten-0000000000000007' WHERE name = 'alice'").await;
-        // Of a living person it means nothing.
-        app.execute("UPDATE users SET pseudonym = 'forgotten-0000000000000008' WHERE name = 'bob'").await;
-        let (app, admin) = app.restart_after(async |db, _| drop(db)).await;
-        eventually("alice is forgotten", || async {
+    async fn what_a_manager_began_to_forget_is_finished_and_no_other_program_begins_it(database: Database) {
+        let (app, admin) = without_alice(database).await;
+        // Another program deletes a person, and writes the order: the row is not the manager's.
+        app.execute("UPDATE users SET deleted_at = created_at, disabled_at = created_at WHERE name = 'bob'").await;
+        let why = admin.post("/v1/users/bob/forget", &json!({})).await;
+        assert!([409, 503].contains(&why.status), "{}", why.text);
+        assert_eq!(proof(&admin).await["forgotten"], 0);
+        app.execute("UPDATE users SET deleted_at = NULL, disabled_at = NULL WHERE name = 'bob'").await;
+
+        // A manager that ends after the order and a part of the work.
+        let key = ForgettingKey::new(&ledger_key(&app.data_dir()).derive("forgetting").unwrap());
+        let who = Forgetting::of("alice", &key);
+        let (app, admin) = app.restart_after(async |db, dir| {
+            whole::arm(&db, &ledger_key(&dir), None, NOW.parse().unwrap()).await.unwrap();
+            let before = "2027-01-01T00:00:00Z".parse().unwrap();
+            let mut ledger = forgotten::begin(&db, &who, before).await.unwrap().unwrap();
+            forgotten::order(&mut ledger, &who, &Actor::Riposte, NOW.parse().unwrap()).await.unwrap();
+            assert_eq!(forgotten::remove_texts(&mut ledger, &who, &key, 2, NOW.parse().unwrap()).await.unwrap(), 2);
+            ledger.commit().await.unwrap();
+        }).await;
+        let names = eventually("alice is forgotten", || async {
             app.advance(900);
-            let names = admin.list("/v1/users").await;
-            let has = |name: &str| names.iter().any(|user| user["name"] == name);
-            (has("forgotten-0000000000000007") && !has("alice")).then_some(())
+            let users = admin.list("/v1/users").await;
+            let names: Vec<String> = users.iter().map(|user| user["name"].as_str().unwrap().to_owned()).collect();
+            (!names.contains(&"alice".to_owned())).then_some(names)
         })
         .await;
-        assert_eq!(admin.get("/v1/users/bob").await.is(200)["name"], "bob");
+        assert_eq!(names, ["bob", &key.pseudonym("alice")]);
+        let told = proof(&admin).await;
+        assert!(told["intact"] == true && told["forgotten"].as_i64().unwrap() > 5, "{told}");
+        let orders = admin.list("/v1/audit?noun=user").await.into_iter();
+        assert_eq!(orders.filter(|entry| entry["verb"] == "forgetting").count(), 1);
+    }
+
+    async fn two_requests_at_once_forget_a_person_once(database: Database) {
+        let (app, admin) = without_alice(database).await;
+        let empty = json!({});
+        let forget = || admin.post("/v1/users/alice/forget", &empty);
+        let (one, two, three) = tokio::join!(forget(), forget(), forget());
+        let names: Vec<Value> = [&one, &two, &three]
+            .into_iter()
+            .filter(|answer| answer.status == 200)
+            .map(|answer| serde_json::from_str::<Value>(&answer.text).unwrap()["pseudonym"].clone())
+            .collect();
+        assert!(!names.is_empty() && names.iter().all(|name| *name == names[0]), "{names:?}");
+        let history = admin.list("/v1/audit?noun=user").await;
+        let count = |verb: &str| history.iter().filter(|entry| entry["verb"] == verb).count();
+        assert_eq!((count("forgetting"), count("forgotten")), (1, 1));
         assert_eq!(proof(&admin).await["intact"], true);
+        drop(app);
+    }
+
+    async fn a_row_that_another_program_changed_keeps_no_name_and_gets_no_seal(database: Database) {
+        let (app, admin) = without_alice(database).await;
+        app.execute("UPDATE answers SET seal = NULL WHERE principal = 'user:alice'").await;
+        let pseudonym = admin.post("/v1/users/alice/forget", &json!({})).await.is(200)["pseudonym"].clone();
+        let left = app.execute("UPDATE answers SET reason = 'x' WHERE principal = 'user:alice' OR seal IS NOT NULL").await;
+        assert_eq!(left, 0, "{pseudonym}");
     }
 }

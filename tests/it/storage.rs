@@ -423,7 +423,7 @@ const LANDED: &[(&str, &str)] = &[
     ("0035_forwarders.sql", "61f82cc7edd2bef054fd8ecd2b3498cf63f5ea11c244aa2223c92e91da680ed6"),
     ("0036_mitre.sql", "1707740b0e2495b98059395b8de239fe953007391d4189fc32cb3e6267627544"),
     ("0037_client_certificates.sql", "914b5f6fb833acab34fad2e0c30824d58019bc3999b40e96542c08c366caa7d8"),
-    ("0038_forgotten_people.sql", "6ee1119c2cfc80c5980e5efd533a8ce7a0a558322ae074dff0ff3d86c92307d3"),
+    ("0038_forgotten_people.sql", "7ea3ade28d15b38784596c6060e06bf2f4355e8986132ba317b2c69bdef35fef"),
 ];
 
 #[test]

@@ -53,10 +53,13 @@ impl FromRequestParts<AppState> for Bouncer {
             }
             sleep(GLANCE).await;
         }
-        let key = parts.headers.get("x-api-key").and_then(|value| value.to_str().ok()).unwrap_or_default().trim();
-        let by_certificate = || Caller::<PullFeeds>::of_certificate(parts, state);
-        let by_certificate = key.is_empty().then(by_certificate).flatten();
-        let caller = by_certificate.unwrap_or_else(|| Caller::of_feed(parts, state, key))?;
+        let caller = match parts.headers.get("x-api-key") {
+            None if let Some(caller) = Caller::<PullFeeds>::of_certificate(parts, state) => caller?,
+            given => {
+                let key = given.and_then(|value| value.to_str().ok()).unwrap_or_default().trim();
+                Caller::of_feed(parts, state, key)?
+            }
+        };
         let spec = bound_to(&caller.principal, state)?;
         let name = engine.consumer_name(&caller.principal);
         let name = name.ok_or_else(|| ApiError::forbidden("the key was revoked"))?;

@@ -2,63 +2,61 @@
 //! are removed. The log stays a chain, since its hashes cover commitments
 //! (`docs/decisions/0046-people-can-be-forgotten.md`).
 //!
-//! Each batch is one transaction with a bounded number of rows. The last one renames the user, so that a manager
-//! that is killed in between goes on where it was.
+//! Each batch is one transaction with a bounded number of rows of one kind, and looks again whether it may. The last
+//! one renames the user, so that a manager that is killed in between goes on where it was.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use riposte_protocol::time::Timestamp;
 
 use super::audit::LedgerTx;
 use super::responses;
-use super::retention;
 use crate::domain::actor::Actor;
-use crate::domain::audit::{AuditEntry, AuditEvent, commitment};
-use crate::domain::forgotten::{entries_of, list_of};
+use crate::domain::audit::{AuditEntry, AuditEvent};
+use crate::domain::forgotten::{ForgettingKey, unproven_entries};
 use crate::store::configured::caches::Cache;
+use crate::store::configured::{legal_holds, users};
 use crate::store::database::columns::id;
 use crate::store::database::{Db, Result, StoreError, binds, statements};
 use crate::store::seals::sets::{ANSWERS, IDENTITIES, KEYS, POLICY_VERSIONS, RESPONSES, SESSIONS, SealedSet, USERS};
 use crate::views::audit::AuditRow;
 
 statements! {
-    BY = "SELECT seq, at, actor, verb, noun, noun_id, detail, hash, salt, commitment FROM audit
-        WHERE actor = $1 AND salt IS NOT NULL ORDER BY seq LIMIT $2";
-    ABOUT = "SELECT seq, at, actor, verb, noun, noun_id, detail, hash, salt, commitment FROM audit
-        WHERE noun_id = $1 AND noun = 'user' AND salt IS NOT NULL ORDER BY seq LIMIT $2";
-    LAST_BY = "SELECT seq FROM audit WHERE actor = $1 AND salt IS NOT NULL ORDER BY seq DESC LIMIT 1";
-    REMOVE = "UPDATE audit SET actor = $2, noun_id = $3, detail = '', salt = NULL, commitment = $4 WHERE seq = $1";
+    BY = "SELECT seq, at, actor, verb, noun, noun_id, detail, hash, commitments FROM audit
+        WHERE actor = $1 AND commitments IS NOT NULL ORDER BY seq LIMIT $2";
+    ABOUT = "SELECT seq, at, actor, verb, noun, noun_id, detail, hash, commitments FROM audit
+        WHERE noun = 'user' AND noun_id = $1 AND commitments IS NOT NULL ORDER BY seq LIMIT $2";
+    REMOVE = "UPDATE audit SET actor = v.column2, noun_id = v.column3, detail = '', commitments = v.column4
+        FROM (VALUES {4}) AS v WHERE audit.seq = CAST(v.column1 AS BIGINT)";
+    ORDERED = "SELECT noun_id AS name FROM audit WHERE noun = 'user' AND noun_id = $1 AND verb = 'forgetting' LIMIT 1";
+    WAITING = "SELECT responses.id AS name FROM answers JOIN responses ON responses.id = answers.response_id
+        WHERE answers.principal = $1 AND responses.state = 'awaiting_approval' LIMIT 1";
     RESPONSES_OF = "SELECT id, policy, policy_version, action, target_kind, target_value, arguments, agents, until, requested_by, quorum,
             answer_by, on_silence, duration_millis, waves, one_shot, seal
         FROM responses WHERE requested_by = $1 AND policy IS NULL LIMIT $2";
-    REQUESTED = "UPDATE responses SET requested_by = $2 WHERE id = $1";
-    BROKE_GLASS = "UPDATE responses SET break_glass = $3 WHERE id = $1 AND break_glass = $2";
+    REQUESTED = "UPDATE responses SET requested_by = $3, break_glass = CASE WHEN break_glass = $2 THEN $3 ELSE break_glass END
+        WHERE id = $1";
     ANSWERS_OF = "SELECT response_id, principal, answer, seal FROM answers WHERE principal = $1 ORDER BY at LIMIT $2";
-    ANSWERED = "UPDATE answers SET principal = $4, seal = $5 WHERE response_id = $1 AND principal = $2 AND answer = $3";
+    ANSWERED = "UPDATE answers SET principal = $4 WHERE response_id = $1 AND principal = $2 AND answer = $3";
+    ANSWER_SEALED = "UPDATE answers SET seal = $4 WHERE response_id = $1 AND principal = $2 AND answer = $3";
+    BROKE_GLASS = "UPDATE responses SET break_glass = $3 WHERE id = $1 AND break_glass = $2";
     VERSIONS_OF = "SELECT name, version, document, changed_by, seal FROM policy_versions WHERE changed_by = $1 LIMIT $2";
-    CHANGED = "UPDATE policy_versions SET changed_by = $3, seal = $4 WHERE name = $1 AND version = $2";
-    LEFT = "SELECT (SELECT COUNT(*) FROM responses WHERE requested_by = $1 AND policy IS NULL)
-            + (SELECT COUNT(*) FROM answers WHERE principal = $1)
-            + (SELECT COUNT(*) FROM policy_versions WHERE changed_by = $1) AS count";
+    CHANGED = "UPDATE policy_versions SET changed_by = $3 WHERE name = $1 AND version = $2";
+    VERSION_SEALED = "UPDATE policy_versions SET seal = $3 WHERE name = $1 AND version = $2";
     KEYS_OF = "SELECT id AS name FROM api_keys WHERE user_name = $1";
     RENAME_KEY = "UPDATE api_keys SET user_name = $2, name = $2, last_used_from = NULL WHERE id = $1";
     SESSIONS_OF = "SELECT id AS name FROM sessions WHERE user_name = $1";
     DROP_SESSION = "DELETE FROM sessions WHERE id = $1";
-    IDENTITIES_OF = "SELECT issuer || ' ' || subject AS name FROM identities WHERE user_name = $1";
-    DROP_IDENTITY = "DELETE FROM identities WHERE issuer || ' ' || subject = $1";
-    BEGIN = "UPDATE users SET pseudonym = $2 WHERE name = $1 AND pseudonym IS NULL";
-    PSEUDONYM = "SELECT pseudonym AS name FROM users WHERE name = $1 AND pseudonym IS NOT NULL";
-    UNFINISHED = "SELECT name FROM users WHERE pseudonym IS NOT NULL ORDER BY name";
-    RENAME = "UPDATE users SET name = $2, pseudonym = NULL, former_name = $3, password = '', totp_secret = NULL,
-            totp_offered = NULL, last_login_from = NULL, known_networks = '[]'
+    IDENTITIES_OF = "SELECT issuer, subject FROM identities WHERE user_name = $1";
+    RENAME_IDENTITY = "UPDATE identities SET subject = $3, user_name = $4 WHERE issuer = $1 AND subject = $2";
+    RENAME = "UPDATE users SET name = $2, password = '', totp_secret = NULL, totp_offered = NULL, last_login_from = NULL,
+            known_networks = '[]'
         WHERE name = $1";
-    FORMER = "SELECT name FROM users WHERE former_name = $1";
     CREATED_KEYS = "UPDATE api_keys SET created_by = $2 WHERE created_by = $1";
     CREATED_USERS = "UPDATE users SET created_by = $2 WHERE created_by = $1";
     CREATED_TOKENS = "UPDATE enrollment_tokens SET created_by = $2 WHERE created_by = $1";
     CREATED_PROTECTED = "UPDATE protected_entries SET created_by = $2 WHERE created_by = $1";
     CREATED_IDENTITIES = "UPDATE identities SET created_by = $2 WHERE created_by = $1";
-    CREATED_HOLDS = "UPDATE legal_holds SET created_by = $2 WHERE created_by = $1";
     CREATED_WEBHOOKS = "UPDATE webhooks SET created_by = $2 WHERE created_by = $1";
     CHANGED_WEBHOOKS = "UPDATE webhooks SET changed_by = $2 WHERE changed_by = $1";
     CHANGED_FREEZES = "UPDATE freezes SET changed_by = $2 WHERE changed_by = $1";
@@ -68,16 +66,17 @@ statements! {
     CHANGED_ACTIONS = "UPDATE actions SET updated_by = $2 WHERE updated_by = $1";
     CHANGED_FEEDS = "UPDATE feeds SET updated_by = $2 WHERE updated_by = $1";
     MADE_STATEMENTS = "UPDATE key_statements SET made_by = $2 WHERE made_by = $1";
+    REPORTED = "UPDATE forwarders SET principal = $2 WHERE principal = $1";
+    RULES = "UPDATE openc2_rules SET principal = $2 WHERE principal = $1";
 }
 
 /// The columns with the principal that no seal covers, of what people configure.
-const COLUMNS: [&str; 15] = [
+const COLUMNS: [&str; 16] = [
     CREATED_KEYS,
     CREATED_USERS,
     CREATED_TOKENS,
     CREATED_PROTECTED,
     CREATED_IDENTITIES,
-    CREATED_HOLDS,
     CREATED_WEBHOOKS,
     CHANGED_WEBHOOKS,
     CHANGED_FREEZES,
@@ -87,21 +86,18 @@ const COLUMNS: [&str; 15] = [
     CHANGED_ACTIONS,
     CHANGED_FEEDS,
     MADE_STATEMENTS,
+    REPORTED,
+    RULES,
 ];
+
+/// Where actor, id and detail are among the commitments of an entry.
+const ACTOR: usize = 0;
+const NOUN_ID: usize = 1;
+const DETAIL: usize = 2;
 
 #[derive(sqlx::FromRow)]
 struct Named {
     name: String,
-}
-
-#[derive(sqlx::FromRow)]
-struct Seq {
-    seq: i64,
-}
-
-#[derive(sqlx::FromRow)]
-struct Count {
-    count: i64,
 }
 
 #[derive(sqlx::FromRow)]
@@ -122,6 +118,12 @@ struct Changed {
     document: String,
 }
 
+#[derive(sqlx::FromRow)]
+struct Subject {
+    issuer: String,
+    subject: String,
+}
+
 /// A person who is being forgotten.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Forgetting {
@@ -132,49 +134,70 @@ pub struct Forgetting {
 }
 
 impl Forgetting {
+    /// The person of this name.
+    pub fn of(name: &str, key: &ForgettingKey) -> Self {
+        Self { name: name.to_owned(), pseudonym: key.pseudonym(name) }
+    }
+
     fn actors(&self) -> (Actor, Actor) {
         (Actor::User(self.name.clone()), Actor::User(self.pseudonym.clone()))
     }
 }
 
-/// The people who are being forgotten.
-pub async fn unfinished(db: &Db) -> Result<Vec<String>> {
-    let rows: Vec<Named> = db.all(UNFINISHED, vec![]).await?;
-    Ok(rows.into_iter().map(|row| row.name).collect())
+/// Why a person is not forgotten, or not yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Obstacle {
+    /// There is no such person, or another request was faster.
+    Unknown,
+    /// The person is not deleted, or since too short a time: managers may still write what they remember.
+    NotDeleted,
+    /// A legal hold is in force.
+    Held,
+    /// A decision of the person counts for a response that waits for approval.
+    Counts,
 }
 
-/// Whether a person had this name who was forgotten; `former` is its keyed hash.
-pub async fn is_former(ledger: &mut LedgerTx, former: &[u8]) -> Result<bool> {
-    Ok(ledger.tx.optional::<Named>(FORMER, binds![former.to_vec()]).await?.is_some())
-}
-
-/// Begins to forget the deleted user `name`, whose place `pseudonym` takes; if it has begun already, with the pseudonym
-/// of then.
-///
-/// # Errors
-/// [`StoreError::Conflict`] if an entry of the person is under a legal hold.
-pub async fn begin(ledger: &mut LedgerTx, name: &str, pseudonym: &str, by: &Actor, now: Timestamp) -> Result<Forgetting> {
-    let person = Actor::User(name.to_owned());
-    if let Some(Seq { seq }) = ledger.tx.optional(LAST_BY, binds![&person]).await?
-        && retention::held_in(ledger, 0, seq).await?.is_some()
-    {
-        return Err(StoreError::Conflict);
+/// Begins a transaction in which something of the person may be forgotten; the obstacle if it may not. The row of the
+/// user is checked by its seal: only this manager's word that the person is deleted counts.
+pub async fn begin(db: &Db, who: &Forgetting, before: Timestamp) -> Result<std::result::Result<LedgerTx, Obstacle>> {
+    let mut ledger = LedgerTx::begin(db).await?;
+    ledger.reseals(&USERS, &who.name).await?;
+    let Some(user) = users::find_in(&mut ledger, &who.name).await? else { return Ok(Err(Obstacle::Unknown)) };
+    if user.deleted_at.is_none_or(|at| Timestamp::from(at) > before) {
+        return Ok(Err(Obstacle::NotDeleted));
     }
-    let begun: Option<Named> = ledger.tx.optional(PSEUDONYM, binds![name]).await?;
-    let pseudonym = match begun {
-        Some(row) => row.name,
-        None => {
-            ledger.tx.execute(BEGIN, binds![name, pseudonym]).await?;
-            let (event, noun_id) = (AuditEvent::UserForgetting, pseudonym.to_owned());
-            ledger.record(AuditEntry { at: now, actor: by.clone(), event, noun_id, detail: String::new() });
-            pseudonym.to_owned()
-        }
-    };
-    Ok(Forgetting { name: name.to_owned(), pseudonym })
+    if !legal_holds::ids_in(&mut ledger).await?.is_empty() {
+        return Ok(Err(Obstacle::Held));
+    }
+    let (person, _) = who.actors();
+    if ledger.tx.optional::<Named>(WAITING, binds![&person]).await?.is_some() {
+        return Ok(Err(Obstacle::Counts));
+    }
+    Ok(Ok(ledger))
+}
+
+/// Whether an administrator has ordered to forget the person.
+pub async fn is_ordered(db: &Db, who: &Forgetting) -> Result<bool> {
+    Ok(db.optional::<Named>(ORDERED, binds![who.pseudonym.as_str()]).await?.is_some())
+}
+
+/// Records the order, unless there is one already.
+pub async fn order(ledger: &mut LedgerTx, who: &Forgetting, by: &Actor, now: Timestamp) -> Result<()> {
+    if ledger.tx.optional::<Named>(ORDERED, binds![who.pseudonym.as_str()]).await?.is_none() {
+        let (event, noun_id) = (AuditEvent::UserForgetting, who.pseudonym.clone());
+        ledger.record(AuditEntry { at: now, actor: by.clone(), event, noun_id, detail: String::new() });
+    }
+    Ok(())
 }
 
 /// Removes the texts of at most `limit` entries by or about the person, and records which. Returns how many.
-pub async fn remove_texts(ledger: &mut LedgerTx, who: &Forgetting, limit: i64, now: Timestamp) -> Result<usize> {
+pub async fn remove_texts(
+    ledger: &mut LedgerTx,
+    who: &Forgetting,
+    key: &ForgettingKey,
+    limit: i64,
+    now: Timestamp,
+) -> Result<usize> {
     let (person, pseudonym) = who.actors();
     let mut rows: Vec<AuditRow> = ledger.tx.all(BY, binds![&person, limit]).await?;
     if rows.is_empty() {
@@ -184,79 +207,105 @@ pub async fn remove_texts(ledger: &mut LedgerTx, who: &Forgetting, limit: i64, n
         return Ok(0);
     }
     let (person, pseudonym) = (person.to_string(), pseudonym.to_string());
-    for AuditRow { seq, actor, noun, noun_id, detail, salt, .. } in &rows {
-        let salt = salt.as_deref().ok_or_else(|| StoreError::Corrupt(format!("the salt of audit entry {seq}")))?;
-        let committed = commitment(salt, [actor, noun_id, detail]);
-        let actor = if *actor == person { &pseudonym } else { actor };
-        let noun_id = if noun == "user" && *noun_id == who.name { &who.pseudonym } else { noun_id };
-        ledger.tx.execute(REMOVE, binds![*seq, actor.as_str(), noun_id.as_str(), committed]).await?;
+    let mut changed = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let AuditRow { seq, actor, noun, noun_id, detail, .. } = row;
+        let corrupt = || StoreError::Corrupt(format!("the commitments of audit entry {seq}"));
+        let mut stored = row.commitments().ok_or_else(corrupt)?;
+        let (mut new_actor, mut new_id) = (actor.as_str(), noun_id.as_str());
+        if *actor == person {
+            stored.remove(ACTOR, actor);
+            new_actor = &pseudonym;
+        }
+        if noun == "user" && *noun_id == who.name {
+            stored.remove(NOUN_ID, noun_id);
+            new_id = &who.pseudonym;
+        }
+        stored.remove(DETAIL, detail);
+        changed.push(binds![*seq, new_actor, new_id, stored.to_bytes()]);
     }
+    ledger.tx.execute_rows(REMOVE, changed, vec![]).await?;
     let (actor, event, noun_id) = (Actor::Riposte, AuditEvent::UserTextsRemoved, who.pseudonym.clone());
-    let detail = list_of(rows.iter().map(|row| row.seq));
+    let detail = key.list(&who.pseudonym, rows.iter().map(|row| row.seq));
     ledger.record(AuditEntry { at: now, actor, event, noun_id, detail });
     Ok(rows.len())
 }
 
-/// Puts the pseudonym into at most `limit` rows of each kind of which there are many. Returns how many rows it changed.
-///
-/// # Errors
-/// [`StoreError::Sealed`] if another program has changed one that is left.
+/// Puts the pseudonym into at most `limit` responses, decisions or versions of policies. Returns how many. A row that
+/// another program has changed gets the pseudonym too, and no right seal by it.
 pub async fn replace_names(ledger: &mut LedgerTx, who: &Forgetting, limit: i64) -> Result<usize> {
     let (person, pseudonym) = who.actors();
-    let requested: Vec<Requested> = ledger.sealed(&RESPONSES, RESPONSES_OF, binds![&person, limit]).await?;
-    for Requested { id: response } in &requested {
-        ledger.tx.execute(REQUESTED, binds![response.as_str(), &pseudonym]).await?;
-        ledger.tx.execute(BROKE_GLASS, binds![response.as_str(), &person, &pseudonym]).await?;
-        responses::seal(ledger, id(response)?).await?;
-    }
-    let answered: Vec<Answered> = ledger.sealed(&ANSWERS, ANSWERS_OF, binds![&person, limit]).await?;
-    for Answered { response_id, answer } in &answered {
-        let sealed = binds![response_id.as_str(), &pseudonym, answer.as_str()];
-        let seal = ledger.seal_of(&ANSWERS, &sealed.iter().collect::<Vec<_>>());
-        let mut binds = binds![response_id.as_str(), &person, answer.as_str(), &pseudonym];
-        binds.push(seal);
-        ledger.tx.execute(ANSWERED, binds).await?;
-        ledger.tx.execute(BROKE_GLASS, binds![response_id.as_str(), &person, &pseudonym]).await?;
-    }
-    let changed: Vec<Changed> = ledger.sealed(&POLICY_VERSIONS, VERSIONS_OF, binds![&person, limit]).await?;
-    for Changed { name, version, document } in &changed {
-        let sealed = binds![name.as_str(), *version, document.as_str(), &pseudonym];
-        let seal = ledger.seal_of(&POLICY_VERSIONS, &sealed.iter().collect::<Vec<_>>());
-        let mut binds = binds![name.as_str(), *version, &pseudonym];
-        binds.push(seal);
-        ledger.tx.execute(CHANGED, binds).await?;
-    }
-    let count = requested.len() + answered.len() + changed.len();
-    let left: Option<Count> = ledger.tx.optional(LEFT, binds![&person]).await?;
-    match left {
-        Some(Count { count: left }) if count == 0 && left > 0 => {
-            let what = "responses, decisions or versions of policies that name the person were changed by another program";
-            Err(StoreError::Sealed(what.to_owned()))
+    let requested = ledger.with_rightness::<Requested>(&RESPONSES, RESPONSES_OF, binds![&person, limit]).await?;
+    for (Requested { id: response }, is_right) in &requested {
+        ledger.tx.execute(REQUESTED, binds![response.as_str(), &person, &pseudonym]).await?;
+        if *is_right {
+            responses::seal(ledger, id(response)?).await?;
         }
-        _ => Ok(count),
     }
+    if !requested.is_empty() {
+        return Ok(requested.len());
+    }
+    let answered = ledger.with_rightness::<Answered>(&ANSWERS, ANSWERS_OF, binds![&person, limit]).await?;
+    for (Answered { response_id, answer }, is_right) in &answered {
+        let (response, answer) = (response_id.as_str(), answer.as_str());
+        ledger.tx.execute(ANSWERED, binds![response, &person, answer, &pseudonym]).await?;
+        ledger.tx.execute(BROKE_GLASS, binds![response, &person, &pseudonym]).await?;
+        if *is_right {
+            let mut binds = binds![response, &pseudonym, answer];
+            binds.push(ledger.seal_of(&ANSWERS, &binds.iter().collect::<Vec<_>>()));
+            ledger.tx.execute(ANSWER_SEALED, binds).await?;
+        }
+    }
+    if !answered.is_empty() {
+        return Ok(answered.len());
+    }
+    let changed = ledger.with_rightness::<Changed>(&POLICY_VERSIONS, VERSIONS_OF, binds![&person, limit]).await?;
+    for (Changed { name, version, document }, is_right) in &changed {
+        ledger.tx.execute(CHANGED, binds![name.as_str(), *version, &pseudonym]).await?;
+        if *is_right {
+            let sealed = binds![name.as_str(), *version, document.as_str(), &pseudonym];
+            let mut binds = binds![name.as_str(), *version];
+            binds.push(ledger.seal_of(&POLICY_VERSIONS, &sealed.iter().collect::<Vec<_>>()));
+            ledger.tx.execute(VERSION_SEALED, binds).await?;
+        }
+    }
+    Ok(changed.len())
 }
 
-/// Ends it: the user, its keys and what it configured have the pseudonym. `former` is the keyed hash of the name.
-pub async fn finish(ledger: &mut LedgerTx, who: &Forgetting, former: &[u8], by: &Actor, now: Timestamp) -> Result<()> {
+/// Ends it: the user, its keys and what it configured have the pseudonym, and its sessions are gone. A subject at an
+/// OpenID provider is known by a hash, so that the person is refused there too.
+pub async fn finish(
+    ledger: &mut LedgerTx,
+    who: &Forgetting,
+    key: &ForgettingKey,
+    by: &Actor,
+    now: Timestamp,
+) -> Result<()> {
     let (person, pseudonym) = who.actors();
-    for cache in [Cache::Users, Cache::Keys, Cache::Sessions, Cache::Actions, Cache::Policies, Cache::Protected] {
+    for cache in [Cache::Users, Cache::Keys, Cache::Sessions, Cache::Actions, Cache::Protected] {
         ledger.makes_stale(cache);
     }
-    for key in rows_of(ledger, &KEYS, KEYS_OF, &who.name).await? {
-        ledger.tx.execute(RENAME_KEY, binds![key, who.pseudonym.as_str()]).await?;
+    for id in rows_of(ledger, &KEYS, KEYS_OF, &who.name).await? {
+        ledger.tx.execute(RENAME_KEY, binds![id, who.pseudonym.as_str()]).await?;
     }
-    for (set, of, drop) in [(&SESSIONS, SESSIONS_OF, DROP_SESSION), (&IDENTITIES, IDENTITIES_OF, DROP_IDENTITY)] {
-        for row in rows_of(ledger, set, of, &who.name).await? {
-            ledger.tx.execute(drop, binds![row]).await?;
-        }
+    for id in rows_of(ledger, &SESSIONS, SESSIONS_OF, &who.name).await? {
+        ledger.tx.execute(DROP_SESSION, binds![id]).await?;
+    }
+    let subjects: Vec<Subject> = ledger.tx.all(IDENTITIES_OF, binds![who.name.as_str()]).await?;
+    for Subject { issuer, subject } in &subjects {
+        let former = key.former_subject(issuer, subject);
+        ledger.reseals(&IDENTITIES, &format!("{issuer} {subject}")).await?;
+        ledger.reseals(&IDENTITIES, &format!("{issuer} {former}")).await?;
+        let binds = binds![issuer.as_str(), subject.as_str(), former, who.pseudonym.as_str()];
+        ledger.tx.execute(RENAME_IDENTITY, binds).await?;
     }
     for column in COLUMNS {
         ledger.tx.execute(column, binds![&person, &pseudonym]).await?;
     }
-    ledger.reseals(&USERS, &who.name).await?;
     ledger.reseals(&USERS, &who.pseudonym).await?;
-    ledger.tx.execute(RENAME, binds![who.name.as_str(), who.pseudonym.as_str(), former.to_vec()]).await?;
+    if ledger.tx.execute(RENAME, binds![who.name.as_str(), who.pseudonym.as_str()]).await? == 0 {
+        return Err(StoreError::NotFound);
+    }
     let (event, noun_id) = (AuditEvent::UserForgotten, who.pseudonym.clone());
     ledger.record(AuditEntry { at: now, actor: by.clone(), event, noun_id, detail: String::new() });
     Ok(())
@@ -271,33 +320,46 @@ async fn rows_of(ledger: &mut LedgerTx, set: &'static SealedSet, of: &'static st
     Ok(rows.into_iter().map(|row| row.name).collect())
 }
 
-/// The entries of an audit log whose texts were removed, and those of which the log says so. They must be the same: an
-/// intruder who removes the texts of others is found.
+/// The entries of an audit log whose texts were removed, and the lists of the log that say so. An intruder who removes
+/// texts of others, or writes others in their place, is found.
 #[derive(Debug, Default)]
 pub(super) struct RemovedTexts {
-    found: BTreeSet<i64>,
-    told: BTreeSet<i64>,
+    /// By number: the pseudonyms that stand in the entry.
+    found: BTreeMap<i64, Vec<String>>,
+    /// By number and pseudonym.
+    told: BTreeSet<(i64, String)>,
+    /// An entry with something else in the place of a removed text.
+    wrong: Option<i64>,
 }
 
 impl RemovedTexts {
     /// Looks at the next entry.
-    pub(super) fn look(&mut self, row: &AuditRow) {
-        if row.is_forgotten() {
-            self.found.insert(row.seq);
+    pub(super) fn look(&mut self, row: &AuditRow, key: Option<&ForgettingKey>) {
+        if let Some(names) = row.pseudonyms() {
+            if names.is_empty() {
+                self.wrong.get_or_insert(row.seq);
+            }
+            self.found.insert(row.seq, names.into_iter().map(str::to_owned).collect());
         }
         let is_list = AuditEvent::parse(&row.noun, &row.verb) == Some(AuditEvent::UserTextsRemoved);
-        // Only the manager itself removes them, and such a list is hashed as it is.
-        if is_list && row.salt.is_none() && row.commitment.is_none() && row.actor == Actor::Riposte.to_string() {
-            self.told.extend(entries_of(&row.detail).into_iter().filter(|seq| *seq < row.seq));
+        if is_list && row.commitments.is_none() && row.actor == Actor::Riposte.to_string() {
+            let entries = match key {
+                Some(key) => key.open(&row.noun_id, &row.detail).unwrap_or_default(),
+                None => unproven_entries(&row.detail),
+            };
+            let earlier = entries.into_iter().filter(|seq| *seq < row.seq);
+            self.told.extend(earlier.map(|seq| (seq, row.noun_id.clone())));
         }
     }
 
-    /// The first entry whose texts are gone, and nothing says why.
+    /// The first entry whose texts are gone or replaced, and nothing says why.
     pub(super) fn unexplained(&self) -> Option<i64> {
-        self.found.difference(&self.told).next().copied()
+        let is_told = |seq: i64, names: &[String]| names.iter().all(|name| self.told.contains(&(seq, name.clone())));
+        let untold = self.found.iter().find(|(seq, names)| !is_told(**seq, names)).map(|(seq, _)| *seq);
+        [self.wrong, untold].into_iter().flatten().min()
     }
 
-    /// How many entries have no texts any more.
+    /// How many entries lost texts.
     pub(super) fn count(&self) -> i64 {
         i64::try_from(self.found.len()).unwrap_or(i64::MAX)
     }

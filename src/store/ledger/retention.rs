@@ -203,11 +203,6 @@ pub async fn first_entry(db: &Db) -> Result<Option<i64>> {
     Ok(db.optional::<Seq>(FIRST_ENTRY, vec![]).await?.map(|row| row.seq))
 }
 
-/// The first entry after `after`, up to `last`, that is under a legal hold.
-pub(super) async fn held_in(ledger: &mut LedgerTx, after: i64, last: i64) -> Result<Option<i64>> {
-    Ok(ledger.tx.optional::<Seq>(FIRST_HELD, binds![after, last]).await?.map(|held| held.seq))
-}
-
 /// Removes at most `limit` entries of the audit log up to `last`, the signed beginning, with the
 /// checkpoints of before. It stops at the first entry under a legal hold that came since the beginning
 /// was signed. Returns how many entries it removed.
@@ -220,7 +215,8 @@ pub(in crate::store) async fn forget_entries(
     let first = ledger.tx.optional::<Seq>(FIRST_ENTRY, vec![]).await?.map_or(i64::MAX, |row| row.seq);
     let mut end = last.min(first.saturating_add(limit - 1));
     if first <= end {
-        end = held_in(ledger, first - 1, end).await?.map_or(end, |held| held - 1);
+        let held = ledger.tx.optional::<Seq>(FIRST_HELD, binds![first - 1, end]).await?;
+        end = held.map_or(end, |held| held.seq - 1);
     }
     if first > end {
         return Ok(0);

@@ -98,9 +98,9 @@ exported_tables! {
         "user_name": Text, "last_used_at": Int, "last_used_from": Text, "scope": Text,
         "is_webhook": Bool, "seal": Bytes, "token_generation": Int, "certificate": Text
     ];
-    "audit" 10 [
+    "audit" 9 [
         "seq": Int, "at": Int, "actor": Text, "verb": Text, "noun": Text, "noun_id": Text,
-        "detail": Text, "hash": Bytes, "salt": Bytes, "commitment": Bytes
+        "detail": Text, "hash": Bytes, "commitments": Bytes
     ];
     "audit_checkpoints" 3 [
         "seq": Int, "at": Int, "token": Text
