@@ -12,7 +12,7 @@ use riposte::views::audit::AuditRow;
 use serde_json::{Value, json};
 
 use crate::retention::riposte;
-use crate::support::alert::drop_policy;
+use crate::support::alert::{brute_force, drop_policy};
 use crate::support::app::{NOW, PASSWORD, ledger_key};
 use crate::support::{Client, Database, TestApp, eventually};
 
@@ -24,21 +24,33 @@ async fn without_alice(database: Database) -> (TestApp, Client) {
     let alice = app.session(&admin, "alice", "engineer").await;
     let bob = app.session(&admin, "bob", "analyst").await;
     admin.post("/v1/auth/token", &json!({"username": "alice", "password": "wrong password"})).await.is(401);
+    let waits = waiting(&admin, "1", 1).await;
+    alice.post(&format!("/v1/responses/{waits}/approve"), &json!({"reason": "I agree"})).await.is(200);
     alice.policy(&drop_policy("drop")).await;
-    let block = |target: &str, reason: &str| json!({"action": "firewall-drop", "target": target, "agents": ["web-01"], "for": "10m", "reason": reason});
-    alice.post("/v1/responses", &block("203.0.113.7", "seen by me")).await.is(201);
-    let mut long = block("203.0.113.8", "for long");
-    long["for"] = json!("10d");
-    let waits = bob.post("/v1/responses", &long).await.is(201);
-    assert_eq!(waits["state"], "awaiting_approval", "{waits}");
-    let approve = format!("/v1/responses/{}/approve", waits["id"].as_str().unwrap());
-    alice.post(&approve, &json!({"reason": "alice agrees"})).await.is(200);
+    for (who, target) in [(&alice, "203.0.113.7"), (&bob, "203.0.113.8")] {
+        let block =
+            json!({"action": "firewall-drop", "target": target, "agents": ["web-01"], "for": "10m", "reason": "seen"});
+        who.post("/v1/responses", &block).await.is(201);
+    }
     alice.personal_key("laptop of alice", "viewer").await;
     admin.delete("/v1/users/alice", None).await.is(204);
     let why = admin.post("/v1/users/alice/forget", &json!({})).await.is(409);
     assert!(why["detail"].as_str().unwrap().contains("deleted for 5 minutes"), "{why}");
     app.advance(301);
     (app, admin)
+}
+
+/// A response that waits for approvals, to the alert with this id.
+async fn waiting(admin: &Client, id: &str, quorum: u32) -> String {
+    let mut policy = drop_policy(&format!("asks-{id}"));
+    policy["match"] = json!([{"rule_ids": [id]}]);
+    policy["mode"] = json!("approve");
+    policy["approval"] = json!({"quorum": quorum, "within": "1h"});
+    admin.policy(&policy).await;
+    let mut alert = brute_force(id, "203.0.113.9");
+    alert["rule"]["id"] = json!(id);
+    let answer = admin.post("/v1/alerts", &alert).await.is(202);
+    answer["responses"][0].as_str().unwrap().to_owned()
 }
 
 /// The rows of an export that hold this text.
@@ -119,6 +131,24 @@ on_both_databases! {
         assert!(why["detail"].as_str().unwrap().contains("legal hold"), "{why}");
         assert_eq!(proof(&admin).await["forgotten"], 0, "nothing is half-done");
         admin.delete(&format!("/v1/holds/{}", hold["id"].as_str().unwrap()), None).await.is(204);
+        admin.post("/v1/users/alice/forget", &json!({})).await.is(200);
+    }
+
+    async fn a_person_whose_decision_counts_is_forgotten_when_it_is_decided(database: Database) {
+        let (app, admin) = TestApp::start_on(database).await;
+        app.enrol(&admin, "web-01", &json!({"wazuh_id": "005"})).await;
+        let alice = app.session(&admin, "alice", "analyst").await;
+        let waits = waiting(&admin, "2", 2).await;
+        alice.post(&format!("/v1/responses/{waits}/approve"), &json!({"reason": "right"})).await.is(200);
+        admin.delete("/v1/users/alice", None).await.is(204);
+        app.advance(301);
+        let why = admin.post("/v1/users/alice/forget", &json!({})).await.is(409);
+        assert!(why["detail"].as_str().unwrap().contains("waits for approval"), "{why}");
+        app.advance(3600);
+        app.in_time("no other person agreed", || async {
+            (admin.get(&format!("/v1/responses/{waits}")).await.is(200)["state"] == "lapsed").then_some(())
+        })
+        .await;
         admin.post("/v1/users/alice/forget", &json!({})).await.is(200);
     }
 

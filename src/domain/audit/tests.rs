@@ -89,7 +89,7 @@ fn the_words_of_events_stay() {
     agent: enrolled, took over, labelled, announced capabilities, announced its version, revoked, ordered to rotate its key, rotated its key, key copied, advanced, restored, cloned, rejected orders, accepted orders again, holds strangers, holds what cannot be lifted
     enrollment_token: created, deleted
     api_key: created, revoked, logged out
-    user: created, changed, disabled, enabled, deleted, logged in, logged out, failed to log in, locked out, changed the password, got a temporary password, added one-time codes, removed one-time codes, reused a refresh token, linked, unlinked
+    user: created, changed, disabled, enabled, deleted, forgetting, removed texts, forgotten, logged in, logged out, failed to log in, locked out, changed the password, got a temporary password, added one-time codes, removed one-time codes, reused a refresh token, linked, unlinked
     policy: created, updated, deleted, stopped, reset
     action: created, updated, deleted
     protected: created, deleted

@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use super::audit_head::{CachedAuditHead, LedgerHead};
 use super::contained::{Containment, TimeToContain};
 use super::events::{LooseEvent, NewEvents};
-use super::forgotten::RemovedTexts;
+use super::removed_texts::RemovedTexts;
 use super::story::{About, Ended, Story};
 use super::trace_queue::{TraceQueue, Traced};
 use crate::domain::audit::{AuditEntry, GENESIS, hash};

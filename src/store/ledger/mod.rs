@@ -27,6 +27,7 @@ pub mod outcomes;
 pub mod queue;
 pub mod rejected;
 pub mod release;
+mod removed_texts;
 pub mod responses;
 pub mod resync;
 pub mod retention;
