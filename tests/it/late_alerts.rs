@@ -1,8 +1,11 @@
-//! Alerts that came later than `max_age`, counted over kills of the manager and over several pipelines.
+//! Alerts that came later than `max_age`, counted over kills of the manager and over several
+//! pipelines.
 
 use std::fs;
 
+use futures_util::future::join_all;
 use serde_json::{Value, json};
+use sqlx::Connection as _;
 
 use crate::processes::{Manager, now};
 use crate::support::alert::brute_force;
@@ -51,6 +54,27 @@ async fn late_alerts_of_before_a_kill_are_announced_with_those_of_after_it_once(
     app.advance(90);
     tokio::time::sleep(std::time::Duration::from_millis(300)).await;
     assert_eq!(announced(&admin).await, once);
+}
+
+#[tokio::test]
+async fn late_alerts_that_several_managers_take_are_one_count() {
+    let database = Database::postgresql().await;
+    let first = Manager::start_with(&["--database-url", &database.url()]).await;
+    let second = first.start_copy().await;
+    let post = async |number: usize| {
+        let manager = if number.is_multiple_of(2) { &first } else { &second };
+        // Of three pipelines, in another order each time.
+        let of = |nth: usize| {
+            json!({"pipeline": format!("p{}", (number + nth) % 3), "id": format!("{number}.{nth}"), "time": "2025-01-01T00:00:00Z",
+                "rule": {"id": "1", "level": 3}})
+        };
+        manager.api().post("/v1/alerts", &json!([of(0), of(1), of(2)])).await;
+    };
+    join_all((0..60).map(post)).await;
+    let mut ledger = sqlx::PgConnection::connect(&database.url()).await.unwrap();
+    let counted = sqlx::query_as::<_, (String, i64)>("SELECT pipeline, count FROM late_alerts ORDER BY pipeline");
+    let counted = counted.fetch_all(&mut ledger).await.unwrap();
+    assert_eq!(counted, ["p0", "p1", "p2"].map(|pipeline| (pipeline.to_owned(), 60)));
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
-//! Alerts that were too old when they came, until the audit log has them: after a long outage of a pipeline they are stored and
-//! spared, and one entry says how many there were and of what time. Otherwise the outage would look like silence. They are
-//! counted in the transaction that stores them, so that a crash in the middle of a catch-up loses none.
+//! Alerts that were too old when they came, until the audit log has them: after a long outage of a
+//! pipeline they are stored and spared, and one entry says how many there were and of what time.
+//! Otherwise the outage would look like silence. They are counted in the transaction that stores
+//! them, so that a crash in the middle of a catch-up loses none.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -49,8 +50,8 @@ struct Known {
     pipeline: String,
 }
 
-/// Counts late alerts, each by its pipeline and its event time. It must be the last change of a transaction without the head: the
-/// row of a pipeline is locked until the commit.
+/// Counts late alerts, each by its pipeline and its event time. It must be the last change of a
+/// transaction without the head: the row of a pipeline is locked until the commit.
 pub(in crate::store) async fn add(ledger: &mut LedgerTx, late: Vec<(String, Timestamp)>, now: Timestamp) -> Result<()> {
     if late.is_empty() {
         return Ok(());
@@ -76,7 +77,8 @@ pub(in crate::store) async fn add(ledger: &mut LedgerTx, late: Vec<(String, Time
 /// Records the late alerts of pipelines that sent none for `quiet`, and no longer counts them.
 ///
 /// # Errors
-/// [`StoreError::LeaseLost`](crate::store::StoreError::LeaseLost) if another manager has the duty now.
+/// [`StoreError::LeaseLost`](crate::store::StoreError::LeaseLost) if another manager has the duty
+/// now.
 pub async fn record_due(
     db: &Db,
     quiet: Duration,
