@@ -49,7 +49,6 @@ pub mod key_tokens;
 pub mod key_uses;
 pub mod keys;
 pub mod last_look;
-pub mod late_alerts;
 pub mod ledger_gauges;
 mod legal_holds;
 pub mod lockouts;

@@ -61,6 +61,7 @@ pub fn statements() -> impl Iterator<Item = (&'static str, &'static str)> {
         ledger::forwarders::STATEMENTS,
         ledger::holds::STATEMENTS,
         ledger::idempotency::STATEMENTS,
+        ledger::late_alerts::STATEMENTS,
         ledger::openc2::STATEMENTS,
         ledger::outcomes::STATEMENTS,
         ledger::queue::STATEMENTS,

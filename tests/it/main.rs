@@ -99,6 +99,7 @@ mod forward;
 mod generated_clients;
 mod headers;
 mod health;
+mod late_alerts;
 mod legal_holds;
 mod log;
 mod login_cli;

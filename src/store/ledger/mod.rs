@@ -22,6 +22,7 @@ pub mod forwarders;
 pub mod guard;
 pub mod holds;
 pub mod idempotency;
+pub mod late_alerts;
 pub mod openc2;
 pub mod outcomes;
 pub mod queue;

@@ -178,6 +178,7 @@ exported_tables! {
         "issuer": Text, "subject": Text, "user_name": Text, "role_from_groups": Bool,
         "created_at": Int, "created_by": Text, "seal": Bytes
     ];
+    "late_alerts" 5 ["pipeline": Text, "count": Int, "first_time": Int, "last_time": Int, "seen_at": Int];
     "key_statements" 8 [
         "number": Int, "token": Text, "signed_by": Text, "keys": Text, "recovery": Text,
         "revocation": Int, "made_at": Int, "made_by": Text
