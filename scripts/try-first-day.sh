@@ -364,9 +364,10 @@ responses active 1 || fail 'the manager does not list one response in force'
 set_up=$typed
 
 step 'Lifted again'
-response=$(sed -n 's/^{"id":"\([^"]*\)".*/\1/p' "$work/responses")
+# The answer of `responses` is one object; its own id is the only key of that name without a prefix.
+response=$(sed 's/.*[{,]"id":"\([^"]*\)".*/\1/' "$work/responses")
 types 'riposte response list --state active'
-types "curl -sS --cacert /etc/riposte/tls/ca.pem https://$name:8480/v1/responses/$response/lift -H \"Authorization: Bearer \$(cat /var/lib/riposte/admin.key)\" -H 'Content-Type: application/json' -d '{\"reason\": \"a customer who forgot the password\"}'"
+types "riposte response lift $response --reason 'a customer who forgot the password'"
 until_true reaches "$attacker" "$attacked"
 if has_block; then fail 'the block is still in the kernel'; fi
 count=$typed
