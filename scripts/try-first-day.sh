@@ -381,7 +381,7 @@ cat <<TEXT
 
 From nothing to a verified block:
   on the Wazuh manager's host   $set_up commands
-  on each of ${#hosts[@]} hosts          1 line
+  on each of ${#hosts[@]} hosts           1 line
   all programs together took    $((verified - began)) s here, without what a person takes to type
   from the alert to the block   $took ms
   lifted by                     $((count - set_up)) commands
