@@ -28,7 +28,14 @@ const MANAGER: House = House {
         &["domain"],
         &["protocol"],
     ],
-    ground: &[("config", &["telemetry"]), ("clock", &[]), ("exposition", &[]), ("shutdown", &[]), ("telemetry", &[])],
+    ground: &[
+        ("config", &["telemetry"]),
+        ("clock", &[]),
+        ("exposition", &[]),
+        ("host", &[]),
+        ("shutdown", &[]),
+        ("telemetry", &[]),
+    ],
 };
 
 const AGENT: House = House {

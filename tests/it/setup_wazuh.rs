@@ -54,6 +54,7 @@ async fn a_wazuh_manager_is_set_up_with_one_command() {
     assert!(!etc.exists());
     let (is_ok, told) = set_up(&manager, wazuh.path(), &etc, &["--yes"]);
     assert!(is_ok && told.contains("2 agents"), "{told}");
+    assert!(told.contains("other hosts cannot reach http://127.0.0.1:"), "{told}");
     let policies = api.get("/v1/policies").await;
     assert_eq!((policies["items"].as_array().unwrap().len(), &policies["items"][0]["mode"]), (1, &json!("observe")));
     let key = etc.join("forward.key");
