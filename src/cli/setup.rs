@@ -81,11 +81,11 @@ async fn wazuh(args: WazuhSetup) -> anyhow::Result<ExitCode> {
     )));
     if args.dry_run {
         say("1. would import the active responses as policies that only observe:");
-        policy::import_to_observe(args.remote.clone(), found.configuration, true).await?;
+        let imported = policy::import_to_observe(args.remote.clone(), found.configuration, true).await?;
         say(&plain(&format!("2. would write {}", args.config_dir.join("forward.key").display())));
         say(&plain(&format!("3. would write {}, and start {UNIT}", args.config_dir.join("forward.env").display())));
         say(&format!("4. would make an enrolment token for {}", many(hosts as usize, "host")));
-        return Ok(ExitCode::SUCCESS);
+        return Ok(imported);
     }
     if !args.yes {
         if !can_ask() {
@@ -96,13 +96,16 @@ async fn wazuh(args: WazuhSetup) -> anyhow::Result<ExitCode> {
         }
     }
     say("1. active responses, as policies that only observe:");
-    policy::import_to_observe(args.remote.clone(), found.configuration, false).await?;
+    let imported = policy::import_to_observe(args.remote.clone(), found.configuration, false).await?;
     forwarder(&args, &manager, ca.as_deref(), &found.alerts).await?;
     enrolment(&args.remote, &manager, hosts, args.expires_in).await?;
     say(
         "Then: `riposte agent list`, `riposte response list`, and `riposte policy mode NAME enforce` for what convinces you.",
     );
-    Ok(ExitCode::SUCCESS)
+    if imported != ExitCode::SUCCESS {
+        complain("riposte: not every active response became a policy: see 1.");
+    }
+    Ok(imported)
 }
 
 /// A Wazuh manager on this host.
