@@ -54,7 +54,7 @@ pub(super) async fn step(engine: &Arc<Engine>) -> Result<(), StoreError> {
     if !may_remove(engine).await? {
         return Ok(());
     }
-    let forgotten = engine.finish_forgetting().await;
+    let forgotten = Box::pin(engine.finish_forgetting()).await;
     let responses = remove_responses(engine).await;
     forgotten.and(responses).and(remove_entries(engine).await)
 }
