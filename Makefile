@@ -1,4 +1,4 @@
-.PHONY: run test conformance forward compatibility check bench simulate cluster fuzz chaos soak hostile units upgrade deploy-check package release reproducible
+.PHONY: run test conformance forward compatibility check bench simulate cluster fuzz chaos soak hostile units upgrade first-day deploy-check package release reproducible
 
 # A manager and an agent on this machine; the agent only observes unless ENFORCE=1.
 run:
@@ -98,6 +98,11 @@ units:
 # FROM=commit installs its programs first; PROFILE=debug is quicker.
 upgrade:
 	scripts/try-upgrade.sh
+
+# From nothing to a verified block, as docs/migrate-from-wazuh.md says: packages, `riposte setup wazuh`, ten hosts by one line, an
+# alert, real packets; each host a systemd of its own (as root, with debootstrap). PROFILE=debug is quicker.
+first-day:
+	scripts/try-first-day.sh
 
 # The Ansible role and the Kubernetes manifests, by the checkers that deploy/ansible/requirements.txt names (from PyPI).
 deploy-check:

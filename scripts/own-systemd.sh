@@ -6,8 +6,9 @@
 #
 # fail WHY              ends the script
 # make_root FOLDER      installs the distribution there, unless it is there
-# boot FOLDER           boots it; it is stopped when the script ends
-# inside COMMAND …      runs a command in it
+# boot FOLDER           boots it; it is stopped when the script ends. $inner is its process
+# boot FOLDER SCRATCH   boots a copy of it in memory, so that several hosts share one folder. SCRATCH is a folder of the host
+# inside COMMAND …      runs a command in the host whose process is $inner: the last one that was booted
 # until_true COMMAND …  tries for 20 seconds
 
 fail() {
@@ -32,39 +33,53 @@ make_root() {
     echo "$suite" >"$1/made"
 }
 
+# What `stop` ends: processes, and the control groups of hosts.
+started=() groups=()
+
 # Called by a trap.
 # shellcheck disable=SC2317
 stop() {
-    kill -KILL "$outer" 2>/dev/null || true
-    wait "$outer" 2>/dev/null || true
-    for _ in $(seq 50); do
-        find "$group" -depth -type d -exec rmdir {} + 2>/dev/null && break
-        sleep 0.1
+    kill -KILL "${started[@]}" 2>/dev/null || true
+    wait "${started[@]}" 2>/dev/null || true
+    local group
+    for group in "${groups[@]}"; do
+        for _ in $(seq 50); do
+            find "$group" -depth -type d -exec rmdir {} + 2>/dev/null && break
+            sleep 0.1
+        done
     done
 }
 
 boot() {
-    local root=$1 groups boot
+    local root=$1 scratch=${2:-} hierarchy group boot
     # A control group of its own: systemd moves every process of the one that it takes for the root.
-    groups=$(awk '$3 == "cgroup2" { print $2; exit }' /proc/mounts)
-    [ -n "$groups" ] || fail 'this needs a mounted cgroup2'
-    group=$groups/riposte-units-$$
+    hierarchy=$(awk '$3 == "cgroup2" { print $2; exit }' /proc/mounts)
+    [ -n "$hierarchy" ] || fail 'this needs a mounted cgroup2'
+    group=$hierarchy/riposte-units-$$-${#groups[@]}
     mkdir "$group"
+    groups+=("$group")
     # Expanded inside.
     # shellcheck disable=SC2016
     boot='
     set -e
-    mount --bind "$0" "$0"
-    mount -t proc proc "$0/proc"
-    mount -t sysfs -o ro sysfs "$0/sys"
-    mount -t tmpfs -o mode=755 tmpfs "$0/dev"
-    for device in null zero full random urandom tty; do touch "$0/dev/$device"; mount --bind "/dev/$device" "$0/dev/$device"; done
-    mkdir "$0/dev/pts" "$0/dev/shm"
-    mount -t devpts -o newinstance,ptmxmode=0666 devpts "$0/dev/pts"
-    ln -s pts/ptmx "$0/dev/ptmx"
-    for folder in run tmp dev/shm; do mount -t tmpfs -o mode=1755 tmpfs "$0/$folder"; done
-    mount -t cgroup2 cgroup2 "$0/sys/fs/cgroup"
-    cd "$0"
+    root=$0
+    if [ -n "$1" ]; then
+        mount -t tmpfs tmpfs "$1"
+        mkdir "$1/upper" "$1/work" "$1/root"
+        mount -t overlay -o "lowerdir=$0,upperdir=$1/upper,workdir=$1/work" overlay "$1/root"
+        root=$1/root
+    fi
+    mount --bind "$root" "$root"
+    mount -t proc proc "$root/proc"
+    mount -t sysfs -o ro sysfs "$root/sys"
+    mount -t tmpfs -o mode=755 tmpfs "$root/dev"
+    for device in null zero full random urandom tty; do touch "$root/dev/$device"; mount --bind "/dev/$device" "$root/dev/$device"; done
+    mkdir "$root/dev/pts" "$root/dev/shm"
+    mount -t devpts -o newinstance,ptmxmode=0666 devpts "$root/dev/pts"
+    ln -s pts/ptmx "$root/dev/ptmx"
+    for folder in run tmp dev/shm; do mount -t tmpfs -o mode=1755 tmpfs "$root/$folder"; done
+    mount -t cgroup2 cgroup2 "$root/sys/fs/cgroup"
+    cd "$root"
     pivot_root . mnt
     umount -l /mnt
     # As a container manager leaves it: systemd mounts credentials in a namespace of its own, and they must arrive.
@@ -75,9 +90,10 @@ boot() {
     (
         echo "$BASHPID" >"$group/cgroup.procs"
         exec unshare --pid --mount --net --uts --ipc --cgroup --fork --kill-child --propagation private \
-            sh -c "$boot" "$root" >"$root/boot.log" 2>&1
+            sh -c "$boot" "$root" "$scratch" >"${scratch:-$root/boot}.log" 2>&1
     ) &
     outer=$!
+    started+=("$outer")
     trap stop EXIT
     until_true has_systemd
 }

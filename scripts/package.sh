@@ -14,7 +14,6 @@ out=$(realpath -m "${OUT:-target/packages}")
 # In the manifests: what the packages take from here.
 stage=target/package
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
-export SOURCE_DATE_EPOCH
 
 for tool in cargo-deb cargo-generate-rpm; do
     command -v "$tool" >/dev/null || cargo install "$tool" --locked
@@ -39,6 +38,8 @@ done
 "$stage/bin/riposte" completions zsh >"$stage/completions/_riposte"
 "$stage/bin/riposte" completions fish >"$stage/completions/riposte.fish"
 cargo run --quiet --locked --package riposte-agent --example manual -- "$stage/man/riposte-agent" "$stage/completions"
+# Not before: C libraries are compiled again, and all that use them, whenever it changes. A release has it from its own script.
+export SOURCE_DATE_EPOCH
 
 # In Debian's form; CHANGELOG.md has the changes.
 cat >"$stage/changelog" <<END

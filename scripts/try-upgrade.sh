@@ -9,6 +9,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 work=$PWD/target/upgrade
 root=$work/root
+# Shared with `make first-day`.
+pristine=$PWD/target/pristine
 
 # shellcheck source=scripts/own-systemd.sh
 . scripts/own-systemd.sh
@@ -78,9 +80,9 @@ rpm_has "$work/new/riposte-forward-$version-1.$(uname -m).rpm" '-rwxr-xr-x +/usr
 
 # ----------------------------------------------------------------------------------------------------------------------
 step "Install $before"
-make_root "$work/base"
+make_root "$pristine"
 rm -rf --one-file-system "$root"
-cp -a "$work/base" "$root"
+cp -a "$pristine" "$root"
 mkdir "$root/old" "$root/new"
 cp "$work"/old/*.deb "$root/old/"
 cp "$work"/new/*.deb "$root/new/"

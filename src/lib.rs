@@ -19,8 +19,8 @@
 //! Beside the flow: `compat/ossec/` translates a Wazuh manager's configuration into policies.
 //!
 //! Floors, one way down: main > cli > api > compat > engine > store > views > domain > protocol.
-//! `clock`, `config`, `exposition`, `shutdown` and `telemetry` are ground: every floor may use them, and they use
-//! none. `tests/architecture/` fails on an arrow up.
+//! `clock`, `config`, `exposition`, `host`, `shutdown` and `telemetry` are ground: every floor may use them, and they
+//! use none. `tests/architecture/` fails on an arrow up.
 
 pub mod api;
 pub mod cli;
@@ -30,6 +30,7 @@ pub mod config;
 pub mod domain;
 pub mod engine;
 pub mod exposition;
+pub mod host;
 pub mod shutdown;
 pub mod store;
 pub mod telemetry;

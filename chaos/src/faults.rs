@@ -56,13 +56,17 @@ pub(crate) enum FaultKind {
     AgentsFlushFails,
     SigningKeyRotated,
     AgentsKeysRotated,
+    ForwarderKilled,
+    ForwarderKilledAtRotation,
+    ForwarderPaused,
+    ForwarderDiskFull,
     NodeKilled,
     NodePaused,
     NodeCutOff,
 }
 
 impl FaultKind {
-    const BOTH: [Self; 24] = [
+    const BOTH: [Self; 28] = [
         Self::ManagerKilled,
         Self::ManagerStopped,
         Self::ManagerPaused,
@@ -87,6 +91,10 @@ impl FaultKind {
         Self::AgentsFlushFails,
         Self::SigningKeyRotated,
         Self::AgentsKeysRotated,
+        Self::ForwarderKilled,
+        Self::ForwarderKilledAtRotation,
+        Self::ForwarderPaused,
+        Self::ForwarderDiskFull,
     ];
     const POSTGRES: [Self; 3] = [Self::PostgresCrashed, Self::PostgresRestarted, Self::PostgresDisconnects];
 
@@ -136,6 +144,12 @@ impl FaultKind {
             Self::AgentsFlushFails => "agents: flushes fail (EIO)",
             Self::SigningKeyRotated => "manager: signing key rotated",
             Self::AgentsKeysRotated => "agents: keys rotated",
+            Self::ForwarderKilled => "forwarder: kill -9, started again",
+            Self::ForwarderKilledAtRotation => {
+                "forwarder: kill -9 in the middle of a line, two rotations, started again"
+            }
+            Self::ForwarderPaused => "forwarder: SIGSTOP, SIGCONT",
+            Self::ForwarderDiskFull => "forwarder: disk of the cursor full",
             Self::NodeKilled => "another manager: kill -9, started again",
             Self::NodePaused => "another manager: SIGSTOP for longer than its lease, SIGCONT",
             Self::NodeCutOff => "another manager: cut off from PostgreSQL for longer than its lease",
@@ -165,6 +179,9 @@ impl FaultKind {
             Self::AgentsKilled | Self::AgentsStopped | Self::AgentsPaused => "agents",
             Self::AgentsDiskFull | Self::AgentsDiskSlow | Self::AgentsFlushFails => "agents' disk",
             Self::PipelineReset | Self::PipelineStalled => "pipeline",
+            Self::ForwarderKilled | Self::ForwarderKilledAtRotation | Self::ForwarderPaused => "forwarder",
+            // It may be killed meanwhile: what it could not note is sent again.
+            Self::ForwarderDiskFull => "forwarder's disk",
             Self::NodeKilled | Self::NodePaused => "another manager",
             _ => "network",
         }
@@ -180,15 +197,22 @@ impl FaultKind {
             | Self::PostgresDisconnects
             | Self::SigningKeyRotated
             | Self::AgentsKeysRotated => (1, 1),
-            Self::ManagerKilled | Self::AgentsKilled | Self::AgentsStopped => (1, 2500),
+            Self::ManagerKilled
+            | Self::AgentsKilled
+            | Self::AgentsStopped
+            | Self::ForwarderKilled
+            | Self::ForwarderKilledAtRotation => (1, 2500),
             Self::ManagerStopped => (500, 2000),
             Self::StoreFlushFails | Self::AgentsFlushFails => (500, 2500),
             Self::PostgresCrashed | Self::PostgresRestarted => (300, 2000),
             // Fourteen kinds stop the manager or PostgreSQL, one after the other. If all lasted
             // long, both would hardly ever work at the same time, and little load would reach them.
-            Self::ManagerPaused | Self::StoreFull | Self::StoreSlow | Self::StoreReadOnly | Self::PipelineStalled => {
-                (500, 3000)
-            }
+            Self::ManagerPaused
+            | Self::StoreFull
+            | Self::StoreSlow
+            | Self::StoreReadOnly
+            | Self::PipelineStalled
+            | Self::ForwarderPaused => (500, 3000),
             Self::NodePaused | Self::NodeCutOff => (5500, 9000),
             _ => (1000, 6000),
         }

@@ -1,11 +1,13 @@
 //! `riposte-chaos`: runs a real manager and real agents, injects faults of every kind, and verifies
 //! the promises. `docs/reliability.md` explains how to run it and how to read the results.
 
+mod alert_files;
 mod api;
 mod clock;
 mod consumer;
 mod endpoint;
 mod faults;
+mod forwarder;
 mod hostile;
 mod ledger;
 mod load;
@@ -26,6 +28,7 @@ mod space;
 mod verify;
 mod witness;
 mod world;
+mod writer;
 
 use std::io::Write as _;
 use std::path::PathBuf;

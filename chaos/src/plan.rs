@@ -7,6 +7,9 @@ use serde_json::{Value, json};
 
 use crate::random::Random;
 
+/// Alerts from this number on are lines of `alerts.json`, those before are posted. A run of hours posts a few million, and each
+/// has an address of its own below 2^24.
+pub(crate) const FIRST_WRITTEN: u64 = 1 << 23;
 /// One alert in this many is answered on every agent.
 const STAGED_EVERY: u64 = 2000;
 /// File name of the program without a lasting effect.

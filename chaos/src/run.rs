@@ -2,8 +2,12 @@
 //! has to settle. At the end the promises are verified.
 
 use std::collections::BTreeMap;
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
+
+use crate::alert_files::Written;
 use crate::api::Api;
 use crate::clock::now_ms;
 use crate::consumer::Consumer;
@@ -12,16 +16,19 @@ use crate::faults::{Database, FaultKind, schedule};
 use crate::ledger::Ledger;
 use crate::load::Load;
 use crate::plan::Plan;
-use crate::programs::Agent;
+use crate::programs::{Agent, last_lines};
 use crate::reader::Reader;
 use crate::report::Report;
 use crate::shield::Shield;
 use crate::verify::{Account, Evidence, Verdict, convergence, judge};
 use crate::witness::{self, Witnessed};
 use crate::world::World;
+use crate::writer::Writer;
 
 /// Time limit for settling: leases of 30 s, pauses of agents up to 30 s, and a backlog.
 const REST: Duration = Duration::from_mins(4);
+/// Lines of `alerts.json` for each alert that is posted.
+const WRITTEN_SHARE: f64 = 0.1;
 /// The policies whose responses end by themselves during a run.
 const PASSING: [&str; 7] = ["brief", "hot-short", "hot-long", "once", "staged", "turning", "refused"];
 
@@ -48,6 +55,12 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// Mean time between two rotations of `alerts.json`. The forwarder waits for a second at the end of
+/// each file, and looks at all files after it.
+fn rotation_pause(lasts: Duration) -> Duration {
+    (lasts / 200).clamp(Duration::from_secs(2), Duration::from_secs(30))
+}
+
 /// Runs and verifies.
 ///
 /// # Errors
@@ -58,6 +71,8 @@ pub(crate) async fn run(order: &Order, say: &mut dyn FnMut(String)) -> anyhow::R
     say(format!("{}: {} agents stream; faults begin", order.database.name(), order.agents));
     let base = format!("http://{}", world.pipeline.address);
     let load = Load::start(plan.clone(), &base, &world.api.key, order.rate)?;
+    let files = world.forward(&plan).await?.files();
+    let writer = Writer::start(files, order.rate * WRITTEN_SHARE, rotation_pause(order.lasts), order.seed);
     let endpoint = Endpoint::start(&world.api, order.seed).await?;
     let consumer = Consumer::start(&world.api, &base, order.seed).await?;
     let through_network = Api { base, ..world.api.clone() };
@@ -74,6 +89,10 @@ pub(crate) async fn run(order: &Order, say: &mut dyn FnMut(String)) -> anyhow::R
         *ended.entry(name).or_default() += 1;
     }
     let mut seen = load.finish(Duration::from_secs(90)).await;
+    writer.finish().await?;
+    let (written, wrong_forwarding) = forwarded(&world).await?;
+    let caught_up = begun.elapsed().saturating_sub(seconds);
+    say(format!("the forwarder has caught up after {:.0} s", caught_up.as_secs_f64()));
     let turned = shield.finish().await?;
     let told = endpoint.finish(&world.api).await?;
     let collector = collector_is_missed(&world).await?;
@@ -108,6 +127,8 @@ pub(crate) async fn run(order: &Order, say: &mut dyn FnMut(String)) -> anyhow::R
     let evidence = Evidence {
         plan: &plan,
         seen: &seen,
+        written: &written,
+        wrong_forwarding: &wrong_forwarding,
         ledger: &ledger,
         accounts: &accounts,
         turned,
@@ -115,6 +136,9 @@ pub(crate) async fn run(order: &Order, say: &mut dyn FnMut(String)) -> anyhow::R
         lifted_at_ms,
     };
     let (mut verdicts, mut counts) = judge(&evidence);
+    if verdicts.iter().any(|verdict| verdict.promise.contains("alerts.json") && verdict.broken > 0) {
+        say(world.forwarder.iter().map(|forwarder| last_lines(&forwarder.process.said())).collect());
+    }
     let not_in_force = wanted.iter().filter(|effect| effect.actual != "in_force").count();
     counts.counts.insert("effects wanted and known not to be in force".into(), not_in_force);
     counts.counts.insert("listings read to their end".into(), listings.whole);
@@ -174,6 +198,14 @@ async fn inject(
         }
     }
     Ok(faults)
+}
+
+/// What was written to `alerts.json`, and what is wrong with the forwarder after it had time to catch up.
+async fn forwarded(world: &World) -> anyhow::Result<(Written, Vec<String>)> {
+    let forwarder = world.forwarder.as_ref().context("no forwarder")?;
+    let wrong = forwarder.finish(REST).await;
+    let written = forwarder.files().lock().unwrap_or_else(PoisonError::into_inner).written.clone();
+    Ok((written, wrong))
 }
 
 /// Each agent's own status, and its deeds as `deeds` returns them.
@@ -285,6 +317,7 @@ async fn collector_is_missed(world: &World) -> anyhow::Result<Verdict> {
 fn sound(world: &mut World) -> Verdict {
     let mut verdict = Verdict::of("no program panics");
     let logs = world.agents.iter().map(|agent| &agent.process.log).chain([&world.manager.process.log]);
+    let logs = logs.chain(world.forwarder.iter().map(|forwarder| &forwarder.process.log));
     let logs = logs.chain(world.peers.iter().map(|peer| &peer.manager.process.log));
     for log in logs {
         let (_, wrong) = witness::read(log);

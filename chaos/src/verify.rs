@@ -2,13 +2,14 @@
 //! promise of the design. It trusts no single source.
 
 mod evidence;
+mod forwarded;
 mod protected;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 pub(crate) use self::evidence::{Account, Counts, Evidence, Verdict};
 use crate::ledger::{Command, Effect, Ledger};
-use crate::plan::{AlertKind, Network};
+use crate::plan::{AlertKind, FIRST_WRITTEN, Network};
 use crate::witness::Deed;
 
 /// Allowed difference of wall clock and timers, in milliseconds.
@@ -21,6 +22,7 @@ const CUT_SHORT: &str = "stopped during the execution";
 pub(crate) fn judge(evidence: &Evidence<'_>) -> (Vec<Verdict>, Counts) {
     let mut counts = Counts::default();
     let mut verdicts = intake(evidence, &mut counts);
+    verdicts.push(forwarded::judge(evidence, &mut counts));
     verdicts.extend(commands(evidence, &mut counts));
     verdicts.extend(effects(evidence, &mut counts));
     verdicts.push(protected::judge(evidence, &mut counts));
@@ -57,7 +59,8 @@ fn intake(evidence: &Evidence<'_>, counts: &mut Counts) -> Vec<Verdict> {
             durable.check(is_spared || acted, || format!("alert {number}: {response:?} without a command"));
         }
     }
-    let unknown = ledger.alerts.keys().filter(|number| !seen.acknowledged.contains(number)).count();
+    let posted = ledger.alerts.keys().filter(|number| **number < FIRST_WRITTEN);
+    let unknown = posted.filter(|number| !seen.acknowledged.contains(number)).count();
     counts.counts.insert("alerts acknowledged".into(), seen.acknowledged.len());
     counts.counts.insert("alerts in the ledger that were not acknowledged".into(), unknown);
     vec![durable, once]

@@ -11,6 +11,7 @@ use sqlx::{Connection as _, PgConnection, SqliteConnection};
 
 use crate::api::{Api, http};
 use crate::faults::{Database, Fault, FaultKind};
+use crate::forwarder::Forwarder;
 use crate::peer::Peer;
 use crate::plan::{Network, Plan, name_of};
 use crate::postgres::Postgres;
@@ -33,6 +34,8 @@ pub(crate) struct World {
     /// The server of the database; `None` on SQLite.
     pub(crate) postgres: Option<Postgres>,
     pub(crate) agents: Vec<Agent>,
+    /// The forwarder, once it is started.
+    pub(crate) forwarder: Option<Forwarder>,
     /// Proxy between the agents and the manager.
     pub(crate) network: Proxy,
     /// Proxy between the load and the manager.
@@ -46,7 +49,7 @@ pub(crate) struct World {
     lock: Option<Lock>,
     /// Faults that could not be injected here, with the reason.
     pub(crate) not_injected: Vec<String>,
-    _home: tempfile::TempDir,
+    home: tempfile::TempDir,
 }
 
 /// Another process that holds the database.
@@ -106,6 +109,7 @@ impl World {
             peers,
             postgres,
             agents,
+            forwarder: None,
             network,
             pipeline,
             api,
@@ -114,9 +118,19 @@ impl World {
             slow,
             lock,
             not_injected,
-            _home: home,
+            home,
         };
         Ok(world)
+    }
+
+    /// Starts the forwarder, which sends over the pipeline's network.
+    ///
+    /// # Errors
+    /// If it does not begin.
+    pub(crate) async fn forward(&mut self, plan: &Plan) -> anyhow::Result<&Forwarder> {
+        let base = format!("http://{}", self.pipeline.address);
+        let forwarder = Forwarder::begin_in(self.home.path(), plan, &self.api, &base).await?;
+        Ok(self.forwarder.insert(forwarder))
     }
 
     /// Begins a fault.
@@ -160,6 +174,10 @@ impl World {
             FaultKind::AgentsDiskFull => self.agents_disk.fill()?,
             FaultKind::AgentsDiskSlow => self.flushes("agents", i64::try_from(fault.amount)?)?,
             FaultKind::AgentsFlushFails => self.flushes("agents", -1)?,
+            FaultKind::ForwarderKilled
+            | FaultKind::ForwarderKilledAtRotation
+            | FaultKind::ForwarderPaused
+            | FaultKind::ForwarderDiskFull => self.forwarder()?.begin(fault)?,
             FaultKind::NodeKilled => self.peer(fault).manager.process.kill9(),
             FaultKind::NodePaused => self.peer(fault).manager.process.signal(Signal::SIGSTOP),
             FaultKind::NodeCutOff => self.peer(fault).link.change(|weather| weather.stalled = true),
@@ -187,6 +205,10 @@ impl World {
                 self.manager.start()?;
             }
             FaultKind::ManagerPaused => self.manager.process.signal(Signal::SIGCONT),
+            FaultKind::ForwarderKilled
+            | FaultKind::ForwarderKilledAtRotation
+            | FaultKind::ForwarderPaused
+            | FaultKind::ForwarderDiskFull => self.forwarder()?.end(fault)?,
             FaultKind::NodeKilled => self.peer(fault).manager.start()?,
             FaultKind::NodePaused => self.peer(fault).manager.process.signal(Signal::SIGCONT),
             FaultKind::NodeCutOff => self.peer(fault).link.change(|weather| weather.stalled = false),
@@ -244,6 +266,12 @@ impl World {
             }
             peer.manager.is_ready(&self.api.http).await?;
         }
+        if let Some(forwarder) = &mut self.forwarder
+            && !forwarder.process.is_running()
+        {
+            ended.push("forwarder".to_owned());
+            forwarder.start()?;
+        }
         for agent in &mut self.agents {
             if !agent.process.is_running() {
                 ended.push(agent.name.clone());
@@ -262,6 +290,10 @@ impl World {
     fn peer(&mut self, fault: &Fault) -> &mut Peer {
         let chosen = usize::try_from(fault.amount).unwrap_or(0) % self.peers.len();
         &mut self.peers[chosen]
+    }
+
+    fn forwarder(&mut self) -> anyhow::Result<&mut Forwarder> {
+        self.forwarder.as_mut().context("a fault of the forwarder without one")
     }
 
     fn postgres(&mut self) -> anyhow::Result<&mut Postgres> {

@@ -93,5 +93,6 @@ async fn concerns(state: &AppState, visible: &Visible<'_>, row: &AuditRow) -> Ap
 pub async fn verify(_: Caller<Read>, State(state): State<AppState>) -> ApiResult<axum::Json<AuditProof>> {
     let keys = state.engine.signer.checkpoint_keys();
     let begins = state.engine.log_beginning.load_full();
-    Ok(axum::Json(checkpoints::prove(&state.engine.db, &keys, begins.as_deref(), |_, _| ()).await?))
+    let forgetting = state.engine.forgetting_key()?;
+    Ok(axum::Json(checkpoints::prove(&state.engine.db, &keys, begins.as_deref(), Some(&forgetting), |_, _| ()).await?))
 }

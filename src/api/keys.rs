@@ -11,14 +11,16 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::front::auth::{Caller, OwnKeys};
-use super::front::error::ApiResult;
+use super::front::error::{ApiError, ApiResult};
 use super::front::extract::{Json, Path, Query};
 use super::front::page::{limit, page};
 use super::state::AppState;
+use crate::domain::client_certificate::ClientCertificate;
 use crate::domain::duration::Span;
 use crate::domain::right::Right;
 use crate::domain::webhook::sender_secret;
 use crate::engine::key_uses::expires_soon;
+use crate::engine::refusal::Refusal;
 use crate::store::configured::keys;
 use crate::views::keys::{CreateKey, CreatedKey, KeyKind, KeyRow, KeyView};
 use crate::views::page::Page;
@@ -40,7 +42,7 @@ pub async fn create(
     body: Json<CreateKey>,
 ) -> ApiResult<(StatusCode, axum::Json<CreatedKey>)> {
     let once = body.once(&caller.principal);
-    let CreateKey { name, kind, role, pipeline, expires_in, webhook: is_webhook, scope } = body.value;
+    let CreateKey { name, kind, role, pipeline, expires_in, webhook: is_webhook, certificate, scope } = body.value;
     let owner = match kind {
         KeyKind::Personal => {
             Some((caller.logged_in("a personal key belongs to a person")?.to_owned(), caller.principal.role))
@@ -48,14 +50,21 @@ pub async fn create(
         KeyKind::Service => caller.may(Right::Administer).map(|()| None)?,
     };
     let lifetime = expires_in.map(Span::duration);
-    let asked = AskedKey { name, role, pipeline: pipeline.clone(), lifetime, is_webhook, scope, owner };
-    let MadeKey { id, key, expires_at } = state.engine.create_key(asked, once, &caller.principal.at()).await?;
-    let is_new = key.is_some();
+    let certificate = certificate.map(|text| read_certificate(&state, &text)).transpose()?;
+    let asked = AskedKey { name, role, pipeline: pipeline.clone(), lifetime, is_webhook, certificate, scope, owner };
+    let MadeKey { id, key, is_new, expires_at } = state.engine.create_key(asked, once, &caller.principal.at()).await?;
     // The key of a sender that signs is no bearer token, so it is of no use.
     let key = key.filter(|_| !is_webhook);
     let secret = (is_webhook && is_new).then(|| state.engine.webhook_secret(&id)).transpose()?;
     let webhook_secret = secret.map(|secret| sender_secret(&secret));
     Ok((StatusCode::CREATED, axum::Json(CreatedKey { id, key, webhook_secret, kind, role, pipeline, expires_at })))
+}
+
+/// Reads the client certificate of a request.
+fn read_certificate(state: &AppState, text: &str) -> ApiResult<ClientCertificate> {
+    let tls = state.tls.as_ref().ok_or("needs tls_cert and tls_client_ca: this manager speaks plain HTTP");
+    let read = tls.map_err(str::to_owned).and_then(|tls| tls.client_certificate(text));
+    read.map_err(|why| ApiError::from(Refusal::fault("/certificate", why)))
 }
 
 fn view(state: &AppState, mut key: KeyRow) -> KeyView {

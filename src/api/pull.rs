@@ -38,8 +38,8 @@ pub(super) async fn challenged(mut response: Response) -> Response {
     response
 }
 
-/// A caller that may fetch feeds: by a bearer token, or by the key of a consumer as the password of Basic
-/// authentication.
+/// A caller that may fetch feeds: by a bearer token, by the key of a consumer as the password of Basic
+/// authentication, or by the client certificate of a consumer.
 #[derive(Debug)]
 pub struct Puller(pub(super) Caller<PullFeeds>);
 
@@ -49,6 +49,11 @@ impl FromRequestParts<AppState> for Puller {
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> ApiResult<Self> {
         match basic(parts) {
             Some((_, key)) => Caller::of_feed(parts, state, &key).map(Self),
+            None if !parts.headers.contains_key(header::AUTHORIZATION)
+                && let Some(caller) = Caller::of_certificate(parts, state) =>
+            {
+                caller.map(Self)
+            }
             None => Caller::from_request_parts(parts, state).await.map(Self),
         }
     }
@@ -56,8 +61,8 @@ impl FromRequestParts<AppState> for Puller {
 
 /// Returns the list of a feed, in its form
 ///
-/// Takes an API key or an access token as a bearer token, or the key of a consumer as the password of Basic
-/// authentication, with any name. `ETag` and `Last-Modified` can be sent back in `If-None-Match` and
+/// Takes an API key or an access token as a bearer token, the key of a consumer as the password of Basic
+/// authentication, with any name, or the client certificate of a consumer. `ETag` and `Last-Modified` can be sent back in `If-None-Match` and
 /// `If-Modified-Since`. While there is more to list than the feed may hold, the answer is 503 with the number in
 /// plain text.
 #[utoipa::path(get, path = "/feeds/{name}", tag = "feeds", params(("name" = String, Path)),

@@ -14,7 +14,7 @@ use super::front::page::{limit, page};
 use super::state::AppState;
 use crate::store::configured::users;
 use crate::views::page::Page;
-use crate::views::users::{ChangeUser, CreateUser, CreatedUser, NewPassword, ResetPassword, UserRow};
+use crate::views::users::{ChangeUser, CreateUser, CreatedUser, ForgottenUser, NewPassword, ResetPassword, UserRow};
 
 /// The operations of this resource.
 pub(super) fn routes() -> OpenApiRouter<AppState> {
@@ -22,6 +22,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(list, create))
         .routes(routes!(find, change, delete))
         .routes(routes!(reset_password))
+        .routes(routes!(forget))
 }
 
 async fn stored(state: &AppState, name: &str) -> ApiResult<UserRow> {
@@ -115,6 +116,21 @@ pub async fn delete(
 ) -> ApiResult<StatusCode> {
     state.engine.delete_user(&name, &caller.principal.at()).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Forgets a deleted user
+///
+/// A pseudonym takes the place of the name, and texts of the audit log that can name the person are removed; the log
+/// stays verifiable. This cannot be undone. After a failure the request is repeated, and goes on.
+#[utoipa::path(post, path = "/v1/users/{name}/forget", tag = "users", params(("name" = String, Path)),
+    responses((status = 200, body = ForgottenUser), (status = 409)))]
+pub async fn forget(
+    caller: Caller<Administer>,
+    State(state): State<AppState>,
+    Path(name): Path<String>,
+) -> ApiResult<axum::Json<ForgottenUser>> {
+    let pseudonym = state.engine.forget_user(&name, &caller.principal.at()).await?;
+    Ok(axum::Json(ForgottenUser { pseudonym }))
 }
 
 /// Sets a temporary password

@@ -208,7 +208,7 @@ async fn of_ledger(
     let proof = if keys.all().is_empty() {
         checkpoints::prove_chain(&db, each).await
     } else {
-        checkpoints::prove(&db, &keys, None, each).await
+        checkpoints::prove(&db, &keys, None, None, each).await
     };
     db.close().await;
     let proof = proof.context("the ledger cannot be read")?;
@@ -242,7 +242,7 @@ impl AuditVerdict {
 
     /// What the log says by itself.
     fn chain(&self) -> String {
-        let AuditProof { entries, intact, broken_at, checkpoints, begins, why, .. } = &self.proof;
+        let AuditProof { entries, intact, broken_at, checkpoints, begins, why, forgotten, .. } = &self.proof;
         let from = begins.as_ref().map_or_else(String::new, |begins| {
             let AuditBeginning { after, moved_at, .. } = begins;
             format!(
@@ -250,11 +250,15 @@ impl AuditVerdict {
                 after + 1
             )
         });
+        let without = match forgotten {
+            0 => String::new(),
+            count => format!("; {count} of them are about people who were forgotten, and have no texts"),
+        };
         match why {
             _ if *intact && *checkpoints > 0 => {
-                format!("intact: {entries} entries, {checkpoints} stored checkpoints{from}")
+                format!("intact: {entries} entries, {checkpoints} stored checkpoints{from}{without}")
             }
-            _ if *intact => format!("intact: {entries} entries{from}"),
+            _ if *intact => format!("intact: {entries} entries{from}{without}"),
             Some(why) => format!("BROKEN at entry {}: {why}", cell(*broken_at)),
             None => format!("BROKEN at entry {}: it, or an entry before it, was changed or deleted", cell(*broken_at)),
         }
@@ -265,6 +269,7 @@ impl AuditVerdict {
         json!({
             "entries": proof.entries,
             "intact": is_right,
+            "forgotten": self.proof.forgotten,
             "broken_at": proof.broken_at,
             "why": proof.why,
             "begins": proof.begins,

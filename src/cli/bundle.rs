@@ -102,6 +102,8 @@ struct BundleFindings {
     is_own_key: bool,
     entries: usize,
     proven: usize,
+    /// Entries that lost texts because a person was forgotten.
+    forgotten: usize,
     /// Checkpoints that an earlier signing key has signed: only the seal vouches for them.
     by_seal: usize,
     last: Option<Timestamp>,
@@ -130,7 +132,8 @@ fn examine(bundle: &IncidentBundle, keys: &[VerifyingKey]) -> anyhow::Result<Bun
     let proven = proven(&contents, &checkpoints)?;
     let last = checkpoints.values().next_back().map(Checkpoint::issued_at);
     let IncidentContents { made_at, made_by, audit, .. } = contents;
-    Ok(BundleFindings { response, made_at, made_by, kid, is_own_key, entries: audit.len(), proven, by_seal, last })
+    let (entries, forgotten) = (audit.len(), audit.iter().filter(|row| row.pseudonyms().is_some()).count());
+    Ok(BundleFindings { response, made_at, made_by, kid, is_own_key, entries, proven, forgotten, by_seal, last })
 }
 
 /// The checkpoints of a bundle by their entry, and how many of them only the seal vouches for.
@@ -170,6 +173,7 @@ fn proven(contents: &IncidentContents, checkpoints: &BTreeMap<i64, Checkpoint>) 
     for EntryProof { seq, checkpoint, path } in &contents.proofs {
         let wrong = || format!("the audit entry {seq} is not the one under the checkpoint of entry {checkpoint}");
         let row = entries.get(seq).with_context(wrong)?;
+        ensure!(row.pseudonyms().is_none_or(|names| !names.is_empty()), wrong());
         let Checkpoint { from, seq: last, root, .. } = checkpoints.get(checkpoint).with_context(wrong)?;
         let after = |seq: i64| seq.checked_sub(*from).and_then(|after| u64::try_from(after).ok());
         let index = after(*seq).and_then(|after| after.checked_sub(1)).with_context(wrong)?;
@@ -184,10 +188,15 @@ fn proven(contents: &IncidentContents, checkpoints: &BTreeMap<i64, Checkpoint>) 
 
 impl BundleFindings {
     fn tell(&self) {
-        let Self { response, made_at, made_by, kid, is_own_key, entries, proven, by_seal, last } = self;
+        let Self { response, made_at, made_by, kid, is_own_key, entries, proven, forgotten, by_seal, last } = self;
         say(&plain(&format!("intact: the response {response}, as the manager sealed it at {made_at} for {made_by}")));
         let last = last.map_or_else(String::new, |last| format!(", the last of {last}"));
         say(&plain(&format!("proven: {proven} of {entries} audit entries are under signed checkpoints{last}")));
+        if *forgotten > 0 {
+            say(&format!(
+                "{forgotten} entries have no details, and a pseudonym for a person who was forgotten: who it was is not proven"
+            ));
+        }
         if *by_seal > 0 {
             say(&format!("{by_seal} of the checkpoints are signed with an earlier key; the seal vouches for them"));
         }
@@ -213,6 +222,7 @@ impl BundleFindings {
             "key_is_trusted": !self.is_own_key,
             "entries": self.entries,
             "proven": self.proven,
+            "forgotten": self.forgotten,
             "checkpoints_by_seal": self.by_seal,
             "last_checkpoint_at": self.last,
         })

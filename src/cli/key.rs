@@ -1,5 +1,6 @@
 //! `riposte key`: API keys, of programs and of oneself.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -39,6 +40,9 @@ pub enum KeyCommand {
         /// Make the key of a sender that signs its requests (Standard Webhooks), and print its secret.
         #[arg(long)]
         webhook: bool,
+        /// The client certificate of a consumer of feeds, in PEM: it is the key's only credential, so nothing is printed.
+        #[arg(long, value_name = "FILE")]
+        certificate: Option<PathBuf>,
         /// What the key may do at most, as JSON or as @FILE.
         #[arg(long, value_name = "JSON", value_parser = scope)]
         scope: Option<Value>,
@@ -76,12 +80,20 @@ pub(super) fn scope(text: &str) -> Result<Value, String> {
 pub async fn run(command: KeyCommand) -> anyhow::Result<ExitCode> {
     match command {
         KeyCommand::List(listing) => listing.print("/v1/api-keys", &COLUMNS, row).await?,
-        KeyCommand::Add { remote, name, role, personal, pipeline, webhook, scope, expires_in } => {
+        KeyCommand::Add { remote, name, role, personal, pipeline, webhook, certificate, scope, expires_in } => {
             let kind = if personal { KeyKind::Personal } else { KeyKind::Service };
-            let asked = CreateKey { name, kind, role, pipeline, expires_in, webhook, scope };
+            let read = |file: &PathBuf| {
+                std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
+            };
+            let (has_certificate, certificate) = (certificate.is_some(), certificate.as_ref().map(read).transpose()?);
+            let asked = CreateKey { name, kind, role, pipeline, expires_in, webhook, certificate, scope };
             let made: CreatedKey = remote.post("/v1/api-keys", &asked).await?;
-            let secret = made.key.or(made.webhook_secret).context("the manager returned no key")?;
-            say(&plain(&secret));
+            if has_certificate {
+                complain(&plain(&format!("riposte: the certificate stands for the key {}", made.id)));
+            } else {
+                let secret = made.key.or(made.webhook_secret).context("the manager returned no key")?;
+                say(&plain(&secret));
+            }
             if webhook {
                 complain(&plain(&format!("riposte: the sender posts to /v1/ingest/{}", made.id)));
             }
@@ -105,6 +117,7 @@ fn row(view: &KeyView) -> Vec<String> {
     let owner = match (&key.user, &key.pipeline) {
         (Some(user), _) => format!("user {user}"),
         (None, Some(pipeline)) => format!("pipeline {pipeline}"),
+        (None, None) if key.certificate.is_some() => "a certificate".to_owned(),
         (None, None) => "a service".to_owned(),
     };
     let validity = match (key.revoked_at, key.expires_at) {

@@ -1,4 +1,4 @@
-//! `riposte response`: what was decided and what became of it, on each agent. Only words of the manager are shown: what is
+//! `riposte response`: what was decided and what became of it, on each agent, and the end of one by hand. Only words of the manager are shown: what is
 //! called in force is what `GET /v1/responses` calls so.
 
 use std::collections::HashMap;
@@ -23,7 +23,7 @@ use crate::views::columns::JsonText;
 use crate::views::effects::EffectRow;
 use crate::views::keys::KeyRow;
 use crate::views::page::Page;
-use crate::views::responses::{AgentOutcomeView, JudgedResponse, OutcomeView, ResponseRow, ResponseView};
+use crate::views::responses::{AgentOutcomeView, JudgedResponse, Lift, OutcomeView, ResponseRow, ResponseView};
 
 /// The most agents of which a manager tells with one response.
 const TOLD: usize = 500;
@@ -35,6 +35,8 @@ pub enum ResponseCommand {
     List(ResponseList),
     /// Show one response: its agents, results, evidence, and who approved or lifted it.
     Show(OneResponse),
+    /// End a response now: what no other response holds is lifted on every agent.
+    Lift(LiftResponse),
 }
 
 /// Which responses.
@@ -66,14 +68,28 @@ pub struct OneResponse {
     json: bool,
 }
 
+/// Which response ends, and why.
+#[derive(Debug, Args)]
+pub struct LiftResponse {
+    #[command(flatten)]
+    remote: Remote,
+    /// Its id.
+    #[arg(value_name = "ID")]
+    id: String,
+    /// Reason; recorded in the audit log.
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+}
+
 /// Runs one of them.
 ///
 /// # Errors
-/// If the manager cannot be asked, or knows no such response.
+/// If the manager cannot be asked, refuses, or knows no such response.
 pub async fn run(command: ResponseCommand) -> anyhow::Result<ExitCode> {
     match command {
         ResponseCommand::List(args) => list(args).await?,
         ResponseCommand::Show(args) => show(args).await?,
+        ResponseCommand::Lift(args) => lift(args).await?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -138,6 +154,15 @@ async fn show(args: OneResponse) -> anyhow::Result<()> {
     for line in text(&said.view, &history, &Names { keys, agents })? {
         say(&plain(&line));
     }
+    Ok(())
+}
+
+async fn lift(args: LiftResponse) -> anyhow::Result<()> {
+    let LiftResponse { remote, id, reason } = args;
+    let path = format!("/v1/responses/{}/lift", segment(&id));
+    let view: ResponseView = remote.post(&path, &Lift { reason }).await?;
+    let JudgedResponse { response, .. } = &view.response;
+    say(&plain(&format!("response {id}: {}; `riposte response show {id}` shows each agent", state_of(response))));
     Ok(())
 }
 

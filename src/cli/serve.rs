@@ -36,6 +36,7 @@ use crate::engine::egress::rules::Egress;
 use crate::engine::intake::Rules;
 use crate::engine::retention_ages::Retention;
 use crate::engine::{Engine, EngineSettings, agent_keys};
+use crate::host;
 use crate::shutdown::{self, GRACE, Tasks};
 use crate::store::database::import_marker;
 use crate::store::database::nodes::Lease;
@@ -255,8 +256,7 @@ async fn start(
 
 /// The name shown to people and to other managers on the same ledger.
 fn node_name(address: SocketAddr) -> String {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let host = if host.trim().is_empty() { "unknown" } else { host.trim() };
+    let host = host::name().unwrap_or_else(|| "unknown".to_owned());
     format!("host {host}, process {}, listening on {address}", std::process::id())
 }
 

@@ -3,6 +3,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
+use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -18,6 +19,7 @@ use super::terminal::{can_ask, is_confirmed, needs_yes, plain};
 use crate::domain::api_key;
 use crate::domain::duration::Span;
 use crate::domain::principal::Role;
+use crate::host;
 use crate::views::agents::{CreateToken, CreatedToken};
 use crate::views::keys::{CreateKey, CreatedKey, KeyKind};
 
@@ -79,11 +81,11 @@ async fn wazuh(args: WazuhSetup) -> anyhow::Result<ExitCode> {
     )));
     if args.dry_run {
         say("1. would import the active responses as policies that only observe:");
-        policy::import_to_observe(args.remote.clone(), found.configuration, true).await?;
+        let imported = policy::import_to_observe(args.remote.clone(), found.configuration, true).await?;
         say(&plain(&format!("2. would write {}", args.config_dir.join("forward.key").display())));
         say(&plain(&format!("3. would write {}, and start {UNIT}", args.config_dir.join("forward.env").display())));
         say(&format!("4. would make an enrolment token for {}", many(hosts as usize, "host")));
-        return Ok(ExitCode::SUCCESS);
+        return Ok(imported);
     }
     if !args.yes {
         if !can_ask() {
@@ -93,14 +95,17 @@ async fn wazuh(args: WazuhSetup) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::FAILURE);
         }
     }
-    say("1. active responses: imported as policies that only observe");
-    policy::import_to_observe(args.remote.clone(), found.configuration, false).await?;
+    say("1. active responses, as policies that only observe:");
+    let imported = policy::import_to_observe(args.remote.clone(), found.configuration, false).await?;
     forwarder(&args, &manager, ca.as_deref(), &found.alerts).await?;
     enrolment(&args.remote, &manager, hosts, args.expires_in).await?;
     say(
         "Then: `riposte agent list`, `riposte response list`, and `riposte policy mode NAME enforce` for what convinces you.",
     );
-    Ok(ExitCode::SUCCESS)
+    if imported != ExitCode::SUCCESS {
+        complain("riposte: not every active response became a policy: see 1.");
+    }
+    Ok(imported)
 }
 
 /// A Wazuh manager on this host.
@@ -134,7 +139,7 @@ async fn forwarder(args: &WazuhSetup, manager: &str, ca: Option<&Path>, alerts: 
     if known {
         say(&plain(&format!("2. key of the forwarder: {} is there already", key.display())));
     } else {
-        let name = format!("forwarder on {}", host_name());
+        let name = format!("forwarder on {}", host::name().as_deref().unwrap_or("the Wazuh manager"));
         let asked = CreateKey {
             name,
             kind: KeyKind::Service,
@@ -142,6 +147,7 @@ async fn forwarder(args: &WazuhSetup, manager: &str, ca: Option<&Path>, alerts: 
             pipeline: Some("wazuh".to_owned()),
             expires_in: None,
             webhook: false,
+            certificate: None,
             scope: None,
         };
         let made: CreatedKey = args.remote.post("/v1/api-keys", &asked).await?;
@@ -210,7 +216,19 @@ async fn enrolment(remote: &Remote, manager: &str, hosts: u32, expires_in: Span)
         "   echo {token} | riposte-agent enroll --manager {manager} --token-file - --state-dir /var/lib/riposte-agent && systemctl enable --now riposte-agent"
     )));
     say("");
+    if is_loopback(manager) {
+        complain(&plain(&format!(
+            "   other hosts cannot reach {manager}, which is this host's own address: give the manager a certificate (`riposte tls self-signed`), then run this again with --manager https://NAME:8480"
+        )));
+    }
     Ok(())
+}
+
+/// Whether a URL leads to this host alone.
+fn is_loopback(manager: &str) -> bool {
+    let url = reqwest::Url::parse(manager).ok();
+    let host = url.as_ref().and_then(|url| url.host_str()).unwrap_or_default().trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 fn write_new(path: &Path, mode: u32, text: &str) -> anyhow::Result<()> {
@@ -218,12 +236,6 @@ fn write_new(path: &Path, mode: u32, text: &str) -> anyhow::Result<()> {
     let mut file =
         OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(path).with_context(place)?;
     file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).with_context(place)
-}
-
-fn host_name() -> String {
-    let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let name = name.trim();
-    if name.is_empty() { "the Wazuh manager".to_owned() } else { name.to_owned() }
 }
 
 #[cfg(test)]
@@ -238,5 +250,15 @@ mod tests {
         let told = "# A comment with = in it\nRIPOSTE_MANAGER=https://m:8480\nRIPOSTE_LOG=debug\nRIPOSTE_CA=/ca.pem\n";
         assert_eq!(after, told);
         assert_eq!(with_settings(&after, &values), after);
+    }
+
+    #[test]
+    fn a_line_that_other_hosts_cannot_use_is_recognised() {
+        for own in ["http://127.0.0.1:8480", "http://[::1]:8480", "https://localhost"] {
+            assert!(is_loopback(own), "{own}");
+        }
+        for reachable in ["https://riposte.example.org:8480", "https://10.0.0.5:8480", "https://[2001:db8::5]"] {
+            assert!(!is_loopback(reachable), "{reachable}");
+        }
     }
 }

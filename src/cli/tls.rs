@@ -2,7 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -133,6 +133,12 @@ fn write(path: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
             return Err(error);
         }
         let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&fresh)?;
+        // A renewal keeps the owner: the packaged service reads its key under an account of its own.
+        if rustix::process::geteuid().is_root()
+            && let Ok(before) = std::fs::metadata(path)
+        {
+            fchown(&file, Some(before.uid()), Some(before.gid()))?;
+        }
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         std::fs::rename(&fresh, path)

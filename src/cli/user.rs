@@ -18,7 +18,7 @@ use super::terminal::{ask, can_ask, cell, plain};
 use crate::domain::principal::Role;
 use crate::views::auth::{NewTotp, TotpCode};
 use crate::views::oidc::LinkIdentity;
-use crate::views::users::{ChangeUser, CreateUser, CreatedUser, NewPassword, ResetPassword, UserRow};
+use crate::views::users::{ChangeUser, CreateUser, CreatedUser, ForgottenUser, NewPassword, ResetPassword, UserRow};
 
 /// People.
 #[derive(Debug, Subcommand)]
@@ -75,6 +75,15 @@ pub enum UserCommand {
     },
     /// Disable a person for ever. The name is never given to another person.
     Revoke {
+        /// Which manager.
+        #[command(flatten)]
+        remote: Remote,
+        /// Login name.
+        name: String,
+    },
+    /// Replace the name of a revoked person by a pseudonym, and remove what names the person from the audit log. It
+    /// cannot be undone.
+    Forget {
         /// Which manager.
         #[command(flatten)]
         remote: Remote,
@@ -160,6 +169,12 @@ pub async fn run(command: UserCommand) -> anyhow::Result<ExitCode> {
         UserCommand::Revoke { remote, name } => {
             let path = format!("/v1/users/{}", segment(&name));
             remote.send(Method::DELETE, &path, None, NO_BODY).await?.accepted()?;
+        }
+        UserCommand::Forget { remote, name } => {
+            let path = format!("/v1/users/{}/forget", segment(&name));
+            let reply = remote.send(Method::POST, &path, None, NO_BODY).await?;
+            let ForgottenUser { pseudonym } = reply.done()?;
+            say(&plain(&format!("{name} is {pseudonym} now")));
         }
         UserCommand::Link { remote, name, provider, subject, role_from_groups } => {
             let path = format!("/v1/users/{}/identities/{}", segment(&name), segment(&provider));

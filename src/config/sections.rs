@@ -102,6 +102,9 @@ sections! {
         tls_key "RIPOSTE_TLS_KEY": PathBuf = PathBuf::new();
         /// Authorities in PEM of whose certificates agents and pipelines must show one.
         tls_client_ca "RIPOSTE_TLS_CLIENT_CA": PathBuf = PathBuf::new();
+        /// Let agents and pipelines come without a certificate: only the consumers of feeds that have one show it.
+        #[flag(num_args = 0..=1, default_missing_value = "true")]
+        tls_client_optional "RIPOSTE_TLS_CLIENT_OPTIONAL": bool = false;
         /// Serve plain HTTP on addresses other than loopback: only behind a TLS proxy.
         #[flag(num_args = 0..=1, default_missing_value = "true")]
         allow_plain_http "RIPOSTE_ALLOW_PLAIN_HTTP": bool = false;

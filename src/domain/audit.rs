@@ -2,6 +2,7 @@
 //! previous one, so an edit breaks the chain from there on (promise 12).
 
 use super::actor::Actor;
+use super::commitments::Commitments;
 use super::fault::Fault;
 use super::merkle::{LEAF_PREFIX, TreeHash};
 use riposte_protocol::time::Timestamp;
@@ -56,6 +57,7 @@ impl AuditEvent {
                 | Self::UserDisabled
                 | Self::UserEnabled
                 | Self::UserDeleted
+                | Self::UserForgotten
                 | Self::UserPasswordChanged
                 | Self::UserPasswordReset
                 | Self::UserTotpAdded
@@ -216,6 +218,12 @@ events! {
         UserEnabled = "enabled",
         /// It was disabled for ever.
         UserDeleted = "deleted",
+        /// An administrator ordered to forget the person, who has this pseudonym from then on.
+        UserForgetting = "forgetting",
+        /// Texts of entries about this person were removed; the detail lists the entries.
+        UserTextsRemoved = "removed texts",
+        /// The name of the person was replaced everywhere.
+        UserForgotten = "forgotten",
         /// The person started a session.
         UserLoggedIn = "logged in",
         /// The person ended a session.
@@ -368,6 +376,13 @@ pub struct AuditEntry {
     pub detail: String,
 }
 
+impl AuditEvent {
+    /// Whether the id of its object is the name of a person. The list of removed texts names a pseudonym.
+    const fn names_person(self) -> bool {
+        !matches!(self, Self::UserTextsRemoved) && matches!(self.noun().as_bytes(), b"user")
+    }
+}
+
 /// The hash of entry `seq` after `previous`. Every part is hashed with its length, so different
 /// entries never have equal input.
 pub fn hash(previous: &[u8; 32], seq: i64, entry: &EntryRef) -> [u8; 32] {
@@ -385,13 +400,26 @@ pub fn leaf(seq: i64, entry: &EntryRef) -> TreeHash {
     hasher.finalize().into()
 }
 
+/// What an entry about a person has in the place of a length: no text is as long.
+const COMMITTED: u64 = u64::MAX;
+
 fn feed(hasher: &mut Sha256, seq: i64, entry: &EntryRef) {
     hasher.update(seq.to_be_bytes());
     hasher.update(entry.at.as_millis().to_be_bytes());
-    for part in [entry.actor, entry.verb, entry.noun, entry.noun_id, entry.detail] {
-        hasher.update((part.len() as u64).to_be_bytes());
-        hasher.update(part.as_bytes());
+    let EntryRef { actor, verb, noun, noun_id, detail, commitments, .. } = *entry;
+    let mut part = |bytes: &[u8]| {
+        hasher.update((bytes.len() as u64).to_be_bytes());
+        hasher.update(bytes);
+    };
+    let Some(commitments) = commitments else {
+        return [actor, verb, noun, noun_id, detail].map(str::as_bytes).into_iter().for_each(part);
+    };
+    part(verb.as_bytes());
+    part(noun.as_bytes());
+    for commitment in commitments.to([actor, noun_id, detail]) {
+        part(&commitment);
     }
+    hasher.update(COMMITTED.to_be_bytes());
 }
 
 /// The hashed parts of an entry, as they are stored.
@@ -409,15 +437,22 @@ pub struct EntryRef<'a> {
     pub noun_id: &'a str,
     /// Reason or further detail.
     pub detail: &'a str,
+    /// How actor, id and detail are hashed: by commitments if they can name a person, else as they are.
+    pub commitments: Option<Commitments>,
 }
 
 impl AuditEntry {
-    /// The hash of the entry at position `seq` after `previous`.
-    pub fn hash(&self, previous: &[u8; 32], seq: i64) -> [u8; 32] {
+    /// Whether it can name a person: then it is hashed by commitments.
+    pub fn names_person(&self) -> bool {
+        matches!(self.actor.plain(), Actor::User(_)) || self.actor.address().is_some() || self.event.names_person()
+    }
+
+    /// The hash of the entry at position `seq` after `previous`, with commitments if it names a person.
+    pub fn hash(&self, previous: &[u8; 32], seq: i64, commitments: Option<Commitments>) -> [u8; 32] {
         let Self { at, actor, event, noun_id, detail } = self;
         let actor = actor.to_string();
         let (verb, noun) = (event.verb(), event.noun());
-        hash(previous, seq, &EntryRef { at: *at, actor: &actor, verb, noun, noun_id, detail })
+        hash(previous, seq, &EntryRef { at: *at, actor: &actor, verb, noun, noun_id, detail, commitments })
     }
 }
 

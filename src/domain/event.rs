@@ -192,6 +192,12 @@ types! {
     UserEnabled = "audit.user_enabled",
     /// A user was deleted.
     UserDeleted = "audit.user_deleted",
+    /// An administrator ordered to forget a person, who has this pseudonym from then on.
+    UserForgetting = "audit.user_forgetting",
+    /// Texts of the audit log that can name a person were removed.
+    UserTextsRemoved = "audit.user_texts_removed",
+    /// A person was forgotten.
+    UserForgotten = "audit.user_forgotten",
     /// A user logged in.
     UserLoggedIn = "audit.user_logged_in",
     /// A user logged out, or the sessions of a user were ended.
@@ -340,6 +346,9 @@ impl EventType {
             AuditEvent::UserDisabled => &[Self::UserDisabled],
             AuditEvent::UserEnabled => &[Self::UserEnabled],
             AuditEvent::UserDeleted => &[Self::UserDeleted],
+            AuditEvent::UserForgetting => &[Self::UserForgetting],
+            AuditEvent::UserTextsRemoved => &[Self::UserTextsRemoved],
+            AuditEvent::UserForgotten => &[Self::UserForgotten],
             AuditEvent::UserLoggedIn => &[Self::UserLoggedIn],
             AuditEvent::UserLoggedOut => &[Self::UserLoggedOut],
             AuditEvent::UserFailedLogin => &[Self::UserFailedLogin],

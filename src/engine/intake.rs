@@ -87,7 +87,6 @@ impl Engine {
                 return Ok(IdempotentOutcome::Done(receipt));
             }
             let soonest = alerts.iter().flat_map(|(_, responses)| responses).filter_map(ends_at).min();
-            let late: Vec<_> = alerts.iter().map(|(new, _)| self.lateness(&new.alert)).collect();
             let answered = watch.map(|watch| (watch.lap(), answered(&alerts)));
             let job = IntakeJob { alerts, epoch, permit: Some(Arc::clone(&permit)), once: once.clone() };
             let accepted = match self.writer.intake(job).await {
@@ -106,11 +105,6 @@ impl Engine {
             if let Some((watch, answered)) = answered {
                 self.trace_intake(&watch, answered, &accepted.new, trace);
             }
-            for (is_new, (pipeline, time)) in accepted.new.iter().zip(late) {
-                if *is_new && let Some(time) = time {
-                    self.late_alerts.note(&pipeline, time, self.clock.now());
-                }
-            }
             self.account(&mut receipt, accepted);
             self.keep_rejected(&raws, &receipt.rejected, sender).await?;
             return Ok(IdempotentOutcome::Done(receipt));
@@ -128,13 +122,6 @@ impl Engine {
         let (received, decided, committed) = watch.times();
         let trace = trace.map(str::to_owned);
         self.db.traces().put(Traced::Intake(TracedIntake { alerts, trace, received, decided, committed }));
-    }
-
-    /// The pipeline of an alert, and its time if no policy without a `max_age` of its own answers an alert of that age.
-    fn lateness(&self, alert: &Alert) -> (String, Option<Timestamp>) {
-        let is_stale = self.rules.max_age.staleness(alert.time, alert.received).is_some();
-        let is_late = is_stale && alert.time < alert.received;
-        (alert.pipeline.clone(), Some(alert.time).filter(|_| is_late && alert.rule.level > 0))
     }
 
     /// Counts what became of the alerts of a request.
@@ -211,7 +198,14 @@ fn read<'a>(
     let id = new_id(circumstances.now);
     let decided = decide(id, &alert, &text, circumstances);
     let stored = ENCODER.with_borrow_mut(|encoder| encoder.encode(raw));
-    Ok((NewAlert { id, alert, key, stored }, decided))
+    let is_late = is_late(&alert, circumstances.ages);
+    Ok((NewAlert { id, alert, key, stored, is_late }, decided))
+}
+
+/// Whether no policy without a `max_age` of its own answers an alert of that age.
+fn is_late(alert: &Alert, ages: Ages) -> bool {
+    let Ages::Judged { received, max_age } = ages else { return false };
+    alert.rule.level > 0 && alert.time < received && max_age.staleness(alert.time, received).is_some()
 }
 
 /// By position, the ids of the alerts that got responses.

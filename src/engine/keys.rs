@@ -12,6 +12,7 @@ use super::refusal::{Refusal, UseCase};
 use super::secrets::{hash_secret, new_secret};
 use crate::domain::actor::Actor;
 use crate::domain::api_key;
+use crate::domain::client_certificate::{ClientCertificate, Fingerprint};
 use crate::domain::ledger_key::LEDGER_KEY_BYTES;
 use crate::domain::pipeline::is_name;
 use crate::domain::principal::{Credentials, Principal, Role};
@@ -35,6 +36,8 @@ pub struct AskedKey {
     pub lifetime: Option<Duration>,
     /// Whether its sender signs instead of sending it.
     pub is_webhook: bool,
+    /// The client certificate that is its only credential.
+    pub certificate: Option<ClientCertificate>,
     /// What it may do at most, as the request has it.
     pub scope: Option<Value>,
     /// The person whose key it will be, with the role of the request; `None` for a service key.
@@ -55,8 +58,10 @@ const PERSONAL_KEYS: i64 = 100;
 pub struct MadeKey {
     /// Its public part.
     pub id: String,
-    /// The whole key; absent when the request is repeated, because it is not stored.
+    /// The whole key; absent when the request is repeated, because it is not stored, and of a key with a certificate.
     pub key: Option<String>,
+    /// Whether this request has made it, and no earlier one.
+    pub is_new: bool,
     /// Until when it is valid.
     pub expires_at: Option<Timestamp>,
 }
@@ -68,7 +73,7 @@ impl Engine {
     /// Faults of what is asked.
     pub async fn create_key(self: &Arc<Self>, asked: AskedKey, once: Option<Once>, by: &Actor) -> UseCase<MadeKey> {
         let request = IdempotentRequest::find(&self.db, once).await?;
-        let AskedKey { name, role, pipeline, lifetime, is_webhook, scope, owner } = asked;
+        let AskedKey { name, role, pipeline, lifetime, is_webhook, certificate, scope, owner } = asked;
         if name.is_empty() || name.chars().count() > 128 || name.chars().any(char::is_control) {
             return Err(Refusal::fault("/name", "must be 1 to 128 characters without control characters"));
         }
@@ -82,17 +87,34 @@ impl Engine {
             return Err(Refusal::Conflict("a sender that signs has the role ingest".to_owned()));
         }
         let scope = self.read_scope(scope.as_ref(), role)?.unwrap_or_default();
+        if certificate.is_some()
+            && (owner.is_some() || is_webhook || !(role.may(Right::PullFeeds) && scope.feeds_alone().is_some()))
+        {
+            let why = "is for consumers of feeds alone: service keys whose scope has the right pull_feeds alone and names feeds";
+            return Err(Refusal::fault("/certificate", why));
+        }
         let lifetime = lifetime.or_else(|| owner.is_some().then_some(PERSONAL_LIFETIME));
         if let Some(id) = request.answered() {
             self.refresh(Cache::Keys).await?;
             let expires_at = self.keys.load().get(id).and_then(|row| row.key.expires_at).map(Timestamp::from);
-            return Ok(MadeKey { id: id.into(), key: None, expires_at });
+            return Ok(MadeKey { id: id.into(), key: None, is_new: false, expires_at });
         }
         let now = self.clock.now();
-        let expires_at = lifetime.map(|lifetime| now.plus(lifetime));
+        let ends = [lifetime.map(|lifetime| now.plus(lifetime)), certificate.map(|certificate| certificate.not_after)];
+        let expires_at = ends.into_iter().flatten().min();
         let (new, key) = make(name, role, expires_at)?;
-        let new = NewKey { pipeline, user: owner.map(|(user, _)| user), scope, is_webhook, ..new };
+        let fingerprint = certificate.map(|certificate| certificate.fingerprint);
+        let hash = fingerprint.map_or(new.hash, Fingerprint::credential_hash);
+        let user = owner.map(|(user, _)| user);
+        let new = NewKey { hash, pipeline, user, scope, is_webhook, certificate: fingerprint, ..new };
         let mut ledger = LedgerTx::begin(&self.db).await?;
+        if let Some(fingerprint) = fingerprint
+            && let Some(other) = keys::of_certificate(&mut ledger, fingerprint, now).await?
+        {
+            return Err(Refusal::Conflict(format!(
+                "this certificate belongs to the key {other}: revoke that key first"
+            )));
+        }
         if let Some(user) = &new.user
             && keys::live_of_name(&mut ledger, user, &new.name, now).await? >= PERSONAL_OF_NAME
         {
@@ -111,7 +133,8 @@ impl Engine {
         keys::create(&mut ledger, &new, by, now).await?;
         request.keep(&mut ledger, 201, &new.id, now).await?;
         self.commit_and_refresh(ledger).await?;
-        Ok(MadeKey { id: new.id, key: Some(key), expires_at })
+        let (key, is_new) = (certificate.is_none().then_some(key), true);
+        Ok(MadeKey { id: new.id, key, is_new, expires_at })
     }
 
     /// The secret that the sender with the key `id` signs with. It is not stored: it follows from the ledger key.
@@ -179,6 +202,7 @@ fn make(name: String, role: Role, expires_at: Option<Timestamp>) -> UseCase<(New
             expires_at,
             scope: Scope::default(),
             is_webhook: false,
+            certificate: None,
         },
         key,
     ))

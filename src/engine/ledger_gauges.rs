@@ -17,6 +17,7 @@ use prometheus_client::registry::Registry;
 
 use super::Engine;
 use super::last_look::LastLook;
+use super::pull_feeds::gauges::{ConsumerGauge, FeedGauges};
 use crate::domain::outcome::ResponseOutcome;
 use crate::domain::presence::Presence;
 use crate::store::StoreError;
@@ -85,6 +86,7 @@ struct Reading {
     breakers: OpenBreakers,
     webhooks: Vec<WebhookState>,
     silent_forwarders: i64,
+    feeds: FeedGauges,
     /// Number of the last event.
     last_event: i64,
 }
@@ -106,6 +108,7 @@ impl Reading {
             breakers: breakers::open(db).await?,
             webhooks: webhook_messages::states(db).await?,
             silent_forwarders: forwarders::silent(db).await?,
+            feeds: engine.feed_gauges().await?,
             last_event: events::bounds(db).await?.last,
         })
     }
@@ -155,8 +158,25 @@ impl Reading {
         let dead = of_webhooks(|state, _| state.dead);
         gauges(encoder, "webhook_dead", "Messages that a webhook did not take, and that are kept.", dead)?;
         let failing = of_webhooks(|state, _| i64::from(state.is_failing));
-        gauges(encoder, "webhook_failing", "Whether a webhook takes no messages (1).", failing)
+        gauges(encoder, "webhook_failing", "Whether a webhook takes no messages (1).", failing)?;
+        encode_feeds(encoder, &self.feeds)
     }
+}
+
+fn encode_feeds(encoder: &mut DescriptorEncoder, feeds: &FeedGauges) -> fmt::Result {
+    let of_feeds = feeds.feeds.iter().map(|(feed, is_too_long)| ([("feed", feed.as_str())], i64::from(*is_too_long)));
+    let too_long = "Whether a feed is not served, because there is more to list than it may hold (1).";
+    gauges(encoder, "feed_too_long", too_long, of_feeds)?;
+    let labels = |row: &ConsumerGauge| [("feed", row.feed.clone()), ("consumer", row.consumer.clone())];
+    let fetches = feeds.consumers.iter().filter_map(|row| {
+        let at = row.fetched_at?;
+        Some((labels(row), at.as_millis() / 1000))
+    });
+    let fetched = "Time of the last fetch of a consumer of a feed, in seconds since 1970; without a row: never.";
+    gauges(encoder, "feed_fetched_timestamp_seconds", fetched, fetches)?;
+    let silent = "Whether a consumer of a feed stays away while a removal is owed to it (1).";
+    let silences = feeds.consumers.iter().map(|row| (labels(row), i64::from(row.is_silent)));
+    gauges(encoder, "feed_consumer_silent", silent, silences)
 }
 
 /// The rows of active responses: the policies with the most have their own.

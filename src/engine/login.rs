@@ -219,7 +219,10 @@ impl Engine {
     fn failed(&self, attempt: &Attempt, origin: LoginOrigin) -> Refusal {
         self.metrics.unauthenticated.inc();
         let is_locked = self.lockouts.fail(attempt, self.clock.now());
-        self.failed_logins.note(attempt.exists.then_some(attempt.name.as_str()), origin.address, is_locked);
+        // The name of a deleted user is not written down again: the person may be about to be forgotten.
+        let users = self.users.load();
+        let named = users.get(&attempt.name).filter(|stored| stored.user.deleted_at.is_none());
+        self.failed_logins.note(named.map(|stored| stored.user.name.as_str()), origin.address, is_locked);
         Refusal::Credentials(
             "the name, the password or the one-time code is wrong, the user is disabled, or too many logins have \
              failed: then wait up to 15 minutes",

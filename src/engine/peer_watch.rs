@@ -16,7 +16,7 @@ use crate::store::database::hints::{self, Hint};
 use crate::store::database::{Result, presence};
 use crate::store::ledger::queue;
 
-/// How long hints are collected before they are sent.
+/// Least time between two notices. The first hint is sent at once; those that come meanwhile are collected.
 const COLLECT: Duration = Duration::from_millis(5);
 /// Least and longest time between two looks at the ledger.
 const LOOK_MILLIS: std::ops::Range<u64> = 1000..2000;
@@ -38,7 +38,6 @@ pub(super) async fn tell(engine: &Engine, pool: PgPool, Hints(mut outgoing): Hin
             () = stop.cancelled() => return,
         };
         let Some(first) = first else { return };
-        tokio::time::sleep(COLLECT).await;
         let (mut wake, mut look, mut closes, mut gone) = (BTreeSet::new(), false, Vec::new(), Vec::new());
         for hint in std::iter::once(first).chain(std::iter::from_fn(|| outgoing.try_recv().ok())) {
             match hint {
@@ -66,6 +65,7 @@ pub(super) async fn tell(engine: &Engine, pool: PgPool, Hints(mut outgoing): Hin
         if let Err(error) = told {
             tracing::debug!("a hint to other managers was lost: {}", error.in_words());
         }
+        tokio::time::sleep(COLLECT).await;
     }
 }
 

@@ -4,6 +4,7 @@
 //! it: first the checkpoint, then the rows
 //! (`docs/decisions/0033-the-beginning-of-the-audit-log-is-signed.md`).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use riposte_protocol::time::Timestamp;
@@ -48,13 +49,14 @@ async fn may_remove(engine: &Engine) -> Result<bool, StoreError> {
     Ok(false)
 }
 
-/// Removes old responses, and the entries of the audit log that are no longer part of it.
-pub(super) async fn step(engine: &Engine) -> Result<(), StoreError> {
+/// Forgets people whom a manager began to forget, and removes old responses, and the entries of the audit log that are no longer part of it.
+pub(super) async fn step(engine: &Arc<Engine>) -> Result<(), StoreError> {
     if !may_remove(engine).await? {
         return Ok(());
     }
+    let forgotten = Box::pin(engine.finish_forgetting()).await;
     let responses = remove_responses(engine).await;
-    responses.and(remove_entries(engine).await)
+    forgotten.and(responses).and(remove_entries(engine).await)
 }
 
 async fn remove_responses(engine: &Engine) -> Result<(), StoreError> {

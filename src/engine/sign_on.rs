@@ -21,6 +21,7 @@ use super::secrets::{hash_secret, new_secret};
 use crate::domain::actor::Actor;
 use crate::domain::audit::AuditEvent;
 use crate::domain::fault::Fault;
+use crate::domain::forgotten::PSEUDONYM_PREFIX;
 use crate::domain::id::new_id;
 use crate::domain::oidc::id_token::ProvenPerson;
 use crate::domain::oidc::loopback::{challenge, is_challenge, is_loopback, is_verifier_of};
@@ -223,10 +224,15 @@ impl Engine {
         let (now, settings) = (self.clock.now(), &provider.settings);
         let role = settings.mapping.role(&person.claims);
         let mut ledger = LedgerTx::begin(&self.db).await?;
-        let known = identities::find(&mut ledger, &settings.issuer, &person.subject).await?;
+        let mut known = identities::find(&mut ledger, &settings.issuer, &person.subject).await?;
+        if known.is_none() {
+            // Of a person who was forgotten, who stays out.
+            let former = self.forgetting_key()?.former_subject(&settings.issuer, &person.subject);
+            known = identities::find(&mut ledger, &settings.issuer, &former).await?;
+        }
         let outcome = match &known {
             Some(identity) => self.known_user(&mut ledger, provider, identity, role, now).await?,
-            None => new_user(&mut ledger, provider, person, role, now).await?,
+            None => self.new_user(&mut ledger, provider, person, role, now).await?,
         };
         if let Err((user, why)) = &outcome {
             let user = user.as_deref().unwrap_or(UNKNOWN);
@@ -235,6 +241,40 @@ impl Engine {
         }
         self.commit_and_refresh(ledger).await?;
         outcome.map_err(|(_, why)| Refusal::Forbidden(why))
+    }
+
+    /// Creates the user of a first login.
+    async fn new_user(
+        &self,
+        ledger: &mut LedgerTx,
+        provider: &Provider,
+        person: &ProvenPerson,
+        role: Result<Role, ClaimFault>,
+        now: Timestamp,
+    ) -> UseCase<Outcome> {
+        let settings = &provider.settings;
+        let (name, role) = match (settings.mapping.name(&person.claims), role) {
+            (Ok(name), Ok(role)) => (name, role),
+            (Err(fault), _) | (_, Err(fault)) => return Ok(Err((None, fault.to_string()))),
+        };
+        if name.starts_with(PSEUDONYM_PREFIX) || self.was_forgotten(&name)? {
+            let why =
+                "a person with this name was deleted, and a name is never given again: ask an administrator".to_owned();
+            return Ok(Err((None, why)));
+        }
+        if users::find_in(ledger, &name).await?.is_some() {
+            let (provider, subject) = (&settings.name, &person.subject);
+            let why = format!(
+                "a user called {name} exists and is not linked to this person; if it is the same person, an administrator \
+                 links it: `riposte user link {name} --provider {provider} --subject {subject}`"
+            );
+            return Ok(Err((Some(name), why)));
+        }
+        let by = Actor::User(name.clone());
+        // No password has this hash, so a login with one fails like any wrong password.
+        users::create(ledger, &name, (role, &Scope::default()), (DUMMY, false), &by, now).await?;
+        identities::link(ledger, (&settings.issuer, &person.subject), &name, true, &by, now).await?;
+        Ok(Ok(name))
     }
 
     async fn known_user(
@@ -286,34 +326,6 @@ impl Engine {
 
 /// The user's name, or the user and why the login is refused.
 type Outcome = Result<String, (Option<String>, String)>;
-
-/// Creates the user of a first login.
-async fn new_user(
-    ledger: &mut LedgerTx,
-    provider: &Provider,
-    person: &ProvenPerson,
-    role: Result<Role, ClaimFault>,
-    now: Timestamp,
-) -> UseCase<Outcome> {
-    let settings = &provider.settings;
-    let (name, role) = match (settings.mapping.name(&person.claims), role) {
-        (Ok(name), Ok(role)) => (name, role),
-        (Err(fault), _) | (_, Err(fault)) => return Ok(Err((None, fault.to_string()))),
-    };
-    if users::find_in(ledger, &name).await?.is_some() {
-        let (provider, subject) = (&settings.name, &person.subject);
-        let why = format!(
-            "a user called {name} exists and is not linked to this person; if it is the same person, an administrator \
-             links it: `riposte user link {name} --provider {provider} --subject {subject}`"
-        );
-        return Ok(Err((Some(name), why)));
-    }
-    let by = Actor::User(name.clone());
-    // No password has this hash, so a login with one fails like any wrong password.
-    users::create(ledger, &name, (role, &Scope::default()), (DUMMY, false), &by, now).await?;
-    identities::link(ledger, (&settings.issuer, &person.subject), &name, true, &by, now).await?;
-    Ok(Ok(name))
-}
 
 /// What a caller is told of a provider that does not answer or refuses.
 fn away(provider: &Provider, error: ProviderError) -> Refusal {

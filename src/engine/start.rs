@@ -21,7 +21,6 @@ use super::health::Health;
 use super::hub::Hub;
 use super::key_uses::KeyUses;
 use super::last_look::LastLook;
-use super::late_alerts::LateAlerts;
 use super::lockouts::Lockouts;
 use super::owed_batch::OwedReader;
 use super::passwords::Passwords;
@@ -120,7 +119,6 @@ impl Engine {
             lockouts: Lockouts::default(),
             failed_logins: FailedLoginLog::default(),
             denials: DenialLog::default(),
-            late_alerts: LateAlerts::default(),
             key_uses: KeyUses::default(),
             signer,
             log_beginning: ArcSwapOption::empty(),

@@ -28,7 +28,6 @@ use super::health::Health;
 use super::hub::Hub;
 use super::key_uses::KeyUses;
 use super::last_look::LastLook;
-use super::late_alerts::LateAlerts;
 use super::lockouts::Lockouts;
 use super::oidc::providers::Providers;
 use super::owed_batch::OwedReader;
@@ -159,8 +158,6 @@ pub struct Engine {
     pub failed_logins: FailedLoginLog,
     /// Denied requests that are not in the audit log yet.
     pub denials: DenialLog,
-    /// Alerts that came too late and are not in the audit log yet.
-    pub late_alerts: LateAlerts,
     /// Last uses of API keys.
     pub key_uses: KeyUses,
     /// The manager's signing keys.

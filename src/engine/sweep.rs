@@ -8,18 +8,14 @@ use std::time::Duration;
 
 use riposte_protocol::time::Timestamp;
 
-use super::late_alerts::LateRun;
 use super::{
     Engine, account_duties, capabilities, key_rotation, own_ids, presence_news, pull_feeds, rejected, retention,
     seal_watch,
 };
-use crate::domain::actor::Actor;
-use crate::domain::audit::{AuditEntry, AuditEvent};
 use crate::store::StoreError;
 use crate::store::configured::{changes, protected};
 use crate::store::database::duties::{Claim, Duty};
-use crate::store::ledger::audit::LedgerTx;
-use crate::store::ledger::forwarders;
+use crate::store::ledger::{forwarders, late_alerts};
 use crate::store::writer::SweepStep;
 
 /// Interval between checkpoints.
@@ -44,6 +40,10 @@ const KEEP_SIGHTINGS: Duration = Duration::from_hours(24);
 const KEEP_CHANGES: Duration = Duration::from_hours(1);
 /// A forwarder reports each minute.
 const FORWARDER_SILENT: Duration = Duration::from_mins(5);
+/// Without another late alert for so long, a pipeline has caught up.
+const LATE_QUIET: Duration = Duration::from_secs(30);
+/// The same after a start: the longest wait of a forwarder between two tries comes before.
+const LATE_AFTER_START: Duration = Duration::from_mins(1);
 /// How long expired enrolment tokens stay listed, and expired sessions stored.
 const KEEP_TOKENS: Duration = Duration::from_hours(168);
 
@@ -71,7 +71,7 @@ const DUTIES: [(&str, Duration); 19] = [
 ];
 
 /// Those that one of the managers does for all.
-pub(super) const SHARED: [&str; 13] = [
+pub(super) const SHARED: [&str; 14] = [
     "expire",
     "time_out",
     "silence",
@@ -81,6 +81,7 @@ pub(super) const SHARED: [&str; 13] = [
     "rotation",
     "presence",
     "forwarders",
+    "late_alerts",
     "feeds",
     "seals",
     "clear",
@@ -126,28 +127,6 @@ pub async fn run(engine: &Arc<Engine>) {
     duty(engine, "keys", account_duties::look_after_keys(engine)).await;
     duty(engine, "logins", account_duties::record_failed_logins(engine, true)).await;
     duty(engine, "denials", account_duties::record_denials(engine, true)).await;
-    duty(engine, "late_alerts", record_late_alerts(engine, true)).await;
-}
-
-/// Records alerts that came too late, once their pipeline has caught up.
-async fn record_late_alerts(engine: &Engine, is_end: bool) -> Result<(), StoreError> {
-    let now = engine.clock.now();
-    let due = engine.late_alerts.take(now, is_end);
-    if due.is_empty() {
-        return Ok(());
-    }
-    let mut ledger = LedgerTx::begin(&engine.db).await?;
-    for (pipeline, LateRun { count, first, last, .. }) in due {
-        let what = if count == 1 { "1 alert".to_owned() } else { format!("{count} alerts") };
-        let age = engine.rules.max_age;
-        let detail = format!(
-            "{what} from {first} to {last} came later than max_age ({age}) and were spared, unless a policy has a max_age of its own"
-        );
-        tracing::warn!(pipeline, count, "{detail}");
-        let (actor, event) = (Actor::Riposte, AuditEvent::PipelineLate);
-        ledger.record(AuditEntry { at: now, actor, event, noun_id: pipeline, detail });
-    }
-    ledger.commit().await
 }
 
 /// Whether a duty is due at this time; a clock that was set back must not put it off.
@@ -191,7 +170,6 @@ async fn own(engine: &Arc<Engine>, round: u32) {
     }
     duty(engine, "logins", account_duties::record_failed_logins(engine, false)).await;
     duty(engine, "denials", account_duties::record_denials(engine, false)).await;
-    duty(engine, "late_alerts", record_late_alerts(engine, false)).await;
     duty(engine, "fetches", pull_feeds::watch::write_fetches(engine)).await;
     if round.is_multiple_of(RELOAD_EVERY) {
         duty(engine, "keys", account_duties::look_after_keys(engine)).await;
@@ -213,6 +191,7 @@ async fn shared(engine: &Arc<Engine>, round: u32, claim: &Claim) {
     duty(engine, "rotation", key_rotation::step(engine)).await;
     duty(engine, "presence", presence_news::tell(engine)).await;
     duty(engine, "forwarders", find_silent_forwarders(engine, claim)).await;
+    duty(engine, "late_alerts", record_late_alerts(engine, claim)).await;
     duty(engine, "feeds", pull_feeds::watch::look(engine)).await;
     duty(engine, "seals", look_at_seals(engine, round)).await;
 }
@@ -225,6 +204,16 @@ async fn find_silent_forwarders(engine: &Engine, claim: &Claim) -> Result<(), St
         return Ok(());
     }
     forwarders::find_silent(&engine.db, now.minus(FORWARDER_SILENT), claim.fence.as_ref(), now).await
+}
+
+/// Records alerts that came too late, once their pipeline has caught up: an outage is one entry.
+async fn record_late_alerts(engine: &Engine, claim: &Claim) -> Result<(), StoreError> {
+    let now = engine.clock.now();
+    // While the manager was away, a pipeline could not go on: it tries again at most half a minute later.
+    if now < engine.started_at.plus(LATE_AFTER_START) {
+        return Ok(());
+    }
+    late_alerts::record_due(&engine.db, LATE_QUIET, engine.rules.max_age, claim.fence.as_ref(), now).await
 }
 
 /// Looks at all sealed rows now and then, and records what was found there or where rows were read.

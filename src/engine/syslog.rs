@@ -18,6 +18,8 @@ use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::pki_types::ServerName;
 
+use crate::host;
+
 /// Time limit of a message, with its connection.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a receiver is watched for closing the connection before our end.
@@ -38,8 +40,7 @@ pub(super) fn message(severity: u8, at: Timestamp, name: &str, text: &str) -> St
 
 /// The name of this host, as a header can hold it.
 fn host_name() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let name: String = name.trim().chars().filter(char::is_ascii_graphic).take(255).collect();
+    let name: String = host::name().unwrap_or_default().chars().filter(char::is_ascii_graphic).take(255).collect();
     if name.is_empty() { "-".to_owned() } else { name }
 }
 

@@ -9,6 +9,7 @@ use super::refusal::{Refusal, UseCase};
 use super::scopes::check_admin;
 use super::secrets::new_secret;
 use crate::domain::actor::Actor;
+use crate::domain::forgotten::PSEUDONYM_PREFIX;
 use crate::domain::principal::Role;
 use crate::domain::user::{is_user_name, password_fault};
 use crate::store::StoreError;
@@ -52,6 +53,11 @@ impl Engine {
             let why = "must be 1 to 64 characters of a-z, 0-9, '.', '_' and '-', the first a letter or a digit";
             return Err(Refusal::fault("/name", why));
         }
+        if name.starts_with(PSEUDONYM_PREFIX) {
+            let why =
+                format!("must not begin with {PSEUDONYM_PREFIX}: so begin the pseudonyms of people who were forgotten");
+            return Err(Refusal::fault("/name", why));
+        }
         check_role(Some(role))?;
         let scope = self.read_scope(scope.as_ref(), role)?.unwrap_or_default();
         if let Some(fault) = password.as_deref().and_then(|password| password_fault("/password", password, &name)) {
@@ -59,13 +65,19 @@ impl Engine {
         }
         let temporary = if password.is_none() { Some(temporary_password()?) } else { None };
         let password = password.or_else(|| temporary.clone()).unwrap_or_default();
+        let given = |name: &str| {
+            Refusal::Conflict(format!(
+                "the name {name} was given before; a name is never given to another person, also after its deletion"
+            ))
+        };
+        if self.was_forgotten(&name)? {
+            return Err(given(&name));
+        }
         let hash = self.passwords.hash(password).await?;
         let (mut ledger, now) = (LedgerTx::begin(&self.db).await?, self.clock.now());
         let created = users::create(&mut ledger, &name, (role, &scope), (&hash, temporary.is_some()), by, now).await;
         created.map_err(|error| match error {
-            StoreError::Duplicate => Refusal::Conflict(format!(
-                "the name {name} was given before; a name is never given to another person, also after its deletion"
-            )),
+            StoreError::Duplicate => given(&name),
             other => other.into(),
         })?;
         request.keep(&mut ledger, 201, &name, now).await?;

@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 use super::columns::Millis;
 use crate::domain::audit::EntryRef;
 use crate::domain::checkpoint::{ChainHash, CheckpointKeys, LogBeginning};
+use crate::domain::commitments::Commitments;
+use crate::domain::forgotten::PSEUDONYM_PREFIX;
 
 /// An entry of the audit log.
 #[derive(Clone, Debug, sqlx::FromRow, Serialize, Deserialize, utoipa::ToSchema)]
@@ -28,13 +30,37 @@ pub struct AuditRow {
     #[serde(with = "hex")]
     #[schema(value_type = String)]
     pub hash: Vec<u8>,
+    /// Of an entry that can name a person, in hexadecimal: its hash covers commitments to actor, id and detail. For each
+    /// of them this is `01` and the salt, or `02` and the commitment, if the text was removed with the name of a person.
+    #[serde(default, with = "hex_option", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub commitments: Option<Vec<u8>>,
 }
 
 impl AuditRow {
     /// What its hash covers.
     pub fn entry(&self) -> EntryRef<'_> {
         let Self { at, actor, verb, noun, noun_id, detail, .. } = self;
-        EntryRef { at: (*at).into(), actor, verb, noun, noun_id, detail }
+        EntryRef { at: (*at).into(), actor, verb, noun, noun_id, detail, commitments: self.commitments() }
+    }
+
+    /// The pseudonyms that stand in the place of removed names; `None` if it has all its texts. None at all if something
+    /// else stands where a text was removed.
+    pub fn pseudonyms(&self) -> Option<Vec<&str>> {
+        let [is_actor, is_noun_id, is_detail] = self.commitments()?.removed();
+        if !is_actor && !is_noun_id && !is_detail {
+            return None;
+        }
+        let actor = is_actor.then(|| self.actor.strip_prefix("user:").unwrap_or_default());
+        let names: Vec<&str> = actor.into_iter().chain(is_noun_id.then_some(self.noun_id.as_str())).collect();
+        let are_pseudonyms = names.iter().all(|name| name.starts_with(PSEUDONYM_PREFIX));
+        let is_right = is_detail && self.detail.is_empty() && are_pseudonyms;
+        Some(if is_right { names } else { Vec::new() })
+    }
+
+    /// What is stored about its texts. Bytes that are no such thing have no hash that fits.
+    pub fn commitments(&self) -> Option<Commitments> {
+        self.commitments.as_deref().and_then(Commitments::parse)
     }
 }
 
@@ -47,6 +73,9 @@ pub struct AuditProof {
     pub intact: bool,
     /// The first entry that is not, if any.
     pub broken_at: Option<i64>,
+    /// How many of them lost texts because a person was forgotten; the log says so of each.
+    #[serde(default)]
+    pub forgotten: i64,
     /// How many stored checkpoints were compared with the log.
     #[serde(default)]
     pub checkpoints: i64,
@@ -68,6 +97,7 @@ impl AuditProof {
             entries,
             intact: broken_at.is_none(),
             broken_at,
+            forgotten: 0,
             checkpoints: 0,
             begins: None,
             why: None,
@@ -131,15 +161,37 @@ mod hex {
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
         let text = String::deserialize(deserializer)?;
+        digits(&text).ok_or_else(|| D::Error::custom("not hexadecimal digits in pairs"))
+    }
+
+    pub(super) fn digits(text: &str) -> Option<Vec<u8>> {
         let pairs = text.as_bytes().chunks(2).map(|pair| match pair {
             [high, low] => Some(digit(*high)? << 4 | digit(*low)?),
             _ => None,
         });
-        let bytes: Option<Vec<u8>> = pairs.collect();
-        bytes.ok_or_else(|| D::Error::custom("not hexadecimal digits in pairs"))
+        pairs.collect()
     }
 
     fn digit(byte: u8) -> Option<u8> {
         char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
+    }
+}
+
+/// Optional bytes as hexadecimal digits.
+mod hex_option {
+    use serde::de::Error as _;
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    #[expect(clippy::ref_option, reason = "serde gives the field as it is")]
+    pub(super) fn serialize<S: Serializer>(bytes: &Option<Vec<u8>>, serializer: S) -> Result<S::Ok, S::Error> {
+        match bytes {
+            Some(bytes) => super::hex::serialize(bytes, serializer),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<u8>>, D::Error> {
+        let read = |text: String| super::hex::digits(&text).ok_or_else(|| D::Error::custom("not hexadecimal digits"));
+        Option::<String>::deserialize(deserializer)?.map(read).transpose()
     }
 }

@@ -39,6 +39,9 @@ pub struct KeyRow {
     /// Whether its sender signs requests instead of sending the key.
     #[serde(default)]
     pub is_webhook: bool,
+    /// Fingerprint of the client certificate that stands for it: SHA-256 in hexadecimal. Such a key has no secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
     /// What it may do at most, beside the role; a personal key is limited by its user's scope too.
     #[sqlx(try_from = "Option<String>")]
     #[serde(default, skip_serializing_if = "Scope::is_unlimited")]
@@ -92,6 +95,11 @@ pub struct CreateKey {
     /// Make the key of a sender that signs its requests (Standard Webhooks); only with the role `ingest`.
     #[serde(default)]
     pub webhook: bool,
+    /// A client certificate in PEM, which is its only credential; for consumers of feeds, whose scope has the right
+    /// `pull_feeds` alone. The authorities in `tls_client_ca` must have signed it; the key ends with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 65536)]
+    pub certificate: Option<String>,
     /// What it may do at most, beside the role.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Scope>)]
@@ -104,7 +112,7 @@ pub struct CreatedKey {
     /// Public part of the key.
     pub id: String,
     /// The whole key, `rip_ID_SECRET`; absent in the response to a retry, because only its hash is
-    /// stored.
+    /// stored, and of a key with a client certificate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
     /// The secret that the sender signs with, `whsec_…`, of a key that was made with `webhook`; its requests go

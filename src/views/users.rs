@@ -12,7 +12,7 @@ use crate::domain::scope::Scope;
 /// A person.
 #[derive(Clone, Debug, sqlx::FromRow, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct UserRow {
-    /// Login name; never given to another person.
+    /// Login name; never given to another person. `forgotten-…` is the pseudonym of a person who was forgotten.
     pub name: String,
     /// Role, which decides the rights.
     pub role: Role,
@@ -40,6 +40,13 @@ pub struct UserRow {
     #[sqlx(try_from = "Option<String>")]
     #[serde(default, skip_serializing_if = "Scope::is_unlimited")]
     pub scope: Scope,
+}
+
+/// A person who was forgotten.
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ForgottenUser {
+    /// What took the place of the name.
+    pub pseudonym: String,
 }
 
 /// A person to create.

@@ -28,7 +28,14 @@ const MANAGER: House = House {
         &["domain"],
         &["protocol"],
     ],
-    ground: &[("config", &["telemetry"]), ("clock", &[]), ("exposition", &[]), ("shutdown", &[]), ("telemetry", &[])],
+    ground: &[
+        ("config", &["telemetry"]),
+        ("clock", &[]),
+        ("exposition", &[]),
+        ("host", &[]),
+        ("shutdown", &[]),
+        ("telemetry", &[]),
+    ],
 };
 
 const AGENT: House = House {
@@ -105,9 +112,9 @@ const CHAOS: House = House {
         &["hostile", "run", "soak", "space"],
         &["consumer", "endpoint", "reader", "report"],
         &["verify", "world"],
-        &["peer"],
-        &["ledger", "load", "postgres", "shield", "witness"],
-        &["faults", "programs"],
+        &["forwarder", "peer"],
+        &["ledger", "load", "postgres", "shield", "witness", "writer"],
+        &["alert_files", "faults", "programs"],
         &["api", "plan", "postgres_programs", "proxy", "sandbox"],
     ],
     ground: &[("clock", &[]), ("random", &[])],

@@ -117,15 +117,14 @@ impl Kept {
 async fn rewrite(app: &TestApp) {
     let db = app.db().await;
     let rows: Vec<AuditRow> = db
-        .all("SELECT seq, at, actor, verb, noun, noun_id, detail, hash FROM audit ORDER BY seq", vec![])
+        .all("SELECT seq, at, actor, verb, noun, noun_id, detail, hash, commitments FROM audit ORDER BY seq", vec![])
         .await
         .unwrap();
     let (mut previous, mut tx) = (GENESIS, db.begin().await.unwrap());
     for row in rows {
         let detail = if row.seq == 2 { "nothing to see" } else { &row.detail };
-        let AuditRow { seq, actor, verb, noun, noun_id, .. } = &row;
-        previous = hash(&previous, *seq, &EntryRef { at: row.at.into(), actor, verb, noun, noun_id, detail });
-        let binds = vec![Bind::from(detail), Bind::from(previous.to_vec()), Bind::from(*seq)];
+        previous = hash(&previous, row.seq, &EntryRef { detail, ..row.entry() });
+        let binds = vec![Bind::from(detail), Bind::from(previous.to_vec()), Bind::from(row.seq)];
         tx.execute("UPDATE audit SET detail = $1, hash = $2 WHERE seq = $3", binds).await.unwrap();
     }
     tx.commit().await.unwrap();

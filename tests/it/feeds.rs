@@ -105,11 +105,13 @@ on_both_databases! {
             assert!(answer.text.contains("has 3 entries and may hold 2"), "{}", answer.text);
             assert!(!answer.text.contains("203.0.113"), "nothing that could be taken for a list: {}", answer.text);
         }
+        admin.metrics_show("riposte_feed_too_long{feed=\"edge\"} 1\n", true).await;
         let shown = admin.get("/v1/feeds/edge").await.is(200);
         assert_eq!((&shown["entries"], shown["too_long_since"].is_string()), (&json!(3), true), "{shown}");
         lift(&admin, &third).await;
         assert_eq!(fetch(&app, "edge", &key, &[]).await.status, 200);
         assert_eq!(admin.get("/v1/feeds/edge").await.is(200)["too_long_since"], Value::Null);
+        admin.metrics_show("riposte_feed_too_long{feed=\"edge\"} 0\n", true).await;
         assert_eq!(types(&admin).await, ["feed.created", "incident.feed_too_long", "incident.feed_served"]);
     }
 

@@ -101,6 +101,12 @@ on_both_databases! {
         assert!(told[0].starts_with("feed_not_fetched: consumer fw-2 fetched last at "), "{told:?}");
         assert!(told[0].ends_with("and 1 removal is owed to it"), "{told:?}");
         assert!(consumer(&admin, "fw-2").await["silent_since"].is_string());
+        for (name, value) in [("fw-1", 0), ("fw-2", 1), ("never", 0)] {
+            let row = format!("riposte_feed_consumer_silent{{feed=\"edge\",consumer=\"{name}\"}} {value}\n");
+            admin.metrics_show(&row, true).await;
+            let fetched = format!("riposte_feed_fetched_timestamp_seconds{{feed=\"edge\",consumer=\"{name}\"}} ");
+            admin.metrics_show(&fetched, name != "never").await;
+        }
         // Once for each outage, also over a restart.
         let (app, admin) = app.restart().await;
         app.advance(30);
@@ -114,6 +120,7 @@ on_both_databases! {
         }).await;
         assert!(told[1].starts_with("feed_fetched: consumer fw-2 fetched at "), "{told:?}");
         assert_eq!(consumer(&admin, "fw-2").await["silent_since"], Value::Null);
+        admin.metrics_show("riposte_feed_consumer_silent{feed=\"edge\",consumer=\"fw-2\"} 0\n", true).await;
     }
 
     async fn a_consumer_whose_key_has_expired_is_watched_until_the_key_is_revoked(database: Database) {

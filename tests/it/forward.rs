@@ -158,6 +158,7 @@ async fn of_many_alerts_none_is_lost_whatever_happens_to_the_files_and_the_progr
             0 => drop(setting.writer.next_part()),
             1 => setting.writer.midnight(false),
             2 => setting.writer.midnight(true),
+            _ if round + 1 < ROUNDS => setting.writer.copy_and_truncate(round % 8 == 3),
             _ => {}
         }
         if matches!(round % 5, 1 | 2) {
@@ -247,6 +248,35 @@ async fn a_file_that_is_cut_off_is_read_anew_and_said() {
     setting.writer.write(5);
     forwarder.says("was cut off or written anew").await;
     setting.has(8).await;
+    forwarder.stop().await;
+}
+
+#[tokio::test]
+async fn of_a_file_that_is_copied_and_cut_off_no_line_is_lost() {
+    let mut setting = Setting::new().await;
+    setting.writer.write(3);
+    let mut forwarder = setting.start(&["--from", "beginning", "--batch", "1"]);
+    setting.has(3).await;
+    for compress in [false, true] {
+        // The manager takes none of them, so most are not even read.
+        setting.manager.kill9();
+        setting.writer.write(50);
+        setting.writer.copy_and_truncate(compress);
+        // Longer at once than what was read of it.
+        setting.writer.write(60);
+        setting.manager.start_again().await;
+        setting.has(setting.writer.number).await;
+    }
+    // While the forwarder is away too.
+    forwarder.kill9();
+    setting.writer.write(2);
+    setting.writer.copy_and_truncate(false);
+    setting.writer.write(1);
+    setting.writer.copy_and_truncate(true);
+    let forwarder = setting.start(&[]);
+    setting.writer.write(1);
+    setting.has(setting.writer.number).await;
+    assert!(!forwarder.log().contains("reading it from its beginning"), "{}", forwarder.log());
     forwarder.stop().await;
 }
 

@@ -8,6 +8,7 @@ use riposte_protocol::message::{Outcome, PollRequest, RejectedOrders};
 use serde_json::json;
 use tokio::task::JoinSet;
 
+use super::feeds::{fetch, key_of};
 use super::support::alert::{brute_force, drop_policy};
 use super::support::{Answer, Client, Database, TestApp, eventually};
 
@@ -84,6 +85,9 @@ pub(super) async fn use_everything(app: &TestApp, admin: &Client) {
     let agent = app.enrol(admin, "web-01", &json!({"wazuh_id": "005"})).await;
     // An internal host is never called, so this fails.
     admin.post("/v1/webhooks", &json!({"name": "tickets", "url": "https://localhost:9/"})).await.is(201);
+    admin.post("/v1/feeds", &json!({"name": "edge"})).await.is(201);
+    let key = key_of(admin, "fw-1", "edge").await;
+    fetch(app, "edge", &key, &[]).await;
     admin.policy(&drop_policy("drop")).await;
     let when = json!({"rule_ids": ["5763"], "when": "data.url.contains('x')"});
     admin.policy(&json!({"name": "missing", "match": [when], "respond": {"action": "log-only"}})).await;
@@ -113,7 +117,7 @@ on_both_databases! {
             let metrics = open_metrics(&admin).await;
             let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
             assert_eq!((metrics.status, metrics.header("content-type")), (200, Some(content_type)));
-            let names = ["riposte_effects{", "riposte_webhook_messages_total{", "riposte_webhook_failing{"];
+            let names = ["riposte_effects{", "riposte_webhook_messages_total{", "riposte_feed_fetched_timestamp_seconds{"];
             names.iter().all(|name| metrics.text.contains(name)).then(|| parse(&metrics.text))
         })
         .await;

@@ -178,6 +178,8 @@ pub(super) const OPERATIONS: &[Operation] = &[
     ("PATCH", "/v1/users/{name}", Who::Roles(ADMINS), On::User, 200, Some("disabled")),
     ("DELETE", "/v1/users/{name}", Who::Roles(ADMINS), On::User, 204, Some("deleted")),
     ("POST", "/v1/users/{name}/reset-password", Who::Roles(ADMINS), On::User, 200, Some("got a temporary password")),
+    // The matrix has no user that was deleted long enough ago; `forgotten.rs` forgets one.
+    ("POST", "/v1/users/{name}/forget", Who::Roles(ADMINS), On::User, 409, None),
     ("GET", "/v1/users/{name}/identities", Who::Roles(ADMINS), On::Linked, 200, None),
     ("PUT", "/v1/users/{name}/identities/{provider}", Who::Roles(ADMINS), On::User, 200, Some("linked")),
     ("DELETE", "/v1/users/{name}/identities/{provider}", Who::Roles(ADMINS), On::Linked, 204, Some("unlinked")),

@@ -31,7 +31,8 @@ async fn the_command_line_shows_what_became_of_a_response() {
     let (is_wrong, said) = manager.command(&["response", "list", "--state", "blocked"]);
     assert!(!is_wrong && said.contains("awaiting_approval"), "{said}");
 
-    api.post(&format!("/v1/responses/{id}/lift"), &json!({"reason": "a mistake"})).await;
+    let (is_lifted, said) = manager.command(&["response", "lift", id, "--reason", "a mistake"]);
+    assert!(is_lifted && said.starts_with(&format!("response {id}: ended (lifted); ")), "{said}");
     let (is_shown, shown) = manager.command(&["response", "show", id]);
     assert!(is_shown && shown.starts_with(&format!("response {id}\n")), "{shown}");
     assert!(!shown.contains('\u{202e}'), "{shown:?}");
@@ -49,8 +50,11 @@ async fn the_command_line_shows_what_became_of_a_response() {
     let (_, json) = manager.command(&["response", "show", id, "--json"]);
     let json: Value = serde_json::from_str(&json).unwrap();
     assert!(json["history"].as_array().unwrap().len() >= 2 && json["commands"].is_array(), "{json}");
-    let (is_found, said) = manager.command(&["response", "show", "01a00000-0000-7000-8000-000000000000"]);
-    assert!(!is_found && said.contains("the response does not exist"), "{said}");
+    for command in [&["show"][..], &["lift", "--reason", "a mistake"]] {
+        let command = [&["response"], command, &["01a00000-0000-7000-8000-000000000000"]].concat();
+        let (is_found, said) = manager.command(&command);
+        assert!(!is_found && said.contains("the response does not exist"), "{said}");
+    }
 }
 
 #[tokio::test]

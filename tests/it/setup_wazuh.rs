@@ -45,6 +45,21 @@ fn set_up(manager: &Manager, wazuh: &Path, config: &Path, flags: &[&str]) -> (bo
 }
 
 #[tokio::test]
+async fn an_active_response_that_cannot_be_imported_is_in_the_exit_code() {
+    let (manager, wazuh, config) = (Manager::start().await, wazuh(), TempDir::new().unwrap());
+    let absent =
+        "<active-response><command>absent</command><location>local</location><rules_id>1</rules_id></active-response>";
+    let configuration = CONFIGURATION.replace("</ossec_config>", &format!("{absent}</ossec_config>"));
+    fs::write(wazuh.path().join("etc/ossec.conf"), configuration).unwrap();
+    let etc = config.path().join("etc");
+    let (is_ok, told) = set_up(&manager, wazuh.path(), &etc, &["--yes"]);
+    assert!(!is_ok && told.contains("not every active response became a policy"), "{told}");
+    // Wazuh refuses such a file as a whole, and the rest is set up.
+    assert_eq!(manager.api().get("/v1/policies").await["items"], json!([]));
+    assert!(etc.join("forward.key").exists(), "{told}");
+}
+
+#[tokio::test]
 async fn a_wazuh_manager_is_set_up_with_one_command() {
     let (manager, wazuh, config) = (Manager::start().await, wazuh(), TempDir::new().unwrap());
     let (api, etc) = (manager.api(), config.path().join("etc"));
@@ -54,6 +69,7 @@ async fn a_wazuh_manager_is_set_up_with_one_command() {
     assert!(!etc.exists());
     let (is_ok, told) = set_up(&manager, wazuh.path(), &etc, &["--yes"]);
     assert!(is_ok && told.contains("2 agents"), "{told}");
+    assert!(told.contains("other hosts cannot reach http://127.0.0.1:"), "{told}");
     let policies = api.get("/v1/policies").await;
     assert_eq!((policies["items"].as_array().unwrap().len(), &policies["items"][0]["mode"]), (1, &json!("observe")));
     let key = etc.join("forward.key");

@@ -140,6 +140,28 @@ on_both_databases! {
         assert!(refusal(&app.base, "bob").await.contains("bob exists"));
     }
 
+    async fn a_person_who_was_forgotten_stays_out_and_no_other_gets_the_name(database: Database) {
+        let mut provider = OpenIdProvider::start();
+        let (app, admin) = manager_with(database, &mut provider, |_| ()).await;
+        provider.people(&json!({"alice": {"groups": ["soc"]}, "other": {"preferred_username": "alice", "groups": ["soc"]}}));
+        session(&Client::anonymous(&app.base), &app.base, "alice").await;
+        admin.delete("/v1/users/alice", None).await.is(204);
+        app.advance(301);
+        let pseudonym = admin.post("/v1/users/alice/forget", &json!({})).await.is(200)["pseudonym"].clone();
+        let pseudonym = pseudonym.as_str().unwrap();
+        let refused = refusal(&app.base, "alice").await;
+        assert!(refused.contains(&format!("{pseudonym} is disabled")), "{refused}");
+        // The same subject with another name is the same person.
+        provider.people(&json!({"alice": {"preferred_username": "al", "groups": ["soc"]}}));
+        let refused = refusal(&app.base, "alice").await;
+        assert!(refused.contains(&format!("{pseudonym} is disabled")), "{refused}");
+        provider.people(&json!({"other": {"preferred_username": "alice", "groups": ["soc"]}}));
+        let refused = refusal(&app.base, "other").await;
+        assert!(refused.contains("a name is never given again"), "{refused}");
+        let names = admin.list("/v1/users").await;
+        assert_eq!(names.len(), 1, "{names:?}");
+    }
+
     async fn a_person_by_password_key_and_provider_is_one_in_a_quorum(database: Database) {
         let mut provider = OpenIdProvider::start();
         let (app, admin) = manager_with(database, &mut provider, |_| ()).await;

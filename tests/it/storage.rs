@@ -422,6 +422,9 @@ const LANDED: &[(&str, &str)] = &[
     ("0034_openc2.sql", "b27f0e88f0418777c45ac429c11184e47f2403969f78c44e97c76e84f1cdb606"),
     ("0035_forwarders.sql", "61f82cc7edd2bef054fd8ecd2b3498cf63f5ea11c244aa2223c92e91da680ed6"),
     ("0036_mitre.sql", "1707740b0e2495b98059395b8de239fe953007391d4189fc32cb3e6267627544"),
+    ("0037_client_certificates.sql", "914b5f6fb833acab34fad2e0c30824d58019bc3999b40e96542c08c366caa7d8"),
+    ("0038_forgotten_people.sql", "7ea3ade28d15b38784596c6060e06bf2f4355e8986132ba317b2c69bdef35fef"),
+    ("0039_late_alerts.sql", "60e49dd0352f60f5ef47f4f082b206d6de1974aa8290e0770f34acc95e536b58"),
 ];
 
 #[test]

@@ -30,7 +30,7 @@ fn make_certificate(dir: &Path) -> String {
 }
 
 /// Starts a manager with a certificate of its own authority.
-async fn start(dir: &Path, more: &[&str]) -> Manager {
+pub(crate) async fn start(dir: &Path, more: &[&str]) -> Manager {
     make_certificate(dir);
     let path = |name: &str| dir.join(name).to_str().unwrap().to_owned();
     let (certificate, key) = (path("cert.pem"), path("key.pem"));
@@ -49,7 +49,7 @@ async fn shown(manager: &Manager) -> Vec<u8> {
     answer.extensions().get::<reqwest::tls::TlsInfo>().unwrap().peer_certificate().unwrap().to_vec()
 }
 
-fn manager_client(_: &Manager) -> reqwest::ClientBuilder {
+pub(crate) fn manager_client(_: &Manager) -> reqwest::ClientBuilder {
     reqwest::Client::builder().no_proxy().tls_danger_accept_invalid_certs(true)
 }
 

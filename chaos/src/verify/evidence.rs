@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use crate::alert_files::Written;
 use crate::ledger::{Effect, Ledger};
 use crate::load::Seen;
 use crate::plan::Plan;
@@ -60,6 +61,10 @@ pub(crate) struct Evidence<'a> {
     pub(crate) plan: &'a Plan,
     /// The client's view.
     pub(crate) seen: &'a Seen,
+    /// The lines of `alerts.json`.
+    pub(crate) written: &'a Written,
+    /// What went wrong with the forwarder.
+    pub(crate) wrong_forwarding: &'a [String],
     /// The manager's ledger.
     pub(crate) ledger: &'a Ledger,
     /// The agents' status and deeds.

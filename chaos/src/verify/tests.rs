@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::*;
+use crate::alert_files::Written;
 use crate::ledger::{Effect, Response};
 use crate::load::Seen;
 use crate::plan::Plan;
@@ -18,6 +19,8 @@ const LIFTED_AT_MS: i64 = 100_000;
 struct Case {
     plan: Plan,
     seen: Seen,
+    written: Written,
+    wrong_forwarding: Vec<String>,
     ledger: Ledger,
     accounts: Vec<Account>,
     wanted: Vec<Effect>,
@@ -82,14 +85,24 @@ fn good() -> Case {
     ];
     let status = json!({"results_unsent": 0, "commands_pending": 0, "effects": []});
     let accounts = vec![Account { id: AGENT.into(), status, deeds }];
-    Case { plan, seen, ledger, accounts, wanted: Vec::new() }
+    Case { plan, seen, written: Written::default(), wrong_forwarding: Vec::new(), ledger, accounts, wanted: Vec::new() }
 }
 
 /// The broken promises, by the number at the start of their names.
 fn broken(case: &Case) -> Vec<&'static str> {
-    let Case { plan, seen, ledger, accounts, wanted } = case;
+    let Case { plan, seen, written, wrong_forwarding, ledger, accounts, wanted } = case;
     let turned = Turned { asked_at_ms: 14_000, granted_at_ms: 15_000 };
-    let (verdicts, _) = judge(&Evidence { plan, seen, ledger, accounts, turned, wanted, lifted_at_ms: LIFTED_AT_MS });
+    let (verdicts, _) = judge(&Evidence {
+        plan,
+        seen,
+        written,
+        wrong_forwarding,
+        ledger,
+        accounts,
+        turned,
+        wanted,
+        lifted_at_ms: LIFTED_AT_MS,
+    });
     let broken = verdicts.iter().filter(|verdict| verdict.broken > 0);
     broken.map(|verdict| verdict.promise.split('.').next().unwrap()).collect()
 }
@@ -115,6 +128,29 @@ fn the_verifier_detects_lost_and_doubled_responses() {
         case.ledger.responses.get_mut("alert").unwrap().push(twin);
     };
     assert_eq!(broken_by(twice), ["2"]);
+}
+
+/// The same case, whose alert is a line of `alerts.json`.
+fn written(harm: impl FnOnce(&mut Case, u64)) -> Vec<&'static str> {
+    let mut case = good();
+    let number = (FIRST_WRITTEN..FIRST_WRITTEN + 1000).find(|n| case.plan.of(*n).kind == AlertKind::Brief).unwrap();
+    case.seen.acknowledged.clear();
+    case.ledger.alerts = [(number, vec!["alert".into()])].into();
+    case.written.numbers.insert(number);
+    harm(&mut case, number);
+    broken(&case)
+}
+
+#[test]
+fn the_verifier_detects_lost_doubled_and_invented_lines() {
+    assert_eq!(written(|_, _| {}), [""; 0]);
+    assert_eq!(written(|case, _| case.ledger.alerts.clear()), ["2"], "lost");
+    let beside = |case: &mut Case, number| case.written.numbers.extend([number + 1]);
+    assert_eq!(written(beside), ["2"], "lost beside another");
+    assert_eq!(written(|case, _| case.ledger.alerts.values_mut().for_each(|ids| ids.push("twin".into()))), ["2", "2"]);
+    assert_eq!(written(|case, _| case.ledger.responses.clear()), ["1", "2"], "without a response");
+    assert_eq!(written(|case, _| case.written.numbers.clear()), ["2"], "half a line");
+    assert_eq!(written(|case, _| case.wrong_forwarding.push("it is lost".into())), ["2"]);
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! The bouncer of a request: a key that is bound to one feed of the form `crowdsec`, in `X-Api-Key`.
+//! The bouncer of a request: a key that is bound to one feed of the form `crowdsec`, in `X-Api-Key`,
+//! or the client certificate of such a key.
 //!
 //! A bouncer ends when its first request fails, so what can wait is waited for here: a lease that the manager is
 //! about to have, and a database that does not answer for a moment.
@@ -52,8 +53,13 @@ impl FromRequestParts<AppState> for Bouncer {
             }
             sleep(GLANCE).await;
         }
-        let key = parts.headers.get("x-api-key").and_then(|value| value.to_str().ok()).unwrap_or_default().trim();
-        let caller = Caller::<PullFeeds>::of_feed(parts, state, key)?;
+        let caller = match parts.headers.get("x-api-key") {
+            None if let Some(caller) = Caller::<PullFeeds>::of_certificate(parts, state) => caller?,
+            given => {
+                let key = given.and_then(|value| value.to_str().ok()).unwrap_or_default().trim();
+                Caller::of_feed(parts, state, key)?
+            }
+        };
         let spec = bound_to(&caller.principal, state)?;
         let name = engine.consumer_name(&caller.principal);
         let name = name.ok_or_else(|| ApiError::forbidden("the key was revoked"))?;

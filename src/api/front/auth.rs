@@ -31,6 +31,7 @@ use crate::domain::access_token::{AccessTokenError, KeyClaims};
 use crate::domain::actor::Actor;
 use crate::domain::agent::Agent;
 use crate::domain::api_key;
+use crate::domain::client_certificate::Fingerprint;
 use crate::domain::principal::{Credentials, Principal, Role};
 use crate::domain::right::Right;
 use crate::domain::scope::Scopes;
@@ -177,6 +178,21 @@ impl<R: Needed> Caller<R> {
                 Err(state.auth_failures.refuse(&state.engine, parts, why))
             }
         }
+    }
+
+    /// The caller with the client certificate of a consumer of feeds; `None` if the client has shown none.
+    ///
+    /// # Errors
+    /// 401 if the certificate belongs to no valid key of a feed; 403 without the right.
+    pub fn of_certificate(parts: &Parts, state: &AppState) -> Option<ApiResult<Self>> {
+        let certificate = parts.extensions.get::<Transport>().and_then(|transport| transport.certificate)?;
+        Some(match of_certificate(&state.engine, certificate) {
+            Some(principal) if principal.feeds().is_some() => Self::admit(parts, state, principal),
+            _ => {
+                let why = format!("the client certificate {certificate} belongs to no valid key of a feed");
+                Err(state.auth_failures.refuse(&state.engine, parts, &why))
+            }
+        })
     }
 
     /// The caller, whose credentials are proven, if it may do this. The connection, and the last use of the key,
@@ -345,7 +361,7 @@ fn known(parts: &Parts) {
 /// 401, or 429 after too many attempts.
 pub fn certified(state: &AppState, parts: &Parts) -> ApiResult<()> {
     let is_wanted = state.tls.as_ref().is_some_and(|tls| tls.wants_client_certificates());
-    let has_one = || parts.extensions.get::<Transport>().is_some_and(|transport| transport.has_certificate);
+    let has_one = || parts.extensions.get::<Transport>().is_some_and(|transport| transport.certificate.is_some());
     if !is_wanted || has_one() {
         return Ok(());
     }
@@ -441,6 +457,14 @@ pub fn of_key(engine: &Engine, key: &str) -> Option<Principal> {
     let same: bool = hash_secret(secret).as_slice().ct_eq(&stored.hash).into();
     let is_valid = same && !stored.key.is_webhook && stored.is_valid(engine.clock.now());
     is_valid.then(|| principal_of(engine, id, stored)).flatten()
+}
+
+/// The principal of the valid key whose client certificate this is.
+fn of_certificate(engine: &Engine, certificate: Fingerprint) -> Option<Principal> {
+    let (hash, now) = (certificate.credential_hash(), engine.clock.now());
+    let keys = engine.keys.load();
+    let (id, stored) = keys.iter().find(|(_, stored)| stored.hash == hash && stored.is_valid(now))?;
+    principal_of(engine, id, stored)
 }
 
 /// The principal of the valid key `id`, whose sender signs. The signature is still to be checked.

@@ -31,6 +31,7 @@ use super::address::TrustedProxies;
 use super::connection::{Connection, IsStream};
 use super::limits::network;
 use super::tls::{H2, Tls};
+use crate::domain::client_certificate::Fingerprint;
 use crate::shutdown::Tasks;
 
 /// Time limit for a request's head, and idle time between requests.
@@ -134,8 +135,8 @@ impl Newcomer {
 pub struct Transport {
     /// Whether the connection ends its TLS here.
     pub is_tls: bool,
-    /// Whether the client has shown a certificate of a known authority.
-    pub has_certificate: bool,
+    /// The certificate that the client has shown, of a known authority.
+    pub certificate: Option<Fingerprint>,
 }
 
 /// Serves until `tasks` are asked to stop. Then open requests are finished and new connections are
@@ -198,7 +199,8 @@ async fn serve_tls(
         return;
     };
     let session = connection.get_ref().1;
-    client.transport = Transport { is_tls: true, has_certificate: session.peer_certificates().is_some() };
+    let certificate = session.peer_certificates().and_then(|chain| chain.first()).map(|leaf| Fingerprint::of(leaf));
+    client.transport = Transport { is_tls: true, certificate };
     if session.alpn_protocol() == Some(H2) {
         serve_h2(connection, client, router, stop).await;
     } else {

@@ -11,8 +11,9 @@ use arc_swap::ArcSwap;
 use riposte_protocol::time::Timestamp;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem};
 use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig};
 use sha2::{Digest as _, Sha256};
@@ -21,6 +22,7 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::clock::Clock;
 use crate::config::Server;
+use crate::domain::client_certificate::{ClientCertificate, Fingerprint};
 
 /// Name of HTTP/2 in the handshake.
 pub(super) const H2: &[u8] = b"h2";
@@ -70,6 +72,8 @@ pub struct TlsFiles {
     key: PathBuf,
     /// Authorities of clients' certificates; none: clients are not asked for one.
     client_ca: Option<PathBuf>,
+    /// Whether agents and pipelines may come without a certificate.
+    is_optional: bool,
 }
 
 impl TlsFiles {
@@ -77,7 +81,8 @@ impl TlsFiles {
     pub fn of(server: &Server) -> Option<Self> {
         let given = |path: &Path| (!path.as_os_str().is_empty()).then(|| path.to_owned());
         let client_ca = given(&server.tls_client_ca);
-        Some(Self { certificate: given(&server.tls_cert)?, key: given(&server.tls_key)?, client_ca })
+        let is_optional = server.tls_client_optional;
+        Some(Self { certificate: given(&server.tls_cert)?, key: given(&server.tls_key)?, client_ca, is_optional })
     }
 
     fn stamps(&self) -> Vec<Option<Stamp>> {
@@ -90,7 +95,7 @@ impl TlsFiles {
 
     /// Reads and checks the files.
     fn load(&self, now: Timestamp) -> Result<Loaded, TlsError> {
-        let Self { certificate, key, client_ca } = self;
+        let Self { certificate, key, client_ca, .. } = self;
         let provider = Arc::new(aws_lc_rs::default_provider());
         let chain = certificates(certificate)?;
         let not_after = validity(certificate, &chain, now)?;
@@ -107,6 +112,7 @@ impl TlsFiles {
         };
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider));
         let builder = builder.with_safe_default_protocol_versions().map_err(|error| content(certificate, &error))?;
+        let mut clients: Option<Arc<dyn ClientCertVerifier>> = None;
         let builder = match client_ca {
             None => builder.with_no_client_auth(),
             Some(path) => {
@@ -117,12 +123,13 @@ impl TlsFiles {
                 // People come without one: the callers that need one are refused later.
                 let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
                 let verifier = verifier.allow_unauthenticated().build().map_err(|error| content(path, &error))?;
+                clients = Some(Arc::clone(&verifier));
                 builder.with_client_cert_verifier(verifier)
             }
         };
         let mut config = builder.with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(certified)));
         config.alpn_protocols = vec![H2.to_vec(), b"http/1.1".to_vec()];
-        Ok(Loaded { config: Arc::new(config), not_after, authority })
+        Ok(Loaded { config: Arc::new(config), not_after, authority, clients })
     }
 }
 
@@ -146,6 +153,8 @@ struct Loaded {
     not_after: Timestamp,
     /// SHA-256 of the last certificate of the file, if it is an authority that signed itself.
     authority: Option<[u8; 32]>,
+    /// Checks clients' certificates, if they are asked for one.
+    clients: Option<Arc<dyn ClientCertVerifier>>,
 }
 
 /// The certificate in use.
@@ -182,7 +191,27 @@ impl Tls {
 
     /// Whether agents and pipelines must show a certificate.
     pub fn wants_client_certificates(&self) -> bool {
-        self.files.client_ca.is_some()
+        self.files.client_ca.is_some() && !self.files.is_optional
+    }
+
+    /// Reads a client's certificate, and those that it is signed with, and checks it as the handshake will.
+    ///
+    /// # Errors
+    /// Why the handshake would refuse it, in a sentence.
+    pub fn client_certificate(&self, text: &str) -> Result<ClientCertificate, String> {
+        let clients = self.current.load().clients.clone().ok_or("needs tls_client_ca, the authority of clients")?;
+        let chain = CertificateDer::pem_slice_iter(text.as_bytes()).collect::<Result<Vec<_>, pem::Error>>();
+        let chain = chain.map_err(|error| format!("is not PEM: {error}"))?;
+        let [certificate, above @ ..] = chain.as_slice() else {
+            return Err("holds no certificate in PEM".into());
+        };
+        let (_, parsed) = X509Certificate::from_der(certificate).map_err(|error| format!("cannot be read: {error}"))?;
+        let not_after = parsed.validity().not_after.timestamp();
+        let now = UnixTime::since_unix_epoch(Duration::from_millis(self.clock.now().as_millis().unsigned_abs()));
+        let checked = clients.verify_client_cert(certificate, above, now);
+        checked.map_err(|error| format!("would be refused: {error}"))?;
+        let not_after = Timestamp::from_millis(not_after.saturating_mul(1000));
+        Ok(ClientCertificate { fingerprint: Fingerprint::of(certificate), not_after })
     }
 
     /// Why the files as they are now cannot be used, or that the certificate in use has expired.

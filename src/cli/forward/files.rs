@@ -18,6 +18,8 @@ use crate::domain::formats::{self, AlertMappings, MAX_ALERT_BYTES};
 
 /// Days before the present file whose folders are looked at: a file may hold alerts of the day before its name.
 pub(super) const SLACK: Duration = Duration::from_hours(48);
+/// Looks at the files until none of them is replaced meanwhile.
+const LOOKS: usize = 100;
 const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
 /// A file with alerts, or one that had them.
@@ -103,24 +105,46 @@ impl AlertFiles {
     /// # Errors
     /// If a folder cannot be read.
     pub(super) fn since(&self, since: Option<Timestamp>) -> io::Result<Vec<AlertFile>> {
+        for _ in 0..LOOKS {
+            if let Some(files) = self.look(since)? {
+                return Ok(files);
+            }
+        }
+        Err(io::Error::other(format!(
+            "the files in {} are replaced faster than they are read",
+            self.folder().display()
+        )))
+    }
+
+    /// One look. `None` if a file was moved or compressed meanwhile: without it, the one after it would be taken for the next.
+    fn look(&self, since: Option<Timestamp>) -> io::Result<Option<Vec<AlertFile>>> {
         let mut paths = self.dated(since.map(|since| since.minus(SLACK)))?;
         paths.extend(self.beside()?);
         // Plain files first: a compressed one may not be complete while the plain one is there.
         paths.sort_by_key(|path| (is_gz(path), path.clone()));
         let (mut files, mut seen) = (Vec::new(), HashSet::new());
         for path in paths {
-            // One that is gone again was moved or compressed; it is found at the next look.
-            let Ok(status) = fs::metadata(&path) else { continue };
+            let Ok(status) = fs::metadata(&path) else {
+                if is_there(&path) {
+                    continue;
+                }
+                return Ok(None);
+            };
             if !status.is_file() || !seen.insert((status.dev(), status.ino())) {
                 continue;
             }
-            let Some(started) = started(&path, &status) else { continue };
+            let Some(started) = started(&path, &status) else {
+                if is_there(&path) {
+                    continue;
+                }
+                return Ok(None);
+            };
             files.push(AlertFile { path, device: status.dev(), inode: status.ino(), started, bytes: status.len() });
         }
         files.sort_by_key(|file| (file.started, file.is_compressed()));
         files.dedup_by(|one, other| one.is_compressed() && one.started == other.started);
         files.retain(|file| since.is_none_or(|since| file.started >= since));
-        Ok(files)
+        Ok(Some(files))
     }
 
     /// The files of days from `since` on, below the folder of `alerts.json`.
@@ -191,6 +215,11 @@ fn entries(folder: &Path) -> io::Result<Vec<(PathBuf, String)>> {
     named.collect()
 }
 
+/// Whether there is a file of this name, be it a link to nothing.
+fn is_there(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok()
+}
+
 /// Time of the first alert of a file. `None` without a complete line.
 fn started(path: &Path, status: &fs::Metadata) -> Option<Timestamp> {
     let mut line = Vec::new();
@@ -257,6 +286,9 @@ mod tests {
         assert_eq!(long.length(), line(1).len() as u64 + (1 << 32));
         let third = files.since(None).unwrap()[2].started;
         assert_eq!(names(Some(third)), ["ossec-alerts-29-001.json"]);
+        // A link to nothing is no file that was moved.
+        std::os::unix::fs::symlink(at("absent"), at("alerts.json.old")).unwrap();
+        assert_eq!(names(None), of_now);
         assert!(AlertFiles::new(at("absent/alerts.json")).since(None).unwrap().is_empty());
     }
 }

@@ -1,5 +1,5 @@
 //! `riposte forward`: alerts from a Wazuh manager's `alerts.json` to Riposte. `files.rs` knows the files, `reader.rs` reads their
-//! lines into batches (`batch.rs`), `sender.rs` sends each until the manager has it, and only then the cursor (`position.rs`)
+//! lines (`open_file.rs`: of one file) into batches (`batch.rs`), `sender.rs` sends each until the manager has it, and only then the cursor (`position.rs`)
 //! goes on. After a crash what was sent but not noted is sent again, and the manager knows it as a duplicate.
 
 mod agent_list;
@@ -7,6 +7,7 @@ mod batch;
 mod catch_up;
 mod files;
 mod metrics;
+mod open_file;
 mod position;
 mod reader;
 mod report;

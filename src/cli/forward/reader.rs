@@ -1,14 +1,13 @@
 //! Reads the files of alerts line by line, on a thread of its own, and gathers the lines into batches. Only complete lines are
 //! taken; the end of a file that is written no more is its last line.
 
-use std::fs::{self, File};
-use std::io::{self, BufReader, Read, Seek as _, SeekFrom};
+use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
-use flate2::read::MultiGzDecoder;
+use anyhow::Context as _;
 use riposte_protocol::time::Timestamp;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -17,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::batch::{Batch, BatchLimits};
 use super::files::{AlertFile, AlertFiles, SLACK, time_of};
 use super::metrics::ForwardMetrics;
+use super::open_file::{AlertFileHandle, CHUNK, Open};
 use super::position::{FileMark, Position};
 use crate::domain::formats::MAX_ALERT_BYTES;
 
@@ -24,8 +24,6 @@ use crate::domain::formats::MAX_ALERT_BYTES;
 const POLL: Duration = Duration::from_millis(100);
 /// Time after which a file that was rotated away gets no more lines.
 const LINGER: Duration = Duration::from_secs(1);
-/// Bytes that are read at once.
-const CHUNK: usize = 256 * 1024;
 
 /// Where to begin.
 #[derive(Clone, Debug)]
@@ -36,27 +34,6 @@ pub(super) enum Start {
     Beginning,
     /// After what has been forwarded.
     After(Position),
-}
-
-/// A file that is being read.
-struct Open {
-    file: AlertFileHandle,
-    path: std::path::PathBuf,
-    mark: FileMark,
-    /// Bytes read, uncompressed; those of an incomplete line too.
-    read: u64,
-    /// Bytes of complete lines.
-    offset: u64,
-    started: Option<Timestamp>,
-    /// Whether it is read from its beginning, so that its first alert is seen.
-    is_whole: bool,
-    /// Whether nothing new was there at the last look: what comes next may be the file written anew.
-    is_idle: bool,
-}
-
-enum AlertFileHandle {
-    Plain(File),
-    Compressed(Box<MultiGzDecoder<BufReader<File>>>),
 }
 
 /// Reads, and sends batches.
@@ -227,30 +204,51 @@ impl Reader {
         drop(self.runtime.block_on(tokio::time::timeout(POLL, self.stop.cancelled())));
     }
 
-    /// The file of `position`, wherever it is now.
+    /// The file of `position`, wherever it is now. `None` when stopped before it is known.
     fn resumed(&self, position: &Position) -> anyhow::Result<Option<Open>> {
+        // It may just be compressed or cut off: then it is found at one of the next looks.
+        let begun = Instant::now();
+        while !self.stop.is_cancelled() {
+            if let Some(open) = self.found(position)? {
+                return Ok(Some(open));
+            }
+            if begun.elapsed() > LINGER {
+                return self.after_lost(position);
+            }
+            self.rest();
+        }
+        Ok(None)
+    }
+
+    fn found(&self, position: &Position) -> anyhow::Result<Option<Open>> {
         // Wider than the files that follow: one whose first line is no alert has another time each time that it grows.
         let files = self.files.since(position.started.map(|started| started.minus(SLACK)))?;
         if let Some(found) = files.iter().find(|file| file.is_of(&position.file)) {
-            return Ok(Some(Open::at(found, position)?));
+            return Open::at(found, position);
         }
         // A file that has no complete line yet is not among them.
-        if let Ok(open) = Open::plain(self.files.main())
-            && (open.mark.device, open.mark.inode) == (position.file.device, position.file.inode)
-            && !position.file.has_head()
-        {
-            return Ok(Some(open));
-        }
+        let is_same = |open: &Open| {
+            (open.mark.device, open.mark.inode) == (position.file.device, position.file.inode)
+                && !position.file.has_head()
+        };
+        Ok(Open::plain(self.files.main()).ok().filter(is_same))
+    }
+
+    /// What is read instead of a file that is gone.
+    fn after_lost(&self, position: &Position) -> anyhow::Result<Option<Open>> {
         self.metrics.files_lost.inc();
         let place = position.path.display();
         let offset = position.offset;
         tracing::error!(
             "{place}, of which {offset} bytes were forwarded, is gone: what was written to it after that is lost"
         );
-        match self.after(position.started, &position.file)? {
-            Some(after) => Ok(Some(Open::from_start(&after)?)),
-            None => self.wait_for_main(),
+        while let Some(after) = self.after(position.started, &position.file)? {
+            if let Some(open) = Open::from_start(&after)? {
+                return Ok(Some(open));
+            }
+            self.rest();
         }
+        self.wait_for_main()
     }
 
     /// What follows on the end of `open`.
@@ -258,7 +256,7 @@ impl Reader {
         if let AlertFileHandle::Plain(file) = &open.file {
             let status = file.metadata()?;
             if status.len() < open.read || (open.is_idle && !open.mark.is_of(file)?) {
-                return self.anew(open);
+                return self.anew(open, rotated_at);
             }
             let main = match fs::metadata(self.files.main()) {
                 Ok(main) => main,
@@ -276,9 +274,13 @@ impl Reader {
             }
         }
         if let Some(after) = self.after(open.started, &open.mark)? {
-            return Ok(Next::File(Open::from_start(&after)?));
+            // Another look, if it is another one by now.
+            return Ok(Open::from_start(&after)?.map_or(Next::Wait, Next::File));
         }
-        // The newest file has no complete line yet.
+        // The newest file has no complete line yet. Once it has, another one may have been written before it.
+        if open.started.is_some() {
+            return Ok(Next::Wait);
+        }
         match Open::plain(self.files.main()) {
             Ok(main) if (main.mark.device, main.mark.inode) != (open.mark.device, open.mark.inode) => {
                 Ok(Next::File(main))
@@ -297,7 +299,20 @@ impl Reader {
         Ok(files.find(|file| file.started > started && !file.is_of(mark)))
     }
 
-    fn anew(&self, open: &Open) -> anyhow::Result<Next> {
+    /// What is read instead of a file that has lost its content: a copy that was made before, else the file from its beginning.
+    fn anew(&self, open: &Open, cut_at: &mut Option<Instant>) -> anyhow::Result<Next> {
+        if let Some(copy) = self.copy_of(open)? {
+            let place = copy.path.display().to_string();
+            let (file, path) = (open.mark.clone(), open.path.clone());
+            let position = Position { file, path, offset: open.offset, started: open.started };
+            let Some(copy) = Open::at(&copy, &position)? else { return Ok(Next::Wait) };
+            tracing::info!(path = %place, "{} was copied and cut off; reading {place} to its end", open.path.display());
+            return Ok(Next::Anew(copy));
+        }
+        // A copy may just be compressed.
+        if cut_at.get_or_insert_with(Instant::now).elapsed() < LINGER {
+            return Ok(Next::Wait);
+        }
         self.metrics.truncated.inc();
         tracing::error!(
             "{} was cut off or written anew after {} bytes; reading it from its beginning",
@@ -306,142 +321,15 @@ impl Reader {
         );
         Ok(Next::Anew(Open::plain(&open.path)?))
     }
-}
 
-impl Open {
-    fn plain(path: &std::path::Path) -> io::Result<Self> {
-        let file = File::open(path)?;
-        let mark = FileMark::of(&file, 0)?;
-        let file = AlertFileHandle::Plain(file);
-        Ok(Self {
-            file,
-            path: path.to_owned(),
-            mark,
-            read: 0,
-            offset: 0,
-            started: None,
-            is_whole: true,
-            is_idle: false,
-        })
-    }
-
-    fn from_start(found: &AlertFile) -> anyhow::Result<Self> {
-        let mut open = Self::plain(&found.path).with_context(|| format!("cannot read {}", found.path.display()))?;
-        open.started = Some(found.started);
-        if found.is_compressed()
-            && let AlertFileHandle::Plain(file) = open.file
-        {
-            open.mark = open.mark.with_head_of(found.open()?)?;
-            open.file = AlertFileHandle::Compressed(Box::new(MultiGzDecoder::new(BufReader::new(file))));
+    /// Another file that begins as `open` did, as `copytruncate` of logrotate makes it.
+    fn copy_of(&self, open: &Open) -> io::Result<Option<AlertFile>> {
+        if !open.mark.has_head() {
+            return Ok(None);
         }
-        Ok(open)
-    }
-
-    /// The file as it is now, after what has been forwarded of it.
-    fn at(found: &AlertFile, position: &Position) -> anyhow::Result<Self> {
-        let mut open = Self::from_start(found)?;
-        let place = found.path.display();
-        match &mut open.file {
-            AlertFileHandle::Plain(file) => {
-                if file.metadata()?.len() < position.offset {
-                    tracing::error!("{place} is shorter than what was forwarded of it; reading it from its beginning");
-                    return Ok(open);
-                }
-                file.seek(SeekFrom::Start(position.offset))?;
-            }
-            AlertFileHandle::Compressed(reader) => {
-                let skipped = io::copy(&mut reader.take(position.offset), &mut io::sink())?;
-                if skipped < position.offset {
-                    bail!("{place} is damaged: it has {skipped} bytes, and {} were forwarded before", position.offset);
-                }
-            }
-        }
-        (open.read, open.offset) = (position.offset, position.offset);
-        open.mark.clone_from(&position.file);
-        (open.mark.device, open.mark.inode) = (found.device, found.inode);
-        Ok(open)
-    }
-
-    /// Reads more. Returns the bytes; 0 at the end.
-    fn fill(&mut self, chunk: &mut [u8]) -> io::Result<usize> {
-        let count = match &mut self.file {
-            AlertFileHandle::Plain(file) => {
-                // What was compared with the mark has moved the place.
-                file.seek(SeekFrom::Start(self.read))?;
-                if self.is_idle && file.metadata()?.len() > self.read && !self.mark.is_of(file)? {
-                    // Written anew and longer already: the next look says so.
-                    return Ok(0);
-                }
-                file.seek(SeekFrom::Start(self.read))?;
-                file.read(chunk)?
-            }
-            AlertFileHandle::Compressed(reader) => match reader.read(chunk) {
-                Ok(count) => count,
-                Err(error) => {
-                    tracing::error!(
-                        "{} is damaged after {} bytes: {error}; reading goes on with the next file",
-                        self.path.display(),
-                        self.read
-                    );
-                    0
-                }
-            },
-        };
-        self.is_idle = count == 0;
-        self.read += count as u64;
-        Ok(count)
-    }
-
-    /// The position after the lines that were taken.
-    fn position(&mut self) -> io::Result<Position> {
-        if self.mark.can_grow(self.offset)
-            && let AlertFileHandle::Plain(file) = &self.file
-        {
-            self.mark = FileMark::of(file, self.offset)?;
-        }
-        let (file, path) = (self.mark.clone(), self.path.clone());
-        Ok(Position { file, path, offset: self.offset, started: self.started })
-    }
-
-    /// Checks that the file is one with alerts, as far as it has a line.
-    fn check_first_line(&mut self) -> anyhow::Result<()> {
-        let AlertFileHandle::Plain(file) = &mut self.file else { return Ok(()) };
-        let mut head = Vec::new();
-        file.seek(SeekFrom::Start(0))?;
-        Read::by_ref(file).take(MAX_ALERT_BYTES as u64).read_to_end(&mut head)?;
-        // What the file is known by, also before an alert of it is forwarded.
-        if let Some(end) = head.iter().position(|byte| *byte == b'\n') {
-            self.started = time_of(&head[..end]);
-            self.mark = FileMark::of(file, end as u64 + 1)?;
-        }
-        let line = head.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).find(|line| !line.is_empty());
-        if line.is_some_and(|line| !line.starts_with(b"{")) {
-            bail!(
-                "{} is not a file of alerts: its first line is not a JSON object. Give the path of Wazuh's alerts.json, such as \
-                 /var/ossec/logs/alerts/alerts.json",
-                self.path.display()
-            );
-        }
-        Ok(())
-    }
-
-    /// Goes to the end of the last complete line.
-    fn skip_to_end(&mut self) -> anyhow::Result<()> {
-        let AlertFileHandle::Plain(file) = &mut self.file else { return Ok(()) };
-        let mut end = file.metadata()?.len();
-        let mut chunk = vec![0; CHUNK];
-        while end > 0 {
-            let from = end.saturating_sub(CHUNK as u64);
-            let part = &mut chunk[..usize::try_from(end - from)?];
-            file.seek(SeekFrom::Start(from))?;
-            file.read_exact(part)?;
-            if let Some(last) = part.iter().rposition(|byte| *byte == b'\n') {
-                (self.read, self.offset) = (from + last as u64 + 1, from + last as u64 + 1);
-                self.is_whole = false;
-                break;
-            }
-            end = from;
-        }
-        Ok(())
+        let is_other = |file: &AlertFile| (file.device, file.inode) != (open.mark.device, open.mark.inode);
+        let is_copy = |file: &AlertFile| is_other(file) && file.length() >= open.offset && file.is_of(&open.mark);
+        let files = self.files.since(open.started.map(|started| started.minus(SLACK)))?;
+        Ok(files.into_iter().find(is_copy))
     }
 }

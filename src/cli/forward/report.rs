@@ -3,20 +3,25 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use reqwest::Method;
 use riposte_protocol::time::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::metrics::ForwardMetrics;
 use crate::cli::client::{Remote, segment};
+use crate::host;
 use crate::views::forwarders::ForwarderReport;
 
 /// Interval of reports. The manager calls a forwarder silent after five of them.
 const EVERY: Duration = Duration::from_mins(1);
 
 /// The name of this Wazuh manager: that of the host.
-pub(super) fn own_name() -> std::io::Result<String> {
-    Ok(std::fs::read_to_string("/proc/sys/kernel/hostname")?.trim().to_owned())
+///
+/// # Errors
+/// If the host has none.
+pub(super) fn own_name() -> anyhow::Result<String> {
+    host::name().context("this host has no name: set one by hostnamectl")
 }
 
 /// Reports until `stop`.

@@ -32,7 +32,7 @@ pub(super) async fn prove(db: &Db, config: &Config) -> anyhow::Result<Proof> {
     let proof = if public.is_empty() {
         checkpoints::prove_chain(db, |_, _| ()).await
     } else {
-        checkpoints::prove(db, &CheckpointKeys::new(public), None, |_, _| ()).await
+        checkpoints::prove(db, &CheckpointKeys::new(public), None, None, |_, _| ()).await
     };
     let proof = proof.context("the ledger cannot be read")?;
     if !proof.intact {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::domain::commitments::RANDOM_BYTES;
 
 #[test]
 fn any_edit_changes_the_hash() {
@@ -13,6 +14,7 @@ fn any_edit_changes_the_hash() {
         noun: "policy",
         noun_id: "p",
         detail: "d",
+        commitments: None,
     };
     let base = hash(&GENESIS, 1, &entry);
     assert_ne!(base, hash(&GENESIS, 2, &entry));
@@ -26,7 +28,47 @@ fn any_edit_changes_the_hash() {
         noun_id: "p".into(),
         detail: "d".into(),
     };
-    assert_eq!(typed.hash(&GENESIS, 1), base, "as its stored texts");
+    assert_eq!(typed.hash(&GENESIS, 1, None), base, "as its stored texts");
+}
+
+#[test]
+fn an_entry_about_a_person_keeps_its_hash_when_its_texts_are_removed() {
+    let (whole, at) = (Commitments::new([7; RANDOM_BYTES]), Timestamp::from_millis(1));
+    let (actor, noun_id, detail) = ("user:alice", "web-01", "seen");
+    let entry = EntryRef { at, actor, verb: "created", noun: "response", noun_id, detail, commitments: Some(whole) };
+    let base = hash(&GENESIS, 1, &entry);
+    let mut removed = whole;
+    removed.remove(0, actor);
+    removed.remove(2, detail);
+    for changed in [
+        EntryRef { actor: "user:bob", ..entry },
+        EntryRef { verb: "ended", ..entry },
+        EntryRef { noun: "policy", ..entry },
+        EntryRef { noun_id: "web-02", ..entry },
+        EntryRef { detail: "", ..entry },
+        EntryRef { commitments: Some(Commitments::new([8; RANDOM_BYTES])), ..entry },
+        EntryRef { commitments: None, ..entry },
+        EntryRef { noun_id: "web-02", commitments: Some(removed), ..entry },
+        EntryRef { verb: "ended", commitments: Some(removed), ..entry },
+    ] {
+        assert_ne!(hash(&GENESIS, 1, &changed), base, "{changed:?}");
+    }
+    let removed = EntryRef { actor: "user:forgotten-1", detail: "", commitments: Some(removed), ..entry };
+    assert_eq!((hash(&GENESIS, 1, &removed), leaf(1, &removed)), (base, leaf(1, &entry)));
+
+    let named =
+        |actor, event| AuditEntry { at, actor, event, noun_id: "x".into(), detail: String::new() }.names_person();
+    let there = Actor::At(Box::new(Actor::Key("a".into())), [192, 0, 2, 1].into());
+    for (actor, event, is_named) in [
+        (Actor::User("alice".into()), AuditEvent::ResponseCreated, true),
+        (there, AuditEvent::KeyCreated, true),
+        (Actor::Riposte, AuditEvent::UserFailedLogin, true),
+        (Actor::Riposte, AuditEvent::UserTextsRemoved, false),
+        (Actor::Policy("drop".into()), AuditEvent::ResponseCreated, false),
+        (Actor::Key("a".into()), AuditEvent::ResponseCreated, false),
+    ] {
+        assert_eq!(named(actor, event), is_named, "{event:?}");
+    }
 }
 
 /// Stored entries and API clients have these words: a changed one is another event to them.
@@ -47,7 +89,7 @@ fn the_words_of_events_stay() {
     agent: enrolled, took over, labelled, announced capabilities, announced its version, revoked, ordered to rotate its key, rotated its key, key copied, advanced, restored, cloned, rejected orders, accepted orders again, holds strangers, holds what cannot be lifted
     enrollment_token: created, deleted
     api_key: created, revoked, logged out
-    user: created, changed, disabled, enabled, deleted, logged in, logged out, failed to log in, locked out, changed the password, got a temporary password, added one-time codes, removed one-time codes, reused a refresh token, linked, unlinked
+    user: created, changed, disabled, enabled, deleted, forgetting, removed texts, forgotten, logged in, logged out, failed to log in, locked out, changed the password, got a temporary password, added one-time codes, removed one-time codes, reused a refresh token, linked, unlinked
     policy: created, updated, deleted, stopped, reset
     action: created, updated, deleted
     protected: created, deleted

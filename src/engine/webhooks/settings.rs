@@ -270,6 +270,20 @@ impl Engine {
         Ok(settings.person.filter(|_| has_agreed && !settings.is_disabled))
     }
 
+    /// The name of a webhook whose messages are for this person, if there is one.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub(in crate::engine) async fn webhook_of_person(&self, person: &str) -> Result<Option<String>, StoreError> {
+        for stored in webhooks::all(&self.db).await? {
+            let settings: WebhookSettings = stored.document.read()?;
+            if settings.person.as_deref() == Some(person) {
+                return Ok(Some(stored.name));
+            }
+        }
+        Ok(None)
+    }
+
     async fn stored_webhook(&self, name: &str) -> UseCase<StoredWebhook> {
         let found = webhooks::all(&self.db).await?.into_iter().find(|stored| stored.name == name);
         found.ok_or_else(|| missing(name, StoreError::NotFound))

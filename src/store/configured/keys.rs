@@ -6,6 +6,7 @@ use super::caches::Cache;
 use super::scope;
 use crate::domain::actor::Actor;
 use crate::domain::audit::{AuditEntry, AuditEvent};
+use crate::domain::client_certificate::Fingerprint;
 use crate::domain::principal::Role;
 use crate::domain::scope::Scope;
 use crate::store::database::{Db, Result, StoreError, binds, statements};
@@ -16,13 +17,14 @@ use crate::views::keys::KeyRow;
 
 statements! {
     ALL = "SELECT id, name, hash, role, user_name, pipeline, created_at, created_by, expires_at, revoked_at, last_used_at,
-            last_used_from, scope, is_webhook, token_generation, seal
+            last_used_from, scope, is_webhook, certificate, token_generation, seal
         FROM api_keys ORDER BY id";
     PAGE = "SELECT id, name, role, user_name, pipeline, created_at, created_by, expires_at, revoked_at, last_used_at,
-            last_used_from, scope, is_webhook
+            last_used_from, scope, is_webhook, certificate
         FROM api_keys WHERE id > $1 AND ($2 IS NULL OR user_name = $2) ORDER BY id LIMIT $3";
-    INSERT = "INSERT INTO api_keys (id, name, hash, role, created_at, created_by, expires_at, pipeline, user_name, scope, is_webhook)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
+    INSERT = "INSERT INTO api_keys (id, name, hash, role, created_at, created_by, expires_at, pipeline, user_name, scope, is_webhook,
+            certificate)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
     REVOKE = "UPDATE api_keys SET revoked_at = $2
         WHERE id = $1 AND revoked_at IS NULL AND ($3 IS NULL OR user_name = $3)";
     END_TOKENS = "UPDATE api_keys SET token_generation = token_generation + 1 WHERE id = $1";
@@ -30,6 +32,8 @@ statements! {
         WHERE user_name = $1 AND name = $2 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $3)";
     LIVE = "SELECT COUNT(*) AS count FROM api_keys
         WHERE user_name = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $2)";
+    LIVE_OF_CERTIFICATE = "SELECT id FROM api_keys
+        WHERE certificate = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $2)";
     USED = "UPDATE api_keys SET last_used_at = CAST(v.column2 AS BIGINT), last_used_from = v.column3
         FROM (VALUES {3}) AS v WHERE api_keys.id = v.column1";
 }
@@ -40,7 +44,7 @@ pub struct StoredKey {
     /// The key, without its secret.
     #[sqlx(flatten)]
     pub key: KeyRow,
-    /// SHA-256 of the secret.
+    /// SHA-256 of the secret, or what stands for a client certificate.
     pub hash: Vec<u8>,
     /// Generation of the tokens that stand for it. It is not sealed: with an older one, tokens that were ended are
     /// valid again for their 15 minutes, and none can be made.
@@ -62,7 +66,7 @@ pub struct NewKey {
     pub id: String,
     /// Purpose, as the operator named it.
     pub name: String,
-    /// SHA-256 of the secret.
+    /// SHA-256 of the secret, or what stands for a client certificate.
     pub hash: Vec<u8>,
     /// Role, which decides the key's rights.
     pub role: Role,
@@ -76,6 +80,13 @@ pub struct NewKey {
     pub scope: Scope,
     /// Whether its sender signs instead of sending it.
     pub is_webhook: bool,
+    /// The client certificate that stands for it.
+    pub certificate: Option<Fingerprint>,
+}
+
+#[derive(sqlx::FromRow)]
+struct KeyId {
+    id: String,
 }
 
 #[derive(sqlx::FromRow)]
@@ -108,6 +119,12 @@ pub async fn live(ledger: &mut LedgerTx, user: &str, now: Timestamp) -> Result<i
     Ok(row.map_or(0, |row| row.count))
 }
 
+/// The id of the valid key that this certificate stands for.
+pub async fn of_certificate(ledger: &mut LedgerTx, certificate: Fingerprint, now: Timestamp) -> Result<Option<String>> {
+    let row: Option<KeyId> = ledger.tx.optional(LIVE_OF_CERTIFICATE, binds![certificate.to_string(), now]).await?;
+    Ok(row.map(|row| row.id))
+}
+
 /// Records the last uses of keys.
 pub(in crate::store) async fn used(ledger: &mut LedgerTx, uses: Vec<KeyUse>) -> Result<usize> {
     let rows: Vec<_> = uses.into_iter().map(|(id, at, from)| binds![id, at, from]).collect();
@@ -120,7 +137,7 @@ pub(in crate::store) async fn used(ledger: &mut LedgerTx, uses: Vec<KeyUse>) -> 
 pub async fn create(ledger: &mut LedgerTx, key: &NewKey, by: &Actor, now: Timestamp) -> Result<()> {
     ledger.makes_stale(Cache::Keys);
     ledger.reseals(&KEYS, &key.id).await?;
-    let NewKey { id, name, hash, role, pipeline, user, expires_at, scope, is_webhook } = key;
+    let NewKey { id, name, hash, role, pipeline, user, expires_at, scope, is_webhook, certificate } = key;
     let (pipeline, user) = (pipeline.as_deref(), user.as_deref());
     let scope = scope::stored(scope)?;
     let limited = scope.as_ref().map_or_else(String::new, |scope| format!(", scope {scope}"));
@@ -135,12 +152,14 @@ pub async fn create(ledger: &mut LedgerTx, key: &NewKey, by: &Actor, now: Timest
         pipeline,
         user,
         scope,
-        *is_webhook
+        *is_webhook,
+        certificate.map(|certificate| certificate.to_string())
     ];
     ledger.tx.execute(INSERT, binds).await?;
     let kind = user.map_or_else(String::new, |user| format!(", personal key of {user}"));
     let bound = pipeline.map_or_else(String::new, |pipeline| format!(", pipeline {pipeline}"));
-    let detail = format!("{name}, role {}{bound}{kind}{limited}", role.as_str());
+    let shown = certificate.map_or_else(String::new, |certificate| format!(", client certificate {certificate}"));
+    let detail = format!("{name}, role {}{bound}{kind}{limited}{shown}", role.as_str());
     let (event, noun_id) = (AuditEvent::KeyCreated, id.clone());
     ledger.record(AuditEntry { at: now, actor: by.clone(), event, noun_id, detail });
     Ok(())

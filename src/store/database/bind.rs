@@ -50,6 +50,7 @@ bind_from! {
     Uuid => |value| Self::Text(Some(value.to_string()));
     Option<Uuid> => |value| Self::Text(value.map(|id| id.to_string()));
     Vec<u8> => |value| Self::Bytes(Some(value));
+    Option<Vec<u8>> => |value| Self::Bytes(value);
     bool => |value| Self::Bool(Some(value));
     Option<bool> => |value| Self::Bool(value);
     &Actor => |value| Self::Text(Some(storable(value.to_string())));

@@ -76,6 +76,8 @@ pub struct NewAlert {
     pub key: DedupeKey,
     /// The raw alert, encoded by [`codec::Encoder`].
     pub stored: Vec<u8>,
+    /// Whether it is too old for every policy without a `max_age` of its own: it is counted as such.
+    pub is_late: bool,
 }
 
 /// A stored alert.
@@ -159,7 +161,7 @@ pub(in crate::store) async fn insert(ledger: &mut LedgerTx, alerts: Vec<NewAlert
     let mut kept = Vec::with_capacity(alerts.len());
     let rows: Vec<Vec<Bind>> = alerts
         .into_iter()
-        .map(|NewAlert { id, alert, key, stored }| {
+        .map(|NewAlert { id, alert, key, stored, .. }| {
             let level = i64::from(alert.rule.level);
             kept.push((id, key.key, stored.clone()));
             let Alert { pipeline, pipeline_id, time, agent, rule, .. } = alert;

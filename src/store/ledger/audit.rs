@@ -11,10 +11,13 @@ use tokio::sync::Notify;
 use super::audit_head::{CachedAuditHead, LedgerHead};
 use super::contained::{Containment, TimeToContain};
 use super::events::{LooseEvent, NewEvents};
+use super::removed_texts::RemovedTexts;
 use super::story::{About, Ended, Story};
 use super::trace_queue::{TraceQueue, Traced};
 use crate::domain::audit::{AuditEntry, GENESIS, hash};
 use crate::domain::checkpoint::{ChainHash, LogBeginning};
+use crate::domain::commitments::{Commitments, RANDOM_BYTES};
+use crate::domain::forgotten::ForgettingKey;
 use crate::domain::outcome::ResponseOutcome;
 use crate::store::configured::caches::Cache;
 use crate::store::configured::changes;
@@ -34,12 +37,12 @@ statements! {
         WHERE id = 1";
     DECIDING_EPOCH = "SELECT deciding_epoch FROM audit_head WHERE id = 1";
     HEAD = "SELECT seq, hash, epoch, deciding_epoch, events FROM audit_head WHERE id = 1";
-    PAGE = "SELECT seq, at, actor, verb, noun, noun_id, detail, hash FROM audit
+    PAGE = "SELECT seq, at, actor, verb, noun, noun_id, detail, hash, commitments FROM audit
         WHERE seq < $1 AND ($2 IS NULL OR noun = $2) AND ($3 IS NULL OR noun_id = $3)
         ORDER BY seq DESC LIMIT $4";
-    FORWARD = "SELECT seq, at, actor, verb, noun, noun_id, detail, hash FROM audit
+    FORWARD = "SELECT seq, at, actor, verb, noun, noun_id, detail, hash, commitments FROM audit
         WHERE seq > $1 ORDER BY seq LIMIT $2";
-    INSERT = "INSERT INTO audit (seq, at, actor, verb, noun, noun_id, detail, hash) VALUES {8}";
+    INSERT = "INSERT INTO audit (seq, at, actor, verb, noun, noun_id, detail, hash, commitments) VALUES {9}";
 }
 
 #[derive(sqlx::FromRow)]
@@ -240,6 +243,20 @@ impl LedgerTx {
         Ok(rows.into_iter().filter_map(|row| self.reseals.checked(table, row, look)).collect())
     }
 
+    /// The rows of `sql`, and of each whether its seal is right, without a word about those that are not.
+    pub(super) async fn with_rightness<T: Row>(
+        &mut self,
+        table: &SealedTable,
+        sql: &'static str,
+        binds: Vec<Bind>,
+    ) -> Result<Vec<(T, bool)>>
+    where
+        WithSeal<T>: Row,
+    {
+        let rows: Vec<WithSeal<T>> = self.tx.all(sql, binds).await?;
+        Ok(rows.into_iter().map(|row| self.reseals.with_rightness(table, row)).collect())
+    }
+
     /// Whether other managers may write this ledger.
     pub(super) const fn is_shared(&self) -> bool {
         self.kept.is_none()
@@ -357,10 +374,21 @@ impl LedgerTx {
         let mut rows: Vec<Vec<Bind>> = Vec::with_capacity(self.entries.len());
         for entry in std::mem::take(&mut self.entries) {
             head.seq += 1;
-            head.hash = entry.hash(&head.hash, head.seq);
+            let commitments = if entry.names_person() { Some(new_commitments()?) } else { None };
+            head.hash = entry.hash(&head.hash, head.seq, commitments);
             let AuditEntry { at, actor, event, noun_id, detail } = entry;
             let (verb, noun) = (event.verb(), event.noun());
-            rows.push(binds![head.seq, at, &actor, verb, noun, noun_id, detail, head.hash.to_vec()]);
+            rows.push(binds![
+                head.seq,
+                at,
+                &actor,
+                verb,
+                noun,
+                noun_id,
+                detail,
+                head.hash.to_vec(),
+                commitments.map(|stored| stored.to_bytes())
+            ]);
         }
         self.tx.execute_rows(INSERT, rows, vec![]).await?;
         if !self.stale.is_empty() {
@@ -388,6 +416,13 @@ impl LedgerTx {
         self.head = Some(head);
         Ok(())
     }
+}
+
+fn new_commitments() -> Result<Commitments> {
+    let mut random = [0; RANDOM_BYTES];
+    let filled = getrandom::fill(&mut random).map_err(|error| std::io::Error::other(error.to_string()));
+    filled.map_err(|error| StoreError::Unavailable(sqlx::Error::Io(error)))?;
+    Ok(Commitments::new(random))
 }
 
 /// Which entries to list.
@@ -418,10 +453,11 @@ pub async fn after(db: &Db, seq: i64, limit: i64) -> Result<Vec<AuditRow>> {
 
 /// Recomputes the chain to its head, in bounded memory: from the first entry, or from `begins`, before
 /// which entries were removed. Passes on the position and the hash of every entry that is in the chain,
-/// and of the last one that was removed.
+/// and of the last one that was removed. With a key, lists of removed texts count only if the manager made them.
 pub(super) async fn walk(
     db: &Db,
     begins: Option<&LogBeginning>,
+    key: Option<&ForgettingKey>,
     mut each: impl FnMut(i64, [u8; 32]),
 ) -> Result<AuditProof> {
     const PAGE_ROWS: i64 = 1000;
@@ -433,6 +469,7 @@ pub(super) async fn walk(
     }
     let first = seq;
     let broken = |seq| Ok(AuditProof::of(seq - 1 - first, Some(seq)));
+    let mut removals = RemovedTexts::default();
     loop {
         let rows: Vec<AuditRow> = db.all(FORWARD, binds![seq, PAGE_ROWS]).await?;
         for row in &rows {
@@ -441,6 +478,7 @@ pub(super) async fn walk(
             if row.seq != seq || row.hash != previous {
                 return broken(seq);
             }
+            removals.look(row, key);
             each(seq, previous);
         }
         if rows.is_empty() {
@@ -451,6 +489,9 @@ pub(super) async fn walk(
     // them.
     match head {
         Some(head) if head.seq > seq => broken(seq + 1),
-        _ => Ok(AuditProof::of(seq - first, None)),
+        _ => match removals.unexplained() {
+            Some(seq) => broken(seq),
+            None => Ok(AuditProof { forgotten: removals.count(), ..AuditProof::of(seq - first, None) }),
+        },
     }
 }

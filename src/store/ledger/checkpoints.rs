@@ -9,6 +9,7 @@ use crate::domain::audit::{GENESIS, hash as audit_hash, leaf};
 use crate::domain::checkpoint::{
     ChainHash, Checkpoint, CheckpointError, CheckpointKeys, CheckpointOpener, LogBeginning,
 };
+use crate::domain::forgotten::ForgettingKey;
 use crate::domain::merkle::TreeHash;
 use crate::store::database::{Db, Result, StoreError, binds, statements};
 use crate::views::audit::{AuditBeginning, AuditProof, CheckpointKey};
@@ -193,6 +194,7 @@ async fn recompute(
     db: &Db,
     keys: Option<&CheckpointKeys>,
     trusted: Option<&LogBeginning>,
+    forgetting: Option<&ForgettingKey>,
     mut each: impl FnMut(i64, [u8; 32]),
 ) -> Result<AuditProof> {
     let mut first = retention::first_entry(db).await?;
@@ -202,7 +204,7 @@ async fn recompute(
             Beginning::Cut(begins, ledger) => (Some(begins), Some(ledger)),
             Beginning::Missing(why) => return Ok(AuditProof { why: Some(why), ..AuditProof::of(0, Some(1)) }),
         };
-        let mut proof = audit::walk(db, begins.as_ref(), &mut each).await?;
+        let mut proof = audit::walk(db, begins.as_ref(), forgetting, &mut each).await?;
         let now = retention::first_entry(db).await?;
         if proof.intact || now == first {
             proof.begins = begins.zip(ledger).map(|(begins, ledger)| AuditBeginning::of(&begins, ledger));
@@ -215,19 +217,21 @@ async fn recompute(
 
 /// Recomputes the hash chain alone, without a look at signatures.
 pub async fn prove_chain(db: &Db, each: impl FnMut(i64, [u8; 32])) -> Result<AuditProof> {
-    recompute(db, None, None, each).await
+    recompute(db, None, None, None, each).await
 }
 
 /// Recomputes the hash chain, and compares it with the stored checkpoints. Passes on each entry of the
-/// chain, as [`audit::walk`] does. `trusted` is the beginning of the log that this manager knows of.
+/// chain, as [`audit::walk`] does. `trusted` is the beginning of the log that this manager knows of, and `forgetting` the
+/// key under which lists of removed texts count; without it they are believed.
 pub async fn prove(
     db: &Db,
     keys: &CheckpointKeys,
     trusted: Option<&LogBeginning>,
+    forgetting: Option<&ForgettingKey>,
     each: impl FnMut(i64, [u8; 32]),
 ) -> Result<AuditProof> {
     const PAGE_ROWS: i64 = 1000;
-    let mut proof = recompute(db, Some(keys), trusted, each).await?;
+    let mut proof = recompute(db, Some(keys), trusted, forgetting, each).await?;
     proof.keys = CheckpointKey::all(keys);
     let (mut opener, mut before) = (CheckpointOpener::new(keys), i64::MAX);
     let (begin, ledger) = match &proof.begins {

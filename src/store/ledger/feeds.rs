@@ -44,6 +44,9 @@ statements! {
     FORGET_CONSUMERS = "DELETE FROM feed_consumers WHERE feed = $1";
     CONSUMERS = "SELECT feed, consumer, first_at, last_at, address, revision, before, event, silent_since, metrics, metrics_at
         FROM feed_consumers WHERE feed = $1 ORDER BY consumer";
+    ALL_CONSUMERS = "SELECT feed, consumer, first_at, last_at, address, revision, before, event, silent_since, metrics, metrics_at
+        FROM feed_consumers";
+    TOO_LONG = "SELECT feed, over_since IS NOT NULL AS is_too_long FROM feed_lists";
     CONSUMER = "SELECT feed, consumer, first_at, last_at, address, revision, before, event, silent_since, metrics, metrics_at
         FROM feed_consumers WHERE feed = $1 AND consumer = $2";
     /// A fetch that another manager has written meanwhile is not replaced by an earlier one. One of a feed that was
@@ -88,6 +91,12 @@ struct ListRow {
     event: i64,
     floor: i64,
     over_since: Option<Millis>,
+}
+
+#[derive(sqlx::FromRow)]
+struct LengthRow {
+    feed: String,
+    is_too_long: bool,
 }
 
 #[derive(sqlx::FromRow)]
@@ -227,6 +236,17 @@ pub async fn note_length(
         record(ledger, event, feed, detail, now);
     }
     Ok(())
+}
+
+/// What is known of the consumers of all feeds.
+pub async fn all_consumers(db: &Db) -> Result<Vec<ConsumerRow>> {
+    db.all(ALL_CONSUMERS, vec![]).await
+}
+
+/// The feeds, and whether there is more to list than each may hold.
+pub async fn too_long(db: &Db) -> Result<Vec<(String, bool)>> {
+    let rows: Vec<LengthRow> = db.all(TOO_LONG, vec![]).await?;
+    Ok(rows.into_iter().map(|row| (row.feed, row.is_too_long)).collect())
 }
 
 /// The consumers of a feed that have fetched it, by name.

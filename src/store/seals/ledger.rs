@@ -94,6 +94,12 @@ impl Reseals {
         if self.before.contains_key(&place) { Some(row.value) } else { self.seals.checked(table, row, look) }
     }
 
+    /// The row, and whether its seal is right.
+    pub(in crate::store) fn with_rightness<T>(&self, table: &SealedTable, row: WithSeal<T>) -> (T, bool) {
+        let is_right = self.seals.key().is_some_and(|key| row.row.is_right(key, table));
+        (row.value, is_right)
+    }
+
     /// The seals of the database.
     pub(in crate::store) const fn seals(&self) -> &SharedSeals {
         &self.seals

@@ -92,15 +92,15 @@ exported_tables! {
         "response_id": Text, "principal": Text, "answer": Text, "reason": Text, "at": Int,
         "seal": Bytes
     ];
-    "api_keys" 16 [
+    "api_keys" 17 [
         "id": Text, "name": Text, "hash": Bytes, "role": Text, "created_at": Int,
         "created_by": Text, "expires_at": Int, "revoked_at": Int, "pipeline": Text,
         "user_name": Text, "last_used_at": Int, "last_used_from": Text, "scope": Text,
-        "is_webhook": Bool, "seal": Bytes, "token_generation": Int
+        "is_webhook": Bool, "seal": Bytes, "token_generation": Int, "certificate": Text
     ];
-    "audit" 8 [
+    "audit" 9 [
         "seq": Int, "at": Int, "actor": Text, "verb": Text, "noun": Text, "noun_id": Text,
-        "detail": Text, "hash": Bytes
+        "detail": Text, "hash": Bytes, "commitments": Bytes
     ];
     "audit_checkpoints" 3 [
         "seq": Int, "at": Int, "token": Text
@@ -178,6 +178,7 @@ exported_tables! {
         "issuer": Text, "subject": Text, "user_name": Text, "role_from_groups": Bool,
         "created_at": Int, "created_by": Text, "seal": Bytes
     ];
+    "late_alerts" 5 ["pipeline": Text, "count": Int, "first_time": Int, "last_time": Int, "seen_at": Int];
     "key_statements" 8 [
         "number": Int, "token": Text, "signed_by": Text, "keys": Text, "recovery": Text,
         "revocation": Int, "made_at": Int, "made_by": Text

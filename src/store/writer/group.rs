@@ -13,7 +13,7 @@ use crate::domain::response::Verdict;
 use crate::store::configured::agents;
 use crate::store::database::{Result, StoreError, presence};
 use crate::store::ledger::audit::LedgerTx;
-use crate::store::ledger::{alerts, guard, holds, resync, settle};
+use crate::store::ledger::{alerts, guard, holds, late_alerts, resync, settle};
 
 /// Does the jobs. Those of one kind are done together, many rows per statement; what agents say
 /// comes after what they are told, results after acknowledgements, because that is the order in
@@ -105,6 +105,7 @@ async fn take_in(
 ) -> Result<()> {
     let now = *now;
     let (mut rows, mut waiting) = (Vec::new(), Vec::with_capacity(intakes.len()));
+    let mut late = Vec::new();
     let oldest = intakes.iter().map(|(intake, _)| intake.epoch).min();
     // A retry within the same group: the first request's outcome is not known yet.
     let (mut keys, mut repeated) = (HashSet::new(), Vec::new());
@@ -123,6 +124,9 @@ async fn take_in(
         for (alert, responses) in intake.alerts {
             if !responses.is_empty() {
                 ledger.knows(alert.id, &alert.alert.pipeline_id);
+            }
+            if alert.is_late {
+                late.push((alert.id, alert.alert.pipeline.clone(), alert.alert.time));
             }
             ids.push(alert.id);
             decided.push(responses);
@@ -179,5 +183,6 @@ async fn take_in(
         let first = first.ok_or_else(|| StoreError::Corrupt("no stored response".into()))?;
         replies.push(accepted(reply, first, None));
     }
-    Ok(())
+    late.retain(|(id, ..)| new.contains(id));
+    late_alerts::add(ledger, late.into_iter().map(|(_, pipeline, time)| (pipeline, time)).collect(), now).await
 }

@@ -53,7 +53,8 @@ async fn promise_6_alerts_are_not_committed_by_an_older_configuration() {
         let now = Clock::system().now();
         let alert = alert.received(now);
         let key = pipeline::key(&alert, None, &Recurring::default());
-        let alert = alerts::NewAlert { id: new_id(now), alert, key, stored: Encoder::default().encode(raw) };
+        let alert =
+            alerts::NewAlert { id: new_id(now), alert, key, stored: Encoder::default().encode(raw), is_late: false };
         IntakeJob { alerts: vec![(alert, vec![])], epoch, permit: None, once: None }
     };
     let tries = async {

@@ -17,8 +17,9 @@ use crate::processes::now;
 pub(super) struct Writer {
     pub(super) dir: TempDir,
     pub(super) file: File,
-    number: u64,
+    pub(super) number: u64,
     part: u32,
+    copies: u32,
     /// Midnight of the present day: days go by faster than here.
     pub(super) day: Timestamp,
 }
@@ -42,9 +43,9 @@ impl Writer {
         let (folder, name) = place(day);
         fs::create_dir_all(dir.path().join(&folder)).unwrap();
         let path = dir.path().join(folder).join(format!("{name}.json"));
-        let file = File::create(&path).unwrap();
+        let file = OpenOptions::new().create_new(true).append(true).open(&path).unwrap();
         fs::hard_link(&path, dir.path().join("alerts.json")).unwrap();
-        Self { dir, file, number: 0, part: 0, day }
+        Self { dir, file, number: 0, part: 0, copies: 0, day }
     }
 
     pub(super) fn main(&self) -> PathBuf {
@@ -88,6 +89,17 @@ impl Writer {
         self.begin(&self.folder().join(format!("{}-{:03}.json", place(self.day).1, self.part)))
     }
 
+    /// As logrotate does with `copytruncate`: the copy lies beside the file, which begins again.
+    pub(super) fn copy_and_truncate(&mut self, compress: bool) {
+        self.copies += 1;
+        let copy = self.dir.path().join(format!("alerts.json.{}", self.copies));
+        fs::copy(self.main(), &copy).unwrap();
+        if compress {
+            gzip(&copy);
+        }
+        self.file.set_len(0).unwrap();
+    }
+
     /// A new day. The files of the day before are compressed, and removed.
     pub(super) fn midnight(&mut self, compress: bool) {
         let before = self.day;
@@ -106,11 +118,16 @@ impl Writer {
         for entry in fs::read_dir(&folder).unwrap().map(Result::unwrap) {
             let name = entry.file_name().into_string().unwrap();
             if name.starts_with(&of_day) && !name.contains(".gz") {
-                let mut gz = GzEncoder::new(Vec::new(), Compression::fast());
-                gz.write_all(&fs::read(entry.path()).unwrap()).unwrap();
-                fs::write(folder.join(format!("{name}.gz")), gz.finish().unwrap()).unwrap();
-                fs::remove_file(entry.path()).unwrap();
+                gzip(&entry.path());
             }
         }
     }
+}
+
+/// Replaces a file by a compressed one.
+fn gzip(path: &Path) {
+    let mut gz = GzEncoder::new(Vec::new(), Compression::fast());
+    gz.write_all(&fs::read(path).unwrap()).unwrap();
+    fs::write(format!("{}.gz", path.display()), gz.finish().unwrap()).unwrap();
+    fs::remove_file(path).unwrap();
 }
