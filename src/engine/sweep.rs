@@ -210,7 +210,7 @@ async fn find_silent_forwarders(engine: &Engine, claim: &Claim) -> Result<(), St
 async fn record_late_alerts(engine: &Engine, claim: &Claim) -> Result<(), StoreError> {
     let now = engine.clock.now();
     // While the manager was away, a pipeline could not go on: it tries again at most half a minute later.
-    if now < engine.started_at.plus(LATE_AFTER_START) {
+    if now >= engine.started_at && now < engine.started_at.plus(LATE_AFTER_START) {
         return Ok(());
     }
     late_alerts::record_due(&engine.db, LATE_QUIET, engine.rules.max_age, claim.fence.as_ref(), now).await

@@ -281,6 +281,26 @@ async fn of_a_file_that_is_copied_and_cut_off_no_line_is_lost() {
 }
 
 #[tokio::test]
+async fn a_clock_that_is_set_back_over_midnight_stops_no_forwarder() {
+    let mut setting = Setting::new().await;
+    setting.writer.write(3);
+    let mut forwarder = setting.start(&["--from", "beginning"]);
+    setting.has(3).await;
+    setting.writer.day = setting.writer.day.minus(Duration::from_hours(48));
+    setting.writer.midnight(false);
+    setting.writer.write(4);
+    setting.has(7).await;
+    forwarder.kill9();
+    setting.writer.write(2);
+    let forwarder = setting.start(&[]);
+    setting.has(9).await;
+    setting.writer.next_part();
+    setting.writer.write(2);
+    setting.has(11).await;
+    forwarder.stop().await;
+}
+
+#[tokio::test]
 async fn the_first_start_begins_with_the_next_alert_and_wrong_input_is_said_at_once() {
     let mut setting = Setting::new().await;
     setting.writer.write(2);

@@ -116,6 +116,14 @@ impl AlertFiles {
         )))
     }
 
+    /// The present file; `None` without a complete line.
+    pub(super) fn present(&self) -> Option<AlertFile> {
+        let status = fs::metadata(&self.main).ok()?;
+        let started = started(&self.main, &status)?;
+        let (device, inode, bytes) = (status.dev(), status.ino(), status.len());
+        Some(AlertFile { path: self.main.clone(), device, inode, started, bytes })
+    }
+
     /// One look. `None` if a file was moved or compressed meanwhile: without it, the one after it would be taken for the next.
     fn look(&self, since: Option<Timestamp>) -> io::Result<Option<Vec<AlertFile>>> {
         let mut paths = self.dated(since.map(|since| since.minus(SLACK)))?;

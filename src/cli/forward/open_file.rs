@@ -79,7 +79,13 @@ impl Open {
         open.started = Some(found.started);
         let AlertFileHandle::Plain(mut file) = open.file else { return Ok(None) };
         if found.is_compressed() {
-            open.mark = open.mark.with_head_of(MultiGzDecoder::new(BufReader::new(file.try_clone()?)))?;
+            match open.mark.clone().with_head_of(MultiGzDecoder::new(BufReader::new(file.try_clone()?))) {
+                Ok(mark) => open.mark = mark,
+                // Damaged, and not just being made: it is read as far as it can be.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof && file.metadata()?.len() == found.bytes => {
+                }
+                Err(error) => return Err(error),
+            }
             file.seek(SeekFrom::Start(0))?;
             open.file = AlertFileHandle::Compressed(Box::new(MultiGzDecoder::new(BufReader::new(file))));
             return Ok(Some(open));
@@ -99,7 +105,7 @@ impl Open {
     /// now.
     ///
     /// # Errors
-    /// If it cannot be read, or has less than was forwarded although it is compressed.
+    /// If it cannot be read.
     pub(super) fn at(found: &AlertFile, position: &Position) -> anyhow::Result<Option<Self>> {
         let Some(mut open) = Self::from_start(found)? else { return Ok(None) };
         let place = found.path.display();
@@ -115,9 +121,14 @@ impl Open {
                 file.seek(SeekFrom::Start(position.offset))?;
             }
             AlertFileHandle::Compressed(reader) => {
-                let skipped = io::copy(&mut reader.take(position.offset), &mut io::sink())?;
-                if skipped < position.offset {
-                    bail!("{place} is damaged: it has {skipped} bytes, and {} were forwarded before", position.offset);
+                // A forwarder that ends here would end at each start.
+                let offset = position.offset;
+                match io::copy(&mut reader.take(offset), &mut io::sink()) {
+                    Ok(skipped) if skipped == offset => {}
+                    Ok(skipped) => tracing::error!(
+                        "{place} has {skipped} bytes, and {offset} were forwarded before; reading goes on with the next file"
+                    ),
+                    Err(error) => tracing::error!("{place} is damaged: {error}; reading goes on with the next file"),
                 }
             }
         }

@@ -242,13 +242,14 @@ impl Reader {
         tracing::error!(
             "{place}, of which {offset} bytes were forwarded, is gone: what was written to it after that is lost"
         );
-        while let Some(after) = self.after(position.started, &position.file)? {
+        while !self.stop.is_cancelled() {
+            let Some(after) = self.after(position.started, &position.file)? else { return self.wait_for_main() };
             if let Some(open) = Open::from_start(&after)? {
                 return Ok(Some(open));
             }
             self.rest();
         }
-        self.wait_for_main()
+        Ok(None)
     }
 
     /// What follows on the end of `open`.
@@ -278,8 +279,8 @@ impl Reader {
             return Ok(Open::from_start(&after)?.map_or(Next::Wait, Next::File));
         }
         // The newest file has no complete line yet. Once it has, another one may have been written before it.
-        if open.started.is_some() {
-            return Ok(Next::Wait);
+        if let Some(started) = open.started {
+            return self.of_an_earlier_time(open, started);
         }
         match Open::plain(self.files.main()) {
             Ok(main) if (main.mark.device, main.mark.inode) != (open.mark.device, open.mark.inode) => {
@@ -289,6 +290,23 @@ impl Reader {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Next::Wait),
             Err(error) => Err(error).context(format!("cannot read {}", self.files.main().display())),
         }
+    }
+
+    /// The present file, if its first alert is not later than that of `open`, which was read to its end: the clock of the host
+    /// was set back, and no file will be later for a long time.
+    fn of_an_earlier_time(&self, open: &Open, started: Timestamp) -> anyhow::Result<Next> {
+        let is_other = |main: &AlertFile| {
+            (main.device, main.inode) != (open.mark.device, open.mark.inode) && !main.is_of(&open.mark)
+        };
+        let Some(main) = self.files.present().filter(|main| main.started <= started && is_other(main)) else {
+            return Ok(Next::Wait);
+        };
+        tracing::warn!(
+            "{} begins at {}, before the file that was read to its end: was the clock set back? Reading goes on with it",
+            main.path.display(),
+            main.started
+        );
+        Ok(Open::from_start(&main)?.map_or(Next::Wait, Next::File))
     }
 
     /// The file that was written after the one of `mark`, whose first alert has the time `started`. Without a time it is not known

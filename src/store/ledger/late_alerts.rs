@@ -27,7 +27,7 @@ statements! {
             seen_at = excluded.seen_at";
     DUE = "SELECT pipeline, count, first_time, last_time FROM late_alerts
         WHERE seen_at <= $1 OR seen_at > $2 ORDER BY pipeline";
-    TAKE = "DELETE FROM late_alerts WHERE seen_at <= $1 OR seen_at > $2
+    TAKE = "DELETE FROM late_alerts WHERE pipeline = $3 AND (seen_at <= $1 OR seen_at > $2)
         RETURNING pipeline, count, first_time, last_time";
 }
 
@@ -88,21 +88,29 @@ pub async fn record_due(
 ) -> Result<()> {
     // The clock was set back since a row was written that is far ahead.
     let (cutoff, ahead) = (now.minus(quiet), now.plus(quiet));
-    if db.all::<LateRun>(DUE, binds![cutoff, ahead]).await?.is_empty() {
+    let due = db.all::<LateRun>(DUE, binds![cutoff, ahead]).await?;
+    if due.is_empty() {
         return Ok(());
     }
     let mut ledger = LedgerTx::begin(db).await?;
     duties::check(&mut ledger.tx, fence).await?;
-    let due = ledger.tx.all::<LateRun>(TAKE, binds![cutoff, ahead]).await?;
-    for LateRun { pipeline, count, first_time, last_time } in due {
+    let mut told = Vec::new();
+    // One by one, in the order in which they are added to: otherwise each could wait for the other.
+    for LateRun { pipeline, .. } in due {
+        let taken = ledger.tx.optional::<LateRun>(TAKE, binds![cutoff, ahead, pipeline]).await?;
+        let Some(LateRun { pipeline, count, first_time, last_time }) = taken else { continue };
         let what = if count == 1 { "1 alert".to_owned() } else { format!("{count} alerts") };
         let (first, last) = (Timestamp::from(first_time), Timestamp::from(last_time));
         let detail = format!(
             "{what} from {first} to {last} came later than max_age ({max_age}) and were spared, unless a policy has a max_age of its own"
         );
-        tracing::warn!(pipeline, count, "{detail}");
+        told.push((pipeline.clone(), count, detail.clone()));
         let (actor, event) = (Actor::Riposte, AuditEvent::PipelineLate);
         ledger.record(AuditEntry { at: now, actor, event, noun_id: pipeline, detail });
     }
-    ledger.commit().await
+    ledger.commit().await?;
+    for (pipeline, count, detail) in told {
+        tracing::warn!(pipeline, count, "{detail}");
+    }
+    Ok(())
 }
