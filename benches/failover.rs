@@ -31,7 +31,7 @@ const AT_ONCE: usize = 128;
 const PATIENCE: Duration = Duration::from_mins(1);
 
 fn main() -> anyhow::Result<()> {
-    load::make_room(u64::try_from(knob("STREAMS", 10_000_usize)?)? * 2 + 2000)?;
+    load::make_room(u64::try_from(knob("STREAMS", 10_000_usize)?)? + 2000)?;
     load::run(bench())
 }
 
@@ -67,8 +67,8 @@ async fn bench() -> anyhow::Result<()> {
     tokio::time::sleep(Duration::from_secs(3)).await;
     let killed = Instant::now();
     drop(nodes.remove(1));
-    let mut served = reconnect(enrolled, &nodes[1].door, killed).await?;
     drop(connected);
+    let mut served = reconnect(enrolled, &nodes[1].door, killed).await?;
     table.row(
         "a manager is killed: half of its agents are served by another one after",
         served.median(),
