@@ -40,12 +40,7 @@ async fn bench() -> anyhow::Result<()> {
     report::begin("failover")?;
     let dir = disk()?;
     let postgres = Postgres::start(dir.path()).await?;
-    let mut nodes: Vec<Server> = Vec::new();
-    for number in 1..=3 {
-        let home = dir.path().join(format!("manager-{number}"));
-        std::fs::create_dir(&home)?;
-        nodes.push(Server::start_on(&home, &postgres.url(), nodes.first()).await?);
-    }
+    let mut nodes = Server::start_all(dir.path(), &postgres.url(), 3).await?;
     let mut table = Table::default();
     let mut enrolled = agents::enrol(&nodes[0].door, &nodes[0].key, 0, FEW).await?;
     let mut few = changes(&nodes[0], 0).await?;

@@ -98,6 +98,11 @@ boot() {
     until_true has_systemd
 }
 
+# folder_of PROCESS: the folder of its system, as it is seen from outside.
+folder_of() {
+    echo "/proc/$1/root"
+}
+
 inside() {
     nsenter --target "$inner" --all env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C DEBIAN_FRONTEND=noninteractive \
         RIPOSTE_KEY_FILE=/var/lib/riposte/admin.key "$@"

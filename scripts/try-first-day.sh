@@ -75,7 +75,7 @@ host() {
 }
 process=()
 host 0 wazuh "$manager_address"
-cp "$packages"/riposte_*.deb "$packages"/riposte-forward_*.deb "/proc/$inner/root/root/"
+cp "$packages"/riposte_*.deb "$packages"/riposte-forward_*.deb "$(folder_of "$inner")/srv/"
 
 # As an installation of Wazuh 4 makes them; the active response is the one of its documentation.
 inside sh -c 'groupadd --system wazuh && mkdir -p /var/ossec/etc /var/ossec/logs/alerts && chown -R root:wazuh /var/ossec && chmod -R 750 /var/ossec &&
@@ -214,11 +214,11 @@ for index in "${!hosts[@]}"; do
     called=${hosts[index]}
     [ "$number" != 7 ] || called=$renamed
     host "$number" "$called" "$network.$((number + 10))"
-    cp "$packages"/riposte-agent_*.deb "/proc/$inner/root/root/"
+    cp "$packages"/riposte-agent_*.deb "$(folder_of "$inner")/srv/"
     secret=$(head -c 32 /dev/urandom | od -A n -t x1 | tr -d ' \n')
     line=$(printf '%03d %s any %s' "$number" "${hosts[index]}" "$secret")
     inside sh -c "mkdir -p /var/ossec/etc /var/ossec/logs && echo '$line' >/var/ossec/etc/client.keys && chmod 640 /var/ossec/etc/client.keys"
-    echo "$line" >>"/proc/${process[0]}/root/var/ossec/etc/client.keys"
+    echo "$line" >>"$(folder_of "${process[0]}")/var/ossec/etc/client.keys"
     inside sh -c 'cat >/etc/systemd/system/answer.socket' <<'UNIT'
 [Socket]
 ListenStream=22
@@ -268,7 +268,7 @@ done
 typed=0
 # Without the key that `inside` names: it goes before a context.
 as_person() {
-    inside env --unset=RIPOSTE_KEY_FILE HOME=/root sh -c "cd /root && $1"
+    inside env --unset=RIPOSTE_KEY_FILE sh -c "HOME=~root && export HOME && cd /srv && $1"
 }
 # types COMMAND: a person types it on the Wazuh manager's host, as root.
 types() {
@@ -300,7 +300,7 @@ for number in "${!process[@]}"; do
     [ "$number" != 0 ] || continue
     inner=${process[number]}
     printf '\n%s# apt install ./riposte-agent_*.deb && the line\n' "$(inside hostname)"
-    inside sh -c "cd /root && apt install --yes ./riposte-agent_*.deb && $line" >"$work/host" 2>&1 || fail "$(cat "$work/host")"
+    inside sh -c "cd /srv && apt install --yes ./riposte-agent_*.deb && $line" >"$work/host" 2>&1 || fail "$(cat "$work/host")"
     grep '^Enrolled' "$work/host"
 done
 inner=${process[0]}

@@ -48,8 +48,19 @@ impl Server {
         Self::start_with(dir, Some(&files), None).await
     }
 
+    /// Starts `count` servers on the database at `url`, each in a folder of its own.
+    pub(crate) async fn start_all(dir: &Path, url: &str, count: usize) -> anyhow::Result<Vec<Self>> {
+        let mut servers: Vec<Self> = Vec::with_capacity(count);
+        for number in 1..=count {
+            let home = dir.join(format!("manager-{number}"));
+            std::fs::create_dir(&home)?;
+            servers.push(Self::start_on(&home, url, servers.first()).await?);
+        }
+        Ok(servers)
+    }
+
     /// Starts a server on the database at `url`, beside `first` if there is one.
-    pub(crate) async fn start_on(dir: &Path, url: &str, first: Option<&Self>) -> anyhow::Result<Self> {
+    async fn start_on(dir: &Path, url: &str, first: Option<&Self>) -> anyhow::Result<Self> {
         if let Some(first) = first {
             let (from, data) = (first.dir.join("data"), dir.join("data"));
             std::fs::create_dir(&data)?;

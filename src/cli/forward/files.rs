@@ -249,7 +249,7 @@ pub(super) fn time_of(line: &[u8]) -> Option<Timestamp> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::io::Write as _;
 
     use flate2::Compression;
@@ -257,7 +257,8 @@ mod tests {
 
     use super::*;
 
-    fn line(second: u8) -> String {
+    /// An alert of this second.
+    pub(in crate::cli::forward) fn line(second: u8) -> String {
         format!(
             r#"{{"timestamp":"2026-11-29T10:00:{second:02}.000+0000","id":"1.{second}","rule":{{"id":"1","level":3}},"agent":{{"id":"1"}}}}"#
         ) + "\n"

@@ -232,13 +232,8 @@ impl Open {
 #[cfg(test)]
 mod tests {
     use super::super::files::AlertFiles;
+    use super::super::files::tests::line;
     use super::*;
-
-    fn line(second: u8) -> String {
-        format!(
-            r#"{{"timestamp":"2026-11-29T10:00:{second:02}.000+0000","id":"1.{second}","rule":{{"id":"1","level":3}},"agent":{{"id":"1"}}}}"#
-        ) + "\n"
-    }
 
     #[test]
     fn a_file_that_became_another_one_after_it_was_found_is_not_read() {
