@@ -17,6 +17,7 @@ use super::front::page::{limit, page};
 use super::state::AppState;
 use crate::domain::client_certificate::ClientCertificate;
 use crate::domain::duration::Span;
+use crate::domain::forgotten::PSEUDONYM_PREFIX;
 use crate::domain::right::Right;
 use crate::domain::webhook::sender_secret;
 use crate::engine::key_uses::expires_soon;
@@ -69,8 +70,9 @@ fn read_certificate(state: &AppState, text: &str) -> ApiResult<ClientCertificate
 
 fn view(state: &AppState, mut key: KeyRow) -> KeyView {
     let now = state.engine.clock.now();
-    // The stored use is up to a minute old.
-    if let Some((at, from)) = state.engine.key_uses.last(&key.id) {
+    let is_forgotten = key.user.as_deref().is_some_and(|user| user.starts_with(PSEUDONYM_PREFIX));
+    // The stored use is up to a minute old. Of a person who was forgotten only what is stored is shown.
+    if let Some((at, from)) = state.engine.key_uses.last(&key.id).filter(|_| !is_forgotten) {
         (key.last_used_at, key.last_used_from) = (Some(at.into()), Some(from.to_string()));
     }
     let kind = if key.user.is_some() { KeyKind::Personal } else { KeyKind::Service };

@@ -32,8 +32,12 @@ async fn without_alice(database: Database) -> (TestApp, Client) {
             json!({"action": "firewall-drop", "target": target, "agents": ["web-01"], "for": "10m", "reason": "seen"});
         who.post("/v1/responses", &block).await.is(201);
     }
-    alice.personal_key("laptop of alice", "viewer").await;
+    let key = alice.personal_key("laptop of alice", "viewer").await;
+    key.get("/v1/whoami").await.is(200);
     admin.delete("/v1/users/alice", None).await.is(204);
+    // The name is not written down again.
+    admin.post("/v1/auth/token", &json!({"username": "alice", "password": "wrong password"})).await.is(401);
+    key.get("/v1/whoami").await.is(401);
     let why = admin.post("/v1/users/alice/forget", &json!({})).await.is(409);
     assert!(why["detail"].as_str().unwrap().contains("deleted for 5 minutes"), "{why}");
     app.advance(301);
@@ -90,6 +94,10 @@ on_both_databases! {
         assert!(of_bob > 0 && !json!(after).to_string().contains("alice"), "{after:?}");
         let theirs = |entry: &&Value| entry["actor"] == json!(format!("user:{pseudonym}"));
         assert!(after.iter().filter(theirs).all(|entry| entry["detail"] == "" && entry["commitments"].is_string()));
+
+        let keys = admin.list("/v1/api-keys").await;
+        let key = keys.iter().find(|key| key["user"] == pseudonym.as_str()).unwrap();
+        assert_eq!((&key["name"], &key["last_used_from"]), (&json!(pseudonym), &Value::Null), "{key}");
 
         let (url, dir) = (app.config.server.database_url.clone(), app.data_dir());
         let url = if url.is_empty() { format!("sqlite:{}", dir.join("riposte.db").display()) } else { url };
