@@ -101,6 +101,12 @@ impl Process {
         self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
     }
 
+    /// Whether it has ended by itself with an error, such as a manager that starts while its database is away.
+    pub(crate) fn has_failed(&mut self) -> bool {
+        let status = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten());
+        status.is_some_and(|status| status.code() == Some(1))
+    }
+
     /// Sends SIGKILL, and reaps it.
     pub(crate) fn kill9(&mut self) {
         if let Some(mut child) = self.child.take() {

@@ -55,6 +55,9 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// How often managers that ended are started again: the delay of their unit.
+const SUPERVISED_EVERY: Duration = Duration::from_secs(2);
+
 /// Mean time between two rotations of `alerts.json`. The forwarder waits for a second at the end of
 /// each file, and looks at all files after it.
 fn rotation_pause(lasts: Duration) -> Duration {
@@ -140,9 +143,12 @@ pub(crate) async fn run(order: &Order, say: &mut dyn FnMut(String)) -> anyhow::R
         say(world.forwarder.iter().map(|forwarder| last_lines(&forwarder.process.said())).collect());
     }
     let not_in_force = wanted.iter().filter(|effect| effect.actual != "in_force").count();
-    counts.counts.insert("effects wanted and known not to be in force".into(), not_in_force);
-    counts.counts.insert("listings read to their end".into(), listings.whole);
-    counts.counts.insert("pages of listings that failed".into(), listings.failed_pages);
+    counts.counts.extend([
+        ("effects wanted and known not to be in force".into(), not_in_force),
+        ("managers that ended without their database, started again".into(), world.started_again),
+        ("listings read to their end".into(), listings.whole),
+        ("pages of listings that failed".into(), listings.failed_pages),
+    ]);
     verdicts.extend([converged, last, listings.verdict, audit(&world).await?, rotated(&world, &faults).await?]);
     verdicts.extend([healthy(&world)?, sound(&mut world), told, followed, collector]);
     verdicts
@@ -180,7 +186,15 @@ async fn inject(
     let agents = usize::try_from(order.agents)?;
     let kinds = FaultKind::of(order.database, order.managers);
     for step in schedule(order.seed, &kinds, agents, millis(order.lasts), millis(order.gap)) {
-        tokio::time::sleep(Duration::from_millis(step.at_ms).saturating_sub(begun.elapsed())).await;
+        let at = Duration::from_millis(step.at_ms);
+        loop {
+            world.supervise()?;
+            let left = at.saturating_sub(begun.elapsed());
+            if left.is_zero() {
+                break;
+            }
+            tokio::time::sleep(left.min(SUPERVISED_EVERY)).await;
+        }
         let (word, done) = if step.begins {
             ("begins", world.begin(&step.fault).await)
         } else {

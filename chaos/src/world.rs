@@ -49,6 +49,8 @@ pub(crate) struct World {
     lock: Option<Lock>,
     /// Faults that could not be injected here, with the reason.
     pub(crate) not_injected: Vec<String>,
+    /// How often a manager ended with an error and was started again.
+    pub(crate) started_again: usize,
     home: tempfile::TempDir,
 }
 
@@ -118,6 +120,7 @@ impl World {
             slow,
             lock,
             not_injected,
+            started_again: 0,
             home,
         };
         Ok(world)
@@ -243,6 +246,20 @@ impl World {
             FaultKind::PostgresCrashed | FaultKind::PostgresRestarted => self.revive_store().await?,
             FaultKind::AgentsDiskFull => self.agents_disk.free()?,
             FaultKind::AgentsDiskSlow | FaultKind::AgentsFlushFails => self.flushes("agents", 0)?,
+        }
+        Ok(())
+    }
+
+    /// Starts managers again that ended with an error, as their unit would.
+    ///
+    /// # Errors
+    /// If one cannot be started.
+    pub(crate) fn supervise(&mut self) -> anyhow::Result<()> {
+        for manager in std::iter::once(&mut self.manager).chain(self.peers.iter_mut().map(|peer| &mut peer.manager)) {
+            if manager.process.has_failed() {
+                manager.start()?;
+                self.started_again += 1;
+            }
         }
         Ok(())
     }

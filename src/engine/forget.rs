@@ -60,7 +60,10 @@ impl Engine {
         let before = self.clock.now().minus(REMEMBERED);
         let Forgetting { name, .. } = who;
         forgotten::begin(&self.db, who, before).await?.map_err(|obstacle| match obstacle {
-            Obstacle::Unknown => missing(StoreError::NotFound, name),
+            Obstacle::Unknown => Refusal::NotFound(format!(
+                "there is no user called {name:?}; a person with that name has been forgotten already, if there was one \
+                 (`riposte user list`)"
+            )),
             Obstacle::NotDeleted => Refusal::Conflict(format!(
                 "{name} must have been deleted for {} minutes: managers write until then what they remember of the person \
                  (`riposte user revoke`)",
