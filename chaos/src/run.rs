@@ -110,11 +110,7 @@ pub(crate) async fn run(order: &Order, say: &mut dyn FnMut(String)) -> anyhow::R
 
     say(format!("settled after {quiet_after:.0} s; {} effects are in force and are lifted now", wanted.len()));
     let lifted_at_ms = now_ms();
-    for policy in ["long", "endless"] {
-        world.api.lift_all(policy).await?;
-    }
-    let rest = at_rest(&world, &[&PASSING[..], &["long", "endless"]].concat()).await;
-    last.check(rest.is_ok(), || rest.as_ref().err().cloned().unwrap_or_default());
+    lift_what_lasts(&world, &mut last).await?;
     let wrong = std::mem::take(&mut seen.wrong);
     last.checked += seen.outcomes.values().map(|count| usize::try_from(*count).unwrap_or(0)).sum::<usize>();
     for what in wrong {
@@ -172,6 +168,17 @@ pub(crate) async fn run(order: &Order, say: &mut dyn FnMut(String)) -> anyhow::R
         verdicts,
         counts,
     })
+}
+
+/// Lifts what outlives the run, and checks that nothing acts afterwards.
+async fn lift_what_lasts(world: &World, last: &mut Verdict) -> anyhow::Result<()> {
+    const LASTING: [&str; 2] = ["long", "endless"];
+    for policy in LASTING {
+        world.api.lift_all(policy).await?;
+    }
+    let rest = at_rest(world, &[&PASSING[..], &LASTING].concat()).await;
+    last.check(rest.is_ok(), || rest.as_ref().err().cloned().unwrap_or_default());
+    Ok(())
 }
 
 /// Injects the faults of the schedule, each at its time; returns how often each was injected.
