@@ -18,7 +18,7 @@
 //!
 //! Beside the flow: `compat/ossec/` translates a Wazuh manager's configuration into policies.
 //!
-//! Floors, one way down: main > cli > api > compat > engine > store > views > domain > protocol.
+//! Floors, one way down: main > cli > console > api > compat > engine > store > views > domain > protocol.
 //! `clock`, `config`, `exposition`, `host`, `shutdown` and `telemetry` are ground: every floor may use them, and they
 //! use none. `tests/architecture/` fails on an arrow up.
 
@@ -27,6 +27,7 @@ pub mod cli;
 pub mod clock;
 pub mod compat;
 pub mod config;
+pub mod console;
 pub mod domain;
 pub mod engine;
 pub mod exposition;

@@ -30,6 +30,7 @@ use crate::domain::duration::Span;
 use crate::domain::egress::allow_list::AllowList;
 use crate::domain::pipeline::Recurring;
 use crate::domain::webhook::WebhookSecret;
+use crate::console;
 use crate::engine::ManagerKeys;
 use crate::engine::checkpoint_webhook::CheckpointWebhook;
 use crate::engine::egress::rules::Egress;
@@ -247,9 +248,10 @@ async fn start(
         tasks.watch(async move { tls.watch().await });
     }
     let contract = api::contract().to_string().into();
-    let state = AppState::new(engine, &config, proxies.clone(), tls.clone(), contract);
+    let is_tls = tls.is_some() || config.server.public_url.starts_with("https://");
+    let state = AppState::new(Arc::clone(&engine), &config, proxies.clone(), tls.clone(), contract);
     otlp::start(exporter, &state);
-    let router = api::router(state);
+    let router = console::router(api::router(state), engine, is_tls).context("the console's forms have no key")?;
     let door = listen::Door::new(config.limits.max_connections, config.limits.max_unknown_connections, proxies);
     Ok(Running { router, listener, door, tls, tasks, db, first_key, locks, lease })
 }

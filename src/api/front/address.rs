@@ -67,6 +67,17 @@ pub fn of_proxy(headers: &HeaderMap) -> Option<&'static str> {
     OF_PROXIES.into_iter().find(|name| headers.contains_key(*name))
 }
 
+/// The headers of proxies in a request, for one that is made in its place.
+pub fn sent_by_proxies(headers: &HeaderMap) -> HeaderMap {
+    let mut sent = HeaderMap::new();
+    for name in OF_PROXIES {
+        for value in headers.get_all(name) {
+            sent.append(name, value.clone());
+        }
+    }
+    sent
+}
+
 fn parts(headers: &HeaderMap, name: &str) -> Vec<String> {
     let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).map(|part| part.trim().to_owned()).collect()

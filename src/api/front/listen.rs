@@ -13,7 +13,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::http::header::{CONTENT_TYPE, HOST, STRICT_TRANSPORT_SECURITY};
-use axum::http::{HeaderValue, Request};
+use axum::http::{Extensions, HeaderValue, Request};
 use axum::response::Response;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -137,6 +137,24 @@ pub struct Transport {
     pub is_tls: bool,
     /// The certificate that the client has shown, of a known authority.
     pub certificate: Option<Fingerprint>,
+}
+
+/// What a request's extensions say of its connection, for a request that is made in its place.
+pub fn connection_of(of: &Extensions) -> Extensions {
+    let mut extensions = Extensions::new();
+    if let Some(peer) = of.get::<ConnectInfo<SocketAddr>>() {
+        extensions.insert(*peer);
+    }
+    if let Some(is_stream) = of.get::<IsStream>() {
+        extensions.insert(is_stream.clone());
+    }
+    if let Some(newcomer) = of.get::<Newcomer>() {
+        extensions.insert(newcomer.clone());
+    }
+    if let Some(transport) = of.get::<Transport>() {
+        extensions.insert(*transport);
+    }
+    extensions
 }
 
 /// Serves until `tasks` are asked to stop. Then open requests are finished and new connections are

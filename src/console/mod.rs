@@ -1,0 +1,70 @@
+//! The console: pages for people, at `/`. It is a client of the manager's own API, inside the same
+//! program: each page asks `/v1/…` with the person's session and shows what was answered, so that a
+//! page can show and change exactly what the API allows that person
+//! (`docs/decisions/0048-the-console-is-a-client-of-the-api.md`). It must never read the store.
+//!
+//! `session.rs` is who looks, `client.rs` asks the API, `shell.rs` is the frame of every page,
+//! `plan.rs` the page before each change; the rest is one file per page.
+
+mod assets;
+mod client;
+mod decide;
+mod format;
+mod live;
+mod login;
+mod paths;
+mod plan;
+mod responses;
+mod session;
+mod shell;
+mod waiting;
+mod words;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::routing::{get, post};
+
+use crate::domain::ledger_key::LedgerKeyError;
+use crate::engine::Engine;
+
+/// What every page shares; cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Console {
+    api: Router,
+    engine: Arc<Engine>,
+    forms: Arc<session::FormTokens>,
+    refreshes: Arc<session::Refreshes>,
+    is_tls: bool,
+}
+
+/// The API with the console's pages around it.
+///
+/// # Errors
+/// If the library refuses to derive the key of form tokens.
+pub fn router(api: Router, engine: Arc<Engine>, is_tls: bool) -> Result<Router, LedgerKeyError> {
+    let forms = Arc::new(session::FormTokens::new(&engine.ledger_key)?);
+    let console = Console { api: api.clone(), engine, forms, refreshes: Arc::default(), is_tls };
+    let open = Router::new()
+        .route("/login", get(login::page).post(login::begin))
+        .route("/login/first", post(login::first))
+        .route("/assets/{version}/{name}", get(assets::serve));
+    let pages = pages().route_layer(from_fn_with_state(console.clone(), session::require)).merge(open);
+    Ok(pages.route_layer(from_fn(shell::secure)).with_state(console).fallback_service(api))
+}
+
+/// Every page for people who have logged in.
+fn pages() -> Router<Console> {
+    Router::new()
+        .route("/", get(responses::list))
+        .route("/console/events", get(live::events))
+        .route("/logout", post(login::end))
+        .route("/responses", get(responses::list))
+        .route("/responses/{id}", get(responses::one))
+        .route("/responses/{id}/approve", get(decide::ask_approve).post(decide::approve))
+        .route("/responses/{id}/confirm", get(decide::ask_confirm).post(decide::confirm))
+        .route("/responses/{id}/lift", get(decide::ask_lift).post(decide::lift))
+        .route("/responses/{id}/reject", get(decide::ask_reject).post(decide::reject))
+        .route("/waiting", get(waiting::page))
+}

@@ -1,0 +1,109 @@
+//! The page before each change: what will happen, where, how much, what stays and why; then the
+//! reason, and the button. With a script it opens over the page that it was asked from, without one
+//! it is a page of its own.
+
+use askama::Template;
+use axum::http::StatusCode;
+use axum::response::Response;
+
+use super::client::Trouble;
+use super::session::Session;
+use super::shell::{Failure, Shell, html, with_status};
+
+/// A field of the form.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Field {
+    pub(super) name: &'static str,
+    pub(super) label: &'static str,
+    pub(super) value: String,
+    pub(super) hint: &'static str,
+    /// `text`, `password`, `hidden`, `textarea`, `checkbox` or `select`.
+    pub(super) kind: &'static str,
+    pub(super) is_required: bool,
+    /// Choices of a `select`.
+    pub(super) choices: Vec<(String, String)>,
+}
+
+impl Field {
+    /// A field of one line.
+    pub(super) fn text(name: &'static str, label: &'static str, value: &str) -> Self {
+        Self { name, label, value: value.to_owned(), kind: "text", is_required: true, ..Self::default() }
+    }
+
+    /// A field that may stay empty.
+    pub(super) fn optional(name: &'static str, label: &'static str, value: &str, hint: &'static str) -> Self {
+        Self { is_required: false, hint, ..Self::text(name, label, value) }
+    }
+
+    /// A value that goes with the form and is not shown.
+    pub(super) fn hidden(name: &'static str, value: &str) -> Self {
+        Self { name, value: value.to_owned(), kind: "hidden", ..Self::default() }
+    }
+
+    /// One of several values.
+    pub(super) fn select(name: &'static str, label: &'static str, value: &str, choices: &[(&str, &str)]) -> Self {
+        let choices = choices.iter().map(|(value, words)| ((*value).to_owned(), (*words).to_owned())).collect();
+        Self { choices, kind: "select", ..Self::text(name, label, value) }
+    }
+
+    /// The reason, which the audit log keeps.
+    pub(super) fn reason(value: &str) -> Self {
+        Self { kind: "textarea", hint: "The audit log keeps it.", ..Self::text("reason", "Reason", value) }
+    }
+}
+
+/// What a change would do.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Plan {
+    pub(super) title: String,
+    /// Name and value: what, where, how many, until when.
+    pub(super) facts: Vec<(&'static str, String)>,
+    /// What needs attention before the button is pressed.
+    pub(super) warnings: Vec<String>,
+    /// What is concerned, one a line.
+    pub(super) concerned: Vec<String>,
+    /// What stays, and why.
+    pub(super) stays: Vec<String>,
+    pub(super) fields: Vec<Field>,
+    /// Where the form goes.
+    pub(super) action: String,
+    pub(super) button: &'static str,
+    /// Whether the change cannot be undone, or takes protection away.
+    pub(super) is_dangerous: bool,
+    /// Where the person goes back to.
+    pub(super) back: String,
+    /// Why the change was not made, after a form was sent.
+    pub(super) fault: Option<String>,
+    /// Whether there is nothing that could be done.
+    pub(super) is_empty: bool,
+}
+
+#[derive(Template)]
+#[template(path = "plan.html")]
+struct PlanPage {
+    shell: Shell,
+    plan: Plan,
+}
+
+impl Session {
+    /// Shows a plan, in a section of the navigation.
+    ///
+    /// # Errors
+    /// If the frame cannot be made.
+    pub(super) async fn plan(&self, section: &str, plan: Plan) -> Result<Response, Failure> {
+        let shell = self.shell(plan.title.clone(), section, "").await?;
+        html(&PlanPage { shell, plan })
+    }
+
+    /// Shows the plan again with what was typed, and why the change was not made.
+    ///
+    /// # Errors
+    /// If the frame cannot be made.
+    pub(super) async fn refused(&self, section: &str, plan: Plan, trouble: &Trouble) -> Result<Response, Failure> {
+        let status = trouble.status();
+        let shell = self.shell(plan.title.clone(), section, "").await?;
+        let plan = Plan { fault: Some(trouble.to_string()), ..plan };
+        let status = if status.is_client_error() { status } else { StatusCode::SERVICE_UNAVAILABLE };
+        with_status(status, &PlanPage { shell, plan })
+    }
+}
