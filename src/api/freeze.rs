@@ -19,10 +19,12 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
 
 async fn standing(state: &AppState) -> ApiResult<axum::Json<Freeze>> {
     let last_change = freeze::find(&state.engine.db).await?;
-    Ok(axum::Json(Freeze { frozen: last_change.as_ref().is_some_and(|row| row.frozen), last_change }))
+    let frozen = last_change.as_ref().is_some_and(|row| row.frozen);
+    let held_back = if frozen { freeze::held_back(&state.engine.db).await? } else { 0 };
+    Ok(axum::Json(Freeze { frozen, held_back, last_change }))
 }
 
-/// Returns whether deliveries are frozen
+/// Returns whether deliveries are frozen, and how many commands wait because of it
 #[utoipa::path(get, path = "/v1/freeze", tag = "freeze", responses((status = 200, body = Freeze)))]
 pub async fn find(_: Caller<Read>, State(state): State<AppState>) -> ApiResult<axum::Json<Freeze>> {
     standing(&state).await

@@ -20,14 +20,16 @@ use crate::domain::response::{EndReason, ResponseEnd};
 use crate::engine::refusal::Refusal;
 use crate::store::configured::policies;
 use crate::store::database::columns::id;
-use crate::store::ledger::alerts;
 use crate::store::ledger::responses::{self, LiftFilter, ResponseFilter};
-use crate::views::responses::{LiftMany, Lifted};
+use crate::store::ledger::{alerts, lift_plans};
+use crate::views::responses::{LiftMany, LiftPlan, Lifted};
 
 /// Responses lifted per transaction.
 const LIFT_BATCH: usize = 500;
 /// Maximum length of a filter, in characters: that of the longest path.
 const MAX_FILTER: usize = 4096;
+/// Maximum number of responses that are named.
+const MAX_NAMED: usize = 500;
 
 /// The operations of this resource.
 pub(super) fn routes() -> OpenApiRouter<AppState> {
@@ -112,10 +114,19 @@ async fn within_scope(state: &AppState, caller: &Caller<Respond>, found: Vec<Uui
     Ok(within)
 }
 
+/// What a lift would do. A policy that the caller's scope hides is not named.
+async fn plan(state: &AppState, caller: &Caller<Respond>, responses: &[Uuid]) -> ApiResult<LiftPlan> {
+    let visible = Visible::to(caller, &state.engine);
+    let mut plan = lift_plans::of(&state.engine.db, responses).await?;
+    plan.staying.retain(|effect| effect.policy.as_deref().is_none_or(|policy| visible.policy(policy)));
+    Ok(plan)
+}
+
 /// Lifts many responses at once
 ///
 /// Responses outside the caller's scope are left out.
-/// An effect that no other response holds is reverted on every agent.
+/// An effect that no other response holds is reverted on every agent. A dry run says how many those are, and
+/// what stays because another response holds it.
 #[utoipa::path(post, path = "/v1/responses/lift", tag = "responses", request_body = LiftMany,
     responses((status = 200, body = Lifted), (status = 409)))]
 pub async fn lift_many(
@@ -123,8 +134,19 @@ pub async fn lift_many(
     State(state): State<AppState>,
     body: Json<LiftMany>,
 ) -> ApiResult<axum::Json<Lifted>> {
-    let LiftMany { policy, alert_id, rule_id, target, since, until, everything, count, dry_run, reason: why } =
-        body.value;
+    let LiftMany {
+        policy,
+        alert_id,
+        rule_id,
+        target,
+        since,
+        until,
+        responses: ids,
+        everything,
+        count,
+        dry_run,
+        reason: why,
+    } = body.value;
     let why = reason(why)?;
     let texts = [("/policy", &policy), ("/alert_id", &alert_id), ("/rule_id", &rule_id), ("/target", &target)];
     for (pointer, text) in texts {
@@ -133,20 +155,32 @@ pub async fn lift_many(
             return Err(ApiError::invalid(vec![Fault::at(pointer, detail)]));
         }
     }
+    if ids.len() > MAX_NAMED {
+        let detail = format!("has {} ids; at most {MAX_NAMED} can be lifted at once", ids.len());
+        return Err(ApiError::invalid(vec![Fault::at("/responses", detail)]));
+    }
     let (policy, target) = (policy.map(|name| canonical::name(&name)), target.map(|text| canonical::target(&text)));
     let alert = match &alert_id {
         Some(word) => match alert_named(&state, &Visible::to(&caller, &state.engine), word.trim()).await? {
             Some(alert) => Some(alert),
-            None => return Ok(axum::Json(Lifted { count: 0, responses: Vec::new(), warnings: vec![no_alert()] })),
+            None => {
+                return Ok(axum::Json(Lifted {
+                    count: 0,
+                    responses: Vec::new(),
+                    plan: None,
+                    warnings: vec![no_alert()],
+                }));
+            }
         },
         None => None,
     };
     let filter = LiftFilter { policy, alert, rule: rule_id.map(|id| canonical_rule_id(&id)), target, since, until };
-    if filter == LiftFilter::default() && !everything {
+    if filter == LiftFilter::default() && ids.is_empty() && !everything {
         let detail = "the filter is empty; set everything to true to lift all responses";
         return Err(ApiError::invalid(vec![Fault::at("", detail)]));
     }
-    let responses = within_scope(&state, &caller, responses::to_lift(&state.engine.db, &filter).await?).await?;
+    let matching = responses::to_lift(&state.engine.db, &filter, &ids).await?;
+    let responses = within_scope(&state, &caller, matching).await?;
     let found = responses.len();
     match count {
         None if everything && !dry_run => {
@@ -171,5 +205,6 @@ pub async fn lift_many(
     } else {
         Vec::new()
     };
-    Ok(axum::Json(Lifted { count: responses.len(), responses, warnings }))
+    let plan = if dry_run { Some(plan(&state, &caller, &responses).await?) } else { None };
+    Ok(axum::Json(Lifted { count: responses.len(), responses, plan, warnings }))
 }

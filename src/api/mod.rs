@@ -48,6 +48,7 @@ mod service;
 pub mod signing_key;
 pub mod state;
 pub mod stream;
+pub mod targets;
 pub mod taxii;
 pub mod users;
 pub mod wazuh;

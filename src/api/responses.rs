@@ -1,6 +1,8 @@
 //! `/v1/responses`: reading responses, and creating and lifting them by hand.
 
-use crate::engine::respond::{Order, may_break_glass};
+use std::sync::Arc;
+
+use crate::engine::respond::{Decided, Order, may_break_glass};
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
@@ -17,13 +19,14 @@ use super::front::page::{cursor_id, limit, page_until};
 use super::front::visible::Visible;
 use super::outcomes;
 use super::state::AppState;
+use crate::domain::agent::Agent;
 use crate::domain::canonical;
 use crate::domain::duration::Span;
 use crate::domain::fault::Fault;
 use crate::domain::filing::Filing;
 use crate::domain::outcome::ResponseOutcome;
 use crate::domain::principal::Principal;
-use crate::domain::response::{Decision, EndReason, NewResponse, ResponseEnd, ResponseState, Verdict};
+use crate::domain::response::{Decision, EndReason, ResponseEnd, ResponseState, Spared, Verdict};
 use crate::store::database::columns;
 use crate::store::ledger::approvals::{self, ApprovalDecision, ApprovalOutcome};
 use crate::store::ledger::commands::{self, CommandFilter};
@@ -31,8 +34,8 @@ use crate::store::ledger::effects;
 use crate::store::ledger::responses::{self, ResponseFilter};
 use crate::views::page::Page;
 use crate::views::responses::{
-    ApproveResponse, FileResponse, JudgedResponse, Lift, ManualPreview, ManualTarget, NewManualResponse, PreviewAgent,
-    ResponseView, Say,
+    AlreadyHeld, ApproveResponse, FileResponse, JudgedResponse, Lift, ManualPreview, ManualTarget, NewManualResponse,
+    PreviewAgent, ResponseView, Say, UnableAgent,
 };
 
 /// Maximum number of commands, results and effects shown with a response; the lists have all.
@@ -174,7 +177,8 @@ pub async fn create(
         filing,
     };
     if dry_run {
-        let preview = preview(&state, &state.engine.preview(order, &caller.principal)?);
+        let decided = state.engine.preview(order, &caller.principal)?;
+        let preview = preview(&state, &Visible::to(&caller, &state.engine), decided).await?;
         return Ok(axum::Json(preview).into_response());
     }
     let id = state.engine.respond(order, once, &caller.principal).await?;
@@ -182,19 +186,51 @@ pub async fn create(
     Ok((StatusCode::CREATED, axum::Json(view)).into_response())
 }
 
-fn preview(state: &AppState, response: &NewResponse) -> ManualPreview {
+async fn preview(state: &AppState, visible: &Visible<'_>, decided: Decided) -> ApiResult<ManualPreview> {
+    let Decided { response, unable } = decided;
     let fleet = state.engine.fleet.load();
-    let agents = response.agents.iter().filter_map(|id| fleet.get(*id));
-    ManualPreview {
+    let agents: Vec<PreviewAgent> = response
+        .agents
+        .iter()
+        .filter_map(|id| fleet.get(*id))
+        .map(|agent| PreviewAgent { id: agent.id, name: agent.name.clone() })
+        .collect();
+    let held = match &response.target {
+        Some(target) if !response.one_shot => {
+            effects::held_on(&state.engine.db, &response.agents, &response.action, target).await?
+        }
+        _ => Vec::new(),
+    };
+    let already_held = agents.iter().filter_map(|agent| {
+        let held = held.iter().find(|held| held.agent_id == agent.id.to_string())?;
+        Some(AlreadyHeld { id: agent.id, name: agent.name.clone(), effect_id: held.id.clone(), until: held.until })
+    });
+    let (protected, unable): (Vec<_>, Vec<_>) = unable.iter().partition(|(_, why)| matches!(why, Spared::Protected(_)));
+    let enrolled = visible.enrolled_count();
+    Ok(ManualPreview {
         state: response.first_state(),
         detail: match &response.verdict {
             Verdict::Spare(spared) => spared.detail(),
             _ => response.remark.clone(),
         },
         target: response.target.as_ref().map(|target| target.value().to_owned()),
-        agents: agents.map(|agent| PreviewAgent { id: agent.id, name: agent.name.clone() }).collect(),
         quorum: if let Verdict::Await(waits) = &response.verdict { Some(waits.quorum) } else { None },
-    }
+        unable: unable.into_iter().map(left_out).collect(),
+        protected: protected.into_iter().map(left_out).collect(),
+        already_held: already_held.collect(),
+        enrolled,
+        share: share(agents.len(), enrolled),
+        agents,
+    })
+}
+
+fn left_out((agent, why): &(Arc<Agent>, Spared)) -> UnableAgent {
+    UnableAgent { id: agent.id, name: agent.name.clone(), reason: why.detail() }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "no fleet has 2^52 agents")]
+fn share(agents: usize, enrolled: usize) -> f64 {
+    if enrolled == 0 { 0.0 } else { agents as f64 / enrolled as f64 }
 }
 
 /// Lifts a response

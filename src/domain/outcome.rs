@@ -147,6 +147,64 @@ pub fn of_agent(facts: &HoldFacts) -> AgentOutcome {
     }
 }
 
+/// What became of one effect, whichever responses hold it. Effects that are neither wanted nor in force have none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum EffectOutcome {
+    /// In force, and verified.
+    InForce,
+    /// In force, but it cannot be verified.
+    Unverified,
+    /// Not in force yet; a command is in flight.
+    Pending,
+    /// Not in force, and no command is in flight.
+    Failed,
+    /// It was in force, was lost, and no command is in flight.
+    Drifted,
+    /// No longer wanted, and still there.
+    Reverting,
+    /// As `Reverting`, and the last revert failed.
+    Failing,
+}
+
+impl EffectOutcome {
+    /// All outcomes.
+    pub const ALL: [Self; 7] =
+        [Self::InForce, Self::Unverified, Self::Pending, Self::Failed, Self::Drifted, Self::Reverting, Self::Failing];
+
+    /// Name in the API and in SQL.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::InForce => "in_force",
+            Self::Unverified => "unverified",
+            Self::Pending => "pending",
+            Self::Failed => "failed",
+            Self::Drifted => "drifted",
+            Self::Reverting => "reverting",
+            Self::Failing => "failing",
+        }
+    }
+
+    /// Parses an outcome's name.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|outcome| outcome.as_str() == word)
+    }
+}
+
+/// The outcome of an effect that is wanted or in force on an agent that was not revoked.
+pub fn of_effect(facts: &HoldFacts, failed_reverts: i64) -> EffectOutcome {
+    if facts.desired == Desired::Absent {
+        return if failed_reverts > 0 { EffectOutcome::Failing } else { EffectOutcome::Reverting };
+    }
+    match of_agent(&HoldFacts { released: None, ..*facts }) {
+        AgentOutcome::InForce if facts.is_unverified() => EffectOutcome::Unverified,
+        AgentOutcome::InForce => EffectOutcome::InForce,
+        AgentOutcome::Pending => EffectOutcome::Pending,
+        AgentOutcome::Failed if facts.actual == Actual::Drifted => EffectOutcome::Drifted,
+        AgentOutcome::Failed | AgentOutcome::Lifted => EffectOutcome::Failed,
+    }
+}
+
 /// The outcome of a one-shot command.
 pub const fn of_one_shot(state: CommandState, is_observed: bool) -> AgentOutcome {
     match state {

@@ -151,6 +151,13 @@ impl ProtectedEntry {
     }
 }
 
+impl ProtectedEntry {
+    /// The same entry for the responses of every policy.
+    fn for_everything(&self) -> Self {
+        Self { policies: Vec::new(), ..self.clone() }
+    }
+}
+
 /// All entries, with lookups in constant time. Immutable, replaced as a whole.
 #[derive(Debug, Default)]
 pub struct ProtectedSet {
@@ -219,6 +226,18 @@ impl ProtectedSet {
             TargetKind::Host | TargetKind::None => None,
         };
         found?.iter().find(|entry| entry.stops(policy, now))
+    }
+
+    /// All entries that cover `target`, also those for some policies only. It reads every entry: nothing on the
+    /// way of an alert may call it.
+    pub fn covering(&self, target: &Target, now: Timestamp) -> Vec<&ProtectedEntry> {
+        let networks = self.networks.values().flat_map(HashMap::values).flatten();
+        let accounts = self.users.values().flatten().map(|(_, entry)| entry);
+        let others = self.files.values().chain(self.processes.values()).flatten();
+        let covers = |entry: &&ProtectedEntry| {
+            !entry.until.is_over(now) && Self::new(vec![entry.for_everything()]).target(target, None, now).is_some()
+        };
+        networks.chain(accounts).chain(others).filter(covers).collect()
     }
 
     /// The entry that protects an agent from a response of `policy` on a target of `kind`, if any.

@@ -210,20 +210,25 @@ pub fn able(
     kind: TargetKind,
     protection: Protection,
 ) -> (Vec<Arc<Agent>>, Option<Spared>) {
-    let Protection { set, policy, now } = protection;
     let mut why_not = Spared::AgentUnknown;
     let mut able = Vec::with_capacity(agents.len());
     for agent in agents {
-        if let Some(entry) = set.agent(agent.id, kind, policy, now) {
-            why_not = Spared::Protected(reason(&entry.reason));
-        } else if let Some(why) = agent.cannot(action) {
-            why_not = Spared::ActionUnavailable(why.to_owned());
-        } else {
-            able.push(agent);
+        match unable(&agent, action, kind, &protection) {
+            Some(why) => why_not = why,
+            None => able.push(agent),
         }
     }
     let spared = able.is_empty().then_some(why_not);
     (able, spared)
+}
+
+/// Why an agent may not run `action` on a target of `kind`; `None` if it may.
+pub fn unable(agent: &Agent, action: &Action, kind: TargetKind, protection: &Protection) -> Option<Spared> {
+    let Protection { set, policy, now } = *protection;
+    if let Some(entry) = set.agent(agent.id, kind, policy, now) {
+        return Some(Spared::Protected(reason(&entry.reason)));
+    }
+    agent.cannot(action).map(|why| Spared::ActionUnavailable(why.to_owned()))
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::Engine;
-use super::decide::{Protection, able};
+use super::decide::{Protection, able, unable};
 use super::idempotency::IdempotentRequest;
 use super::refusal::{Refusal, UseCase};
 use crate::domain::action::Action;
@@ -63,6 +63,15 @@ pub struct Order {
     pub filing: Filing,
 }
 
+/// What becomes of an order.
+#[derive(Debug)]
+pub struct Decided {
+    /// The response.
+    pub response: NewResponse,
+    /// The agents that the order names and the response leaves out.
+    pub unable: Vec<(Arc<Agent>, Spared)>,
+}
+
 /// Seconds in the answer to an order over the limit of a scope, at least.
 const MIN_WAIT_SECS: u64 = 1;
 
@@ -80,7 +89,7 @@ impl Engine {
             self.undo.look_again();
             return Ok(id);
         }
-        let response = decide(self, order, by)?;
+        let response = decide(self, order, by)?.response;
         let (until, is_forced) = (response.until.instant(), response.break_glass.is_some());
         let id = match self.writer.respond(response, by.scopes.responses_per_hour(), once).await? {
             Ok(IdempotentOutcome::Done(id)) => id,
@@ -100,7 +109,7 @@ impl Engine {
     ///
     /// # Errors
     /// Faults of the order.
-    pub fn preview(&self, order: Order, by: &Principal) -> UseCase<NewResponse> {
+    pub fn preview(&self, order: Order, by: &Principal) -> UseCase<Decided> {
         decide(self, order, by)
     }
 
@@ -184,7 +193,7 @@ impl Engine {
 }
 
 /// A person is told what is wrong at once; only what depends on the fleet's state becomes a spared response.
-fn decide(engine: &Engine, order: Order, by: &Principal) -> UseCase<NewResponse> {
+fn decide(engine: &Engine, order: Order, by: &Principal) -> UseCase<Decided> {
     let Order { action: name, target, agents: words, on, duration, reason, arguments, trace, break_glass, filing } =
         order;
     let mut faults = Vec::new();
@@ -235,6 +244,9 @@ fn decide(engine: &Engine, order: Order, by: &Principal) -> UseCase<NewResponse>
     agents.sort_by_key(|agent| agent.id);
     agents.dedup_by_key(|agent| agent.id);
     by.scopes.check_response(&name, None, agents.iter().map(|agent| Some(&**agent)))?;
+    let why_not =
+        |agent: &Arc<Agent>| unable(agent, action, target.kind(), &protection).map(|why| (Arc::clone(agent), why));
+    let unable = agents.iter().filter_map(why_not).collect();
     let (agents, spared): (_, Option<Spared>) = able(agents, action, target.kind(), protection);
     let second = engine.rules.by_hand.why_second_person(&name, agents.len());
     let (verdict, remark, break_glass) = match (spared, second) {
@@ -252,7 +264,7 @@ fn decide(engine: &Engine, order: Order, by: &Principal) -> UseCase<NewResponse>
             (verdict, format!("waits for a second person: {why}"), None)
         }
     };
-    Ok(NewResponse {
+    let response = NewResponse {
         id: new_id(now),
         one_shot: !action.undoable,
         is_urgent: true,
@@ -270,7 +282,8 @@ fn decide(engine: &Engine, order: Order, by: &Principal) -> UseCase<NewResponse>
         trace,
         filing,
         ..NewResponse::default()
-    })
+    };
+    Ok(Decided { response, unable })
 }
 
 /// The agents that `on` selects, among those that the principal may see.

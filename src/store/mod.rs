@@ -77,6 +77,8 @@ pub fn statements() -> impl Iterator<Item = (&'static str, &'static str)> {
         ledger::stages::STATEMENTS,
         ledger::standing::STATEMENTS,
         ledger::strangers::STATEMENTS,
+        ledger::targets::STATEMENTS,
+        ledger::lift_plans::STATEMENTS,
         ledger::waves::STATEMENTS,
         ledger::webhook_messages::STATEMENTS,
         seals::read::STATEMENTS,

@@ -22,6 +22,9 @@ pub struct FreezeRow {
 pub struct Freeze {
     /// Whether deliveries are frozen.
     pub frozen: bool,
+    /// Number of commands that wait because of it; 0 without a freeze. Reverts never wait.
+    #[serde(default)]
+    pub held_back: i64,
     /// The last change; absent if there was none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_change: Option<FreezeRow>,

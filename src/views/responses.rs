@@ -231,6 +231,45 @@ pub struct ManualPreview {
     pub agents: Vec<PreviewAgent>,
     /// Number of required approvals; absent: none.
     pub quorum: Option<u32>,
+    /// The selected agents that cannot carry it out, and why.
+    #[serde(default)]
+    pub unable: Vec<UnableAgent>,
+    /// The selected agents that a protected entry covers, and its reason.
+    #[serde(default)]
+    pub protected: Vec<UnableAgent>,
+    /// The agents on which the effect is held already.
+    #[serde(default)]
+    pub already_held: Vec<AlreadyHeld>,
+    /// Number of enrolled agents that the caller sees.
+    #[serde(default)]
+    pub enrolled: usize,
+    /// Share of them on which it would act, from 0 to 1.
+    #[serde(default)]
+    pub share: f64,
+}
+
+/// An agent on which a manual response would not act.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct UnableAgent {
+    /// Id of the agent.
+    pub id: Uuid,
+    /// Name of the agent.
+    pub name: String,
+    /// Why it would not act there.
+    pub reason: String,
+}
+
+/// An agent on which the effect of a manual response is held already.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct AlreadyHeld {
+    /// Id of the agent.
+    pub id: Uuid,
+    /// Name of the agent.
+    pub name: String,
+    /// Id of the effect.
+    pub effect_id: String,
+    /// End of the longest hold; absent if lifted by hand.
+    pub until: Option<Millis>,
 }
 
 /// An agent on which a manual response would act.
@@ -325,6 +364,10 @@ pub struct LiftMany {
     /// Latest decision time, exclusive.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
+    /// These responses, by id.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(max_items = 500)]
+    pub responses: Vec<Uuid>,
     /// Lift all active responses; `count` must say how many they are.
     #[serde(default)]
     pub everything: bool,
@@ -347,7 +390,50 @@ pub struct Lifted {
     pub count: usize,
     /// Ids of the lifted responses.
     pub responses: Vec<Uuid>,
+    /// What the lift does on the agents. Only in a dry run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<LiftPlan>,
     /// Names in the filter that do not exist, if it matched no response.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<Fault>,
+}
+
+/// What a lift would do on the agents.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct LiftPlan {
+    /// Number of effects that end.
+    pub effects: i64,
+    /// Number of agents on which they end.
+    pub agents: i64,
+    /// Number of effects that stay, because other responses hold them.
+    pub stays: i64,
+    /// Number of agents on which they stay.
+    pub stays_agents: i64,
+    /// The effects that stay, at most 50.
+    pub staying: Vec<StayingEffect>,
+}
+
+/// An effect that stays after a lift, because another response holds it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, sqlx::FromRow, utoipa::ToSchema)]
+pub struct StayingEffect {
+    /// Id of the effect.
+    pub effect_id: String,
+    /// Id of the agent.
+    pub agent_id: String,
+    /// Name of the agent.
+    pub agent: String,
+    /// Name of the action.
+    pub action: String,
+    /// Kind of the target.
+    pub target_kind: String,
+    /// Target in canonical form.
+    pub target_value: String,
+    /// The response that holds it longest.
+    pub response_id: String,
+    /// Policy of that response; absent for a manual one.
+    pub policy: Option<String>,
+    /// Requester of that response: `policy:NAME`, `user:NAME` or `key:ID`.
+    pub requested_by: String,
+    /// End of its hold; absent if lifted by hand.
+    pub until: Option<Millis>,
 }

@@ -425,6 +425,7 @@ const LANDED: &[(&str, &str)] = &[
     ("0037_client_certificates.sql", "914b5f6fb833acab34fad2e0c30824d58019bc3999b40e96542c08c366caa7d8"),
     ("0038_forgotten_people.sql", "7ea3ade28d15b38784596c6060e06bf2f4355e8986132ba317b2c69bdef35fef"),
     ("0039_late_alerts.sql", "60e49dd0352f60f5ef47f4f082b206d6de1974aa8290e0770f34acc95e536b58"),
+    ("0040_targets.sql", "59c3686e010c20c0e0cf73f6dbb59329f95257e1c4f3f0cf1f2251a9af887fab"),
 ];
 
 #[test]

@@ -280,6 +280,7 @@ fn says_what_to_lift() -> Value {
     let mut any_of: Vec<Value> =
         kinds.iter().map(|key| json!({"required": [key], "properties": {*key: {"type": "string"}}})).collect();
     any_of.push(json!({"required": ["everything"], "properties": {"everything": {"const": true}}}));
+    any_of.push(json!({"required": ["responses"], "properties": {"responses": {"minItems": 1}}}));
     json!({ "anyOf": any_of })
 }
 

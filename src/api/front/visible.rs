@@ -57,6 +57,11 @@ impl<'a> Visible<'a> {
         self.fleet.get(id.parse().ok()?).map(AsRef::as_ref)
     }
 
+    /// Number of enrolled agents that are visible.
+    pub fn enrolled_count(&self) -> usize {
+        self.fleet.iter().filter(|agent| self.scopes.take_agent(&***agent)).count()
+    }
+
     /// Whether the agent `id` is visible; a revoked one has no labels that a scope could select.
     pub fn agent(&self, id: &str) -> bool {
         !self.hides_agents() || self.enrolled(id).is_some_and(|agent| self.scopes.take_agent(agent))

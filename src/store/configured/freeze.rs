@@ -16,11 +16,22 @@ statements! {
     SET = "INSERT INTO freezes (id, frozen, reason, changed_at, changed_by) VALUES (1, $1, $2, $3, $4)
         ON CONFLICT (id) DO UPDATE SET frozen = excluded.frozen, reason = excluded.reason,
             changed_at = excluded.changed_at, changed_by = excluded.changed_by";
+    HELD_BACK = "SELECT COUNT(*) AS count FROM commands WHERE state IN ('queued', 'delivered') AND op = 'apply'";
 }
 
 /// The state, if it was ever set.
 pub async fn find(db: &Db) -> Result<Option<FreezeRow>> {
     Ok(db.sealed_set(&FREEZE, GET, Purpose::Look).await?.pop())
+}
+
+#[derive(sqlx::FromRow)]
+struct Count {
+    count: i64,
+}
+
+/// Number of commands that a freeze holds back: applies that no agent has acknowledged.
+pub async fn held_back(db: &Db) -> Result<i64> {
+    Ok(db.optional::<Count>(HELD_BACK, vec![]).await?.map_or(0, |row| row.count))
 }
 
 /// As [`find`], for the caller that puts it into force.

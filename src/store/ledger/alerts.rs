@@ -38,6 +38,7 @@ macro_rules! is_free {
 
 statements! {
     ONE = "SELECT id, pipeline, time, rule_id, rule_level, raw FROM alerts WHERE id = $1";
+    NAMED = "SELECT id, pipeline, time, rule_id, rule_level, raw FROM alerts WHERE id IN (VALUES {1})";
     PAGE = "SELECT id, pipeline, time, rule_id, rule_level, raw FROM alerts
         WHERE id < $1 AND ($2 IS NULL OR rule_id = $2) AND ($3 IS NULL OR rule_level >= $3)
             AND ($4 IS NULL OR agent_id = $4) AND ($5 IS NULL OR time >= $5) AND ($6 IS NULL OR time < $6)
@@ -247,6 +248,11 @@ async fn known(ledger: &mut LedgerTx, keys: impl Iterator<Item = [u8; 16]>) -> R
 pub fn received(alert: &Uuid) -> Timestamp {
     let millis = u64::try_from(alert.as_u128() >> 80).unwrap_or(0);
     Timestamp::from_millis(i64::try_from(millis).unwrap_or(i64::MAX))
+}
+
+/// The alerts of these ids that are stored.
+pub async fn named(db: &Db, alerts: impl IntoIterator<Item = Uuid>) -> Result<Vec<AlertRow>> {
+    db.each_row(NAMED, alerts.into_iter().map(|alert| binds![alert]).collect(), vec![]).await
 }
 
 /// The alert of that id.

@@ -1,11 +1,13 @@
 //! Queries for effects: what is in force where, why and until when. `store/ledger/holds.rs` writes
 //! them.
 
+use riposte_protocol::target::Target;
 use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
 
 use crate::domain::effect::{Actual, Desired};
 use crate::store::database::{Db, Result, binds, statements};
+use crate::views::columns::Millis;
 use crate::views::effects::{EffectRow, HolderRow};
 
 statements! {
@@ -33,6 +35,9 @@ statements! {
         FROM holds JOIN effects ON effects.id = holds.effect_id
         WHERE holds.response_id = $1 ORDER BY effects.agent_id LIMIT $2";
     HOLDERS = "SELECT response_id, until FROM holds WHERE effect_id = $1 AND released_at IS NULL ORDER BY response_id";
+    HELD_ON = "SELECT effects.id, effects.agent_id, effects.until
+        FROM (VALUES {1}) AS v JOIN effects ON effects.agent_id = v.column1
+        WHERE effects.action = $1 AND effects.target_kind = $2 AND effects.target_value = $3 AND effects.desired = 'in_force'";
     NEXT_RETRY = "SELECT MIN(next_revert_at) AS at FROM effects WHERE next_revert_at IS NOT NULL";
     COUNTS = "SELECT desired, actual, COUNT(*) AS count, CAST(SUM(CASE WHEN failed_reverts > 0 THEN 1 ELSE 0 END) AS BIGINT) AS failing
         FROM effects WHERE (desired = 'in_force' OR actual IN ('in_force', 'drifted'))
@@ -84,6 +89,23 @@ pub async fn of_response(db: &Db, response: Uuid, limit: i64) -> Result<Vec<Effe
 /// The responses that currently hold an effect.
 pub async fn holders(db: &Db, effect: Uuid) -> Result<Vec<HolderRow>> {
     db.all(HOLDERS, binds![effect]).await
+}
+
+/// An effect that is held on an agent.
+#[derive(Clone, Debug, sqlx::FromRow)]
+pub struct HeldEffect {
+    /// Id of the effect.
+    pub id: String,
+    /// Id of the agent.
+    pub agent_id: String,
+    /// End of the longest hold.
+    pub until: Option<Millis>,
+}
+
+/// Where among these agents the effect of `action` on `target` is held.
+pub async fn held_on(db: &Db, agents: &[Uuid], action: &str, target: &Target) -> Result<Vec<HeldEffect>> {
+    let rows = agents.iter().map(|agent| binds![*agent]).collect();
+    db.each_row(HELD_ON, rows, binds![action, target.kind(), target.value()]).await
 }
 
 #[derive(sqlx::FromRow)]

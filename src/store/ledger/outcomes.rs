@@ -21,24 +21,36 @@ use crate::store::database::{Bind, Db, Result, StoreError, binds, statements};
 use crate::views::columns::{JsonText, Millis};
 use crate::views::responses::ResponseRow;
 
-/// [`crate::domain::outcome::of_agent`], in SQL.
-macro_rules! judged {
+/// [`crate::domain::outcome::of_agent`] of a response that holds an effect of an enrolled agent, in SQL.
+macro_rules! held {
     () => {
         "CASE
-        WHEN holds.released_at IS NULL THEN CASE
-            WHEN agents.revoked_at IS NOT NULL THEN 'failed'
             WHEN effects.actual = 'in_force' THEN 'in_force'
             WHEN effects.actual = 'unknown' AND effects.last_apply = 'unverified' THEN 'in_force'
             WHEN EXISTS (SELECT 1 FROM commands WHERE commands.effect_id = effects.id AND op = 'apply'
                 AND state IN ('queued', 'delivered', 'acknowledged')) THEN 'pending'
             WHEN effects.actual = 'unknown' AND effects.last_apply IS NULL THEN 'pending'
-            ELSE 'failed' END
+            ELSE 'failed' END"
+    };
+}
+pub(super) use held;
+
+/// [`crate::domain::outcome::of_agent`], in SQL.
+macro_rules! judged {
+    () => {
+        concat!(
+            "CASE
+        WHEN holds.released_at IS NULL AND agents.revoked_at IS NOT NULL THEN 'failed'
+        WHEN holds.released_at IS NULL THEN ",
+            held!(),
+            "
         WHEN COALESCE(holds.left_as, 'in_force') NOT IN ('in_force', 'withdrawn') THEN 'failed'
         WHEN effects.desired = 'in_force' OR effects.actual = 'absent' THEN 'lifted'
         WHEN holds.left_as IS NULL OR effects.wanted_at > holds.released_at THEN 'lifted'
         WHEN agents.revoked_at IS NOT NULL THEN 'failed'
         WHEN holds.left_as = 'in_force' THEN 'in_force'
         ELSE 'pending' END"
+        )
     };
 }
 

@@ -1,5 +1,8 @@
 //! Queries for responses. `store/ledger/holds.rs` writes them.
 
+use std::collections::BTreeSet;
+
+use riposte_protocol::target::Target;
 use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
 
@@ -9,6 +12,7 @@ use crate::domain::audit::{AuditEntry, AuditEvent};
 use crate::domain::filing::Filing;
 use crate::domain::response::ResponseState;
 use crate::domain::tlp::Tlp;
+use crate::store::database::columns;
 use crate::store::database::{Db, Result, StoreError, binds, statements};
 use crate::store::seals::sets::RESPONSES;
 use crate::views::columns::JsonText;
@@ -44,6 +48,10 @@ statements! {
             AND ($4 IS NULL OR alert_id = $4) AND ($5 IS NULL OR target_value = $5) AND ($6 IS NULL OR action = $6)
             AND ($7 IS NULL OR case_ref = $7)
         ORDER BY id DESC LIMIT $8";
+    OF_TARGET = "SELECT id, alert_id, policy, policy_version, action, target_kind, target_value, arguments, agents, until,
+            state, reason, detail, requested_by, note, trace, created_at, ended_at, quorum, answer_by, confirm_by, one_shot, break_glass,
+            case_ref, tlp, mitre
+        FROM responses WHERE target_value = $1 AND target_kind = $2 ORDER BY id DESC LIMIT $3";
     SEALED = "SELECT id, policy, policy_version, action, target_kind, target_value, arguments, agents, until, requested_by, quorum,
             answer_by, on_silence, duration_millis, waves, one_shot, seal
         FROM responses WHERE id = $1";
@@ -55,6 +63,12 @@ statements! {
             AND ($5 IS NULL OR target_value = $5) AND ($6 IS NULL OR created_at >= $6)
             AND ($7 IS NULL OR created_at < $7)
         ORDER BY responses.id LIMIT $8";
+    NAMED = "SELECT responses.id FROM (VALUES {1}) AS v JOIN responses ON responses.id = v.column1
+        LEFT JOIN alerts ON alerts.id = responses.alert_id
+        WHERE responses.state = 'active' AND ($1 IS NULL OR policy = $1)
+            AND ($2 IS NULL OR alert_id = $2) AND ($3 IS NULL OR alerts.rule_id = $3)
+            AND ($4 IS NULL OR target_value = $4) AND ($5 IS NULL OR created_at >= $5)
+            AND ($6 IS NULL OR created_at < $6)";
     COUNTS = concat!("SELECT state, reason, in_vain, COUNT(*) AS count FROM (
             SELECT state, COALESCE(reason, '') AS reason, CASE WHEN state <> 'ended' THEN FALSE ELSE ", ended_in_vain!(), " END AS in_vain
             FROM responses WHERE policy = $1 AND created_at >= $2) AS judged
@@ -202,6 +216,11 @@ pub async fn list(db: &Db, filter: ResponseFilter, before: Option<Uuid>, limit: 
     shown(db.all::<ResponseRow>(PAGE, binds).await?)
 }
 
+/// The responses of every state to a target, newest first, at most `limit`.
+pub async fn of_target(db: &Db, target: &Target, limit: i64) -> Result<Vec<ResponseRow>> {
+    shown(db.all::<ResponseRow>(OF_TARGET, binds![target.value(), target.kind(), limit]).await?)
+}
+
 /// Files a response.
 ///
 /// # Errors
@@ -232,11 +251,7 @@ struct Id {
 
 /// Ids of at most `limit` active responses that have expired at `now`.
 pub async fn due(db: &Db, now: Timestamp, limit: i64) -> Result<Vec<Uuid>> {
-    db.all::<Id>(DUE, binds![now, limit])
-        .await?
-        .iter()
-        .map(|row| crate::store::database::columns::id(&row.id))
-        .collect()
+    db.all::<Id>(DUE, binds![now, limit]).await?.iter().map(|row| columns::id(&row.id)).collect()
 }
 
 /// Filter of active responses to lift.
@@ -256,15 +271,22 @@ pub struct LiftFilter {
     pub until: Option<Timestamp>,
 }
 
-/// Ids of the active responses that match `filter`.
-pub async fn to_lift(db: &Db, filter: &LiftFilter) -> Result<Vec<Uuid>> {
+/// Ids of the active responses that match `filter`, in ascending order; of those among `named`, unless it is empty.
+pub async fn to_lift(db: &Db, filter: &LiftFilter, named: &[Uuid]) -> Result<Vec<Uuid>> {
     const BATCH: i64 = 1000;
+    if !named.is_empty() {
+        let LiftFilter { policy, alert, rule, target, since, until } = filter.clone();
+        let rows = named.iter().map(|id| binds![*id]).collect();
+        let found: Vec<Id> = db.each_row(NAMED, rows, binds![policy, alert, rule, target, since, until]).await?;
+        let ids: BTreeSet<Uuid> = found.iter().map(|row| columns::id(&row.id)).collect::<Result<_>>()?;
+        return Ok(ids.into_iter().collect());
+    }
     let (mut found, mut last) = (Vec::new(), Uuid::nil());
     loop {
         let LiftFilter { policy, alert, rule, target, since, until } = filter.clone();
         let rows: Vec<Id> = db.all(TO_LIFT, binds![last, policy, alert, rule, target, since, until, BATCH]).await?;
         for row in &rows {
-            last = crate::store::database::columns::id(&row.id)?;
+            last = columns::id(&row.id)?;
             found.push(last);
         }
         if rows.is_empty() {
