@@ -6,14 +6,20 @@
 //! `session.rs` is who looks, `client.rs` asks the API, `shell.rs` is the frame of every page,
 //! `plan.rs` the page before each change; the rest is one file per page.
 
+mod agents;
 mod assets;
+mod block;
 mod client;
 mod decide;
 mod format;
+mod freeze;
+mod lift;
 mod live;
 mod login;
+mod now;
 mod paths;
 mod plan;
+mod protected;
 mod responses;
 mod session;
 mod shell;
@@ -57,14 +63,26 @@ pub fn router(api: Router, engine: Arc<Engine>, is_tls: bool) -> Result<Router, 
 /// Every page for people who have logged in.
 fn pages() -> Router<Console> {
     Router::new()
-        .route("/", get(responses::list))
+        .route("/", get(now::list))
+        .route("/agents", get(agents::list))
+        .route("/agents/enrol", get(agents::ask_enrol).post(agents::enrol))
+        .route("/agents/{id}", get(agents::one))
+        .route("/agents/{id}/labels", get(agents::ask_labels).post(agents::labels))
+        .route("/agents/{id}/revoke", get(agents::ask_revoke).post(agents::revoke))
+        .route("/block", get(block::ask).post(block::act))
         .route("/console/events", get(live::events))
+        .route("/freeze", get(freeze::ask).post(freeze::act))
+        .route("/lift", get(lift::ask).post(lift::act))
         .route("/logout", post(login::end))
+        .route("/protected", get(protected::list))
+        .route("/protected/add", get(protected::ask).post(protected::add))
+        .route("/protected/{id}/remove", get(protected::ask_remove).post(protected::remove))
         .route("/responses", get(responses::list))
         .route("/responses/{id}", get(responses::one))
         .route("/responses/{id}/approve", get(decide::ask_approve).post(decide::approve))
         .route("/responses/{id}/confirm", get(decide::ask_confirm).post(decide::confirm))
         .route("/responses/{id}/lift", get(decide::ask_lift).post(decide::lift))
         .route("/responses/{id}/reject", get(decide::ask_reject).post(decide::reject))
+        .route("/targets/{kind}/{value}", get(now::target))
         .route("/waiting", get(waiting::page))
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use aws_lc_rs::hmac;
 use axum::body::{Body, to_bytes};
 use axum::extract::{FromRequest, FromRequestParts, Request, State};
-use axum::http::header::{COOKIE, SET_COOKIE};
+use axum::http::header::{COOKIE, HOST, SET_COOKIE};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
@@ -98,6 +98,7 @@ pub(super) struct Session {
     /// What was said by the change before this page.
     pub(super) said: Option<Arc<str>>,
     id: Uuid,
+    host: Arc<str>,
     console: Console,
 }
 
@@ -114,6 +115,12 @@ impl Session {
 
     pub(super) fn now(&self) -> Timestamp {
         self.console.engine.clock.now()
+    }
+
+    /// The address at which the browser reaches the manager.
+    pub(super) fn origin(&self) -> String {
+        let scheme = if self.console.is_tls { "https" } else { "http" };
+        format!("{scheme}://{}", self.host)
     }
 
     pub(super) const fn console(&self) -> &Console {
@@ -144,9 +151,9 @@ impl Form {
         Some(self.get(name).trim()).filter(|value| !value.is_empty())
     }
 
-    /// Values of a field that can be sent several times.
-    pub(super) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
-        self.0.iter().filter(move |(field, _)| field == name).map(|(_, value)| value.as_str())
+    /// All fields with their values.
+    pub(super) fn pairs(&self) -> &[(String, String)] {
+        &self.0
     }
 }
 
@@ -288,8 +295,9 @@ async fn find(
     let nonce = parts.extensions.get::<Nonce>().cloned().unwrap_or_default();
     let place = parts.uri.path_and_query().map_or("/", |place| place.as_str()).into();
     let form_token = console.forms.token(claims.sid).into();
+    let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost").into();
     let (who, id, console) = (Arc::new(who), claims.sid, console.clone());
-    Ok(Some((Session { api, who, form_token, nonce, place, said, id, console }, refreshed)))
+    Ok(Some((Session { api, who, form_token, nonce, place, said, id, host, console }, refreshed)))
 }
 
 /// The login page. What a form held is kept in it, so that nothing that was typed is lost.

@@ -1,0 +1,391 @@
+//! Agents: who is here, what each holds and can do, what drifted; enrolment with a command to copy;
+//! labels and revocation.
+
+use askama::Template;
+use axum::extract::{Path, Query};
+use axum::http::Method;
+use riposte_protocol::message::{Capability, ONLY_OBSERVED, Platform};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::client::{NO_BODY, Trouble};
+use super::format::{Moment, coming, count, past};
+use super::paths::{segment, with_query};
+use super::plan::{Field, Plan};
+use super::session::{Form, Session};
+use super::shell::{Failure, PageResult, Shell, html};
+use super::words::{self, Badge, Tone};
+use crate::domain::right::Right;
+use crate::views::agents::{AgentView, ChangeAgent, CreateToken, CreatedToken, TokenRow};
+use crate::views::commands::CommandRow;
+use crate::views::effects::EffectRow;
+use crate::views::page::Page;
+
+const SECTION: &str = "/agents";
+const LIVE: &str = "agent.*,incident.*,effect.*";
+
+/// The filter, as the address has it.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Filter {
+    name: String,
+    revoked: String,
+    cursor: String,
+}
+
+struct Row {
+    id: String,
+    name: String,
+    badge: Badge,
+    /// What is wrong with it.
+    incidents: Vec<String>,
+    labels: String,
+    platform: String,
+    version: String,
+    seen: Option<Moment>,
+}
+
+#[derive(Template)]
+#[template(path = "agents.html")]
+struct AgentsPage {
+    shell: Shell,
+    filter: Filter,
+    rows: Vec<Row>,
+    tokens: Vec<Token>,
+    next: Option<String>,
+    may_manage: bool,
+}
+
+struct Token {
+    id: String,
+    labels: String,
+    left: String,
+    until: Moment,
+    by: String,
+}
+
+/// The list.
+pub(super) async fn list(session: Session, Query(filter): Query<Filter>) -> PageResult {
+    let Filter { name, revoked, cursor } = &filter;
+    let revoked_too = if revoked == "yes" { "true" } else { "" };
+    let pairs = [("name", name.as_str()), ("revoked", revoked_too), ("cursor", cursor.as_str())];
+    let page: Page<AgentView> = session.api.get(&with_query("/v1/agents", pairs)).await?;
+    let next = page.next_cursor.map(|cursor| {
+        with_query(SECTION, [("name", name.as_str()), ("revoked", revoked.as_str()), ("cursor", cursor.as_str())])
+    });
+    let may_manage = session.may(Right::ManageAgents);
+    let tokens = if may_manage { tokens(&session).await? } else { Vec::new() };
+    let rows = page.items.iter().map(|view| session.agent_row(view)).collect();
+    let shell = session.shell("Agents", SECTION, if cursor.is_empty() { LIVE } else { "" }).await?;
+    html(&AgentsPage { shell, rows, tokens, next, may_manage, filter })
+}
+
+async fn tokens(session: &Session) -> Result<Vec<Token>, Trouble> {
+    let page: Page<TokenRow> = session.api.get("/v1/enrollment-tokens?limit=50").await?;
+    let live = page.items.into_iter().map(|row| Token {
+        labels: labels_of(row.labels.read().unwrap_or_default()),
+        left: format!("{} of {}", row.uses_left, row.uses),
+        until: coming(row.expires_at, session.now()),
+        by: session.actor(&row.created_by),
+        id: row.id,
+    });
+    Ok(live.collect())
+}
+
+fn labels_of(labels: Map<String, Value>) -> String {
+    let pairs = labels.into_iter().map(|(name, value)| match value {
+        Value::String(value) => format!("{name}={value}"),
+        value => format!("{name}={value}"),
+    });
+    pairs.collect::<Vec<_>>().join(", ")
+}
+
+impl Session {
+    fn agent_row(&self, view: &AgentView) -> Row {
+        let AgentView { agent, presence, away_since, rejecting, wazuh_claim, .. } = view;
+        let mut incidents = Vec::new();
+        incidents.extend(agent.incident.as_ref().map(|incident| incident.replace('_', " ")));
+        incidents.extend(rejecting.as_ref().map(|why| format!("rejects this manager's commands: {}", why.replace('_', " "))));
+        if let Some(skew) = agent.clock_skew_seconds.filter(|skew| *skew != 0) {
+            let way = if skew > 0 { "ahead" } else { "behind" };
+            incidents.push(format!("its clock is {} s {way}", skew.abs()));
+        }
+        let doubt = wazuh_claim.as_ref().and_then(|claim| claim.doubt.as_ref());
+        incidents.extend(doubt.map(|doubt| format!("its identity in Wazuh is not believed: {doubt}")));
+        let platform: Option<Platform> = agent.platform.read().ok();
+        Row {
+            id: agent.id.clone(),
+            name: agent.name.clone(),
+            badge: words::presence(*presence, agent.revoked_at.is_some()),
+            incidents,
+            labels: labels_of(agent.labels.read().unwrap_or_default()),
+            platform: platform.map_or_else(String::new, |on| format!("{} {} {}", on.os, on.version, on.arch)),
+            version: agent.version.clone(),
+            seen: away_since.or(agent.last_seen_at).map(|at| past(at, self.now())),
+        }
+    }
+}
+
+struct Held {
+    path: String,
+    what: String,
+    badge: Badge,
+    reason: String,
+    until: Option<Moment>,
+}
+
+struct Ability {
+    action: String,
+    badge: Badge,
+    reason: String,
+}
+
+struct Command {
+    response: String,
+    what: String,
+    badge: Badge,
+    detail: String,
+    when: Moment,
+}
+
+#[derive(Template)]
+#[template(path = "agent.html")]
+struct AgentPage {
+    shell: Shell,
+    row: Row,
+    facts: Vec<(&'static str, String)>,
+    held: Vec<Held>,
+    commands: Vec<Command>,
+    abilities: Vec<Ability>,
+    may_manage: bool,
+    is_revoked: bool,
+}
+
+/// One agent.
+pub(super) async fn one(session: Session, Path(id): Path<String>) -> PageResult {
+    let id = segment(&id);
+    let view: AgentView = session.api.get(&format!("/v1/agents/{id}")).await?;
+    let now = session.now();
+    let wanted: Page<EffectRow> =
+        session.api.get(&format!("/v1/effects?agent_id={id}&desired=in_force&limit=200")).await?;
+    let drifted: Page<EffectRow> = session.api.get(&format!("/v1/effects?agent_id={id}&failing=true&limit=200")).await?;
+    let mut effects = wanted.items;
+    effects.extend(drifted.items.into_iter().filter(|effect| effect.desired != crate::domain::effect::Desired::InForce));
+    let held = effects.iter().map(|effect| Held {
+        path: format!("/targets/{}/{}", segment(&effect.target_kind), super::now::path_value(&effect.target_value)),
+        what: format!("{} {} {}", effect.action, effect.target_kind, effect.target_value),
+        badge: words::effect(effect),
+        reason: effect.last_reason.clone(),
+        until: effect.until.map(|until| coming(until, now)),
+    });
+    let held = held.collect();
+    let commands: Page<CommandRow> = session.api.get(&format!("/v1/commands?agent_id={id}&limit=50")).await?;
+    let commands = commands.items.iter().map(|command| Command {
+        response: command.response_id.clone(),
+        what: format!("{} {} {} {}", command.op.as_str(), command.action, command.target_kind, command.target_value),
+        badge: words::command(command.state),
+        detail: command.detail.clone(),
+        when: past(command.created_at, now),
+    });
+    let commands = commands.collect();
+    let capabilities: Vec<Capability> = view.agent.capabilities.read().unwrap_or_default();
+    let row = session.agent_row(&view);
+    let shell = session.shell(row.name.clone(), SECTION, LIVE).await?;
+    html(&AgentPage {
+        facts: facts(&view, &row),
+        held,
+        commands,
+        abilities: capabilities.iter().map(ability).collect(),
+        may_manage: session.may(Right::ManageAgents),
+        is_revoked: view.agent.revoked_at.is_some(),
+        shell,
+        row,
+    })
+}
+
+fn ability(capability: &Capability) -> Ability {
+    let reason = capability.reason.clone().unwrap_or_default();
+    let badge = match capability.available {
+        true if reason.starts_with(ONLY_OBSERVED) => Badge::new(Tone::Warn, "only observes"),
+        true => Badge::new(Tone::Good, "can"),
+        false => Badge::new(Tone::Bad, "cannot"),
+    };
+    Ability { action: capability.action.clone(), badge, reason }
+}
+
+fn facts(view: &AgentView, row: &Row) -> Vec<(&'static str, String)> {
+    let agent = &view.agent;
+    let mut facts = vec![
+        ("Labels", if row.labels.is_empty() { "none".to_owned() } else { row.labels.clone() }),
+        ("Platform", row.platform.clone()),
+        ("Version", agent.version.clone()),
+        ("Enrolled", agent.enrolled_at.to_string()),
+    ];
+    if let Some(seen) = &row.seen {
+        facts.push(("Last contact", format!("{} ({})", seen.words, seen.exact)));
+    }
+    if let Some(since) = agent.key_since {
+        facts.push(("Its key since", since.to_string()));
+    }
+    if let Some(claim) = &view.wazuh_claim {
+        facts.push(("Says that it is in Wazuh", format!("{} {}", claim.id, claim.name)));
+    }
+    facts.push(("Id", agent.id.clone()));
+    facts
+}
+
+/// The form of an enrolment token.
+pub(super) async fn ask_enrol(session: Session) -> PageResult {
+    session.plan(SECTION, enrolment("", "1", "1h")).await
+}
+
+fn enrolment(labels: &str, uses: &str, expires_in: &str) -> Plan {
+    Plan {
+        title: "Enrol agents".to_owned(),
+        fields: vec![
+            Field::optional("labels", "Labels for these agents", labels, "Such as env=prod, role=web."),
+            Field::text("uses", "How many agents", uses),
+            Field { hint: "Such as 1h or 7d.", ..Field::text("expires_in", "Valid for", expires_in) },
+        ],
+        action: "/agents/enrol".to_owned(),
+        button: "Make the token",
+        back: SECTION.to_owned(),
+        ..Plan::default()
+    }
+}
+
+#[derive(Template)]
+#[template(path = "enrolled.html")]
+struct TokenPage {
+    shell: Shell,
+    token: String,
+    manager: String,
+    until: String,
+    uses: String,
+}
+
+/// Makes a token, and shows the command for the hosts. The token is shown once.
+pub(super) async fn enrol(session: Session, form: Form) -> PageResult {
+    let (labels, uses, expires_in) = (form.get("labels"), form.get("uses"), form.get("expires_in"));
+    let made = match token_request(labels, uses, expires_in) {
+        Ok(request) => session.api.post::<CreatedToken>("/v1/enrollment-tokens", &request).await,
+        Err(why) => Err(Trouble::Broken(why)),
+    };
+    match made {
+        Ok(made) => {
+            let manager = session.console().engine.public_url.trim_end_matches('/').to_owned();
+            let shell = session.shell("Enrol agents", SECTION, "").await?;
+            html(&TokenPage {
+                shell,
+                token: made.token.unwrap_or_default(),
+                manager: if manager.is_empty() { session.origin() } else { manager },
+                until: made.expires_at.to_string(),
+                uses: count(uses.trim().parse().unwrap_or(1), "agent"),
+            })
+        }
+        Err(trouble) => session.refused(SECTION, enrolment(labels, uses, expires_in), &trouble).await,
+    }
+}
+
+fn token_request(labels: &str, uses: &str, expires_in: &str) -> Result<CreateToken, String> {
+    Ok(CreateToken {
+        labels: read_labels(labels)?.into_iter().collect(),
+        uses: uses.trim().parse().map_err(|_| format!("{} is no number of agents", uses.trim()))?,
+        expires_in: expires_in.trim().parse().map_err(|error| format!("the duration {} {error}", expires_in.trim()))?,
+    })
+}
+
+/// Labels as people write them; a name with an empty value removes the label.
+fn read_labels(text: &str) -> Result<Vec<(String, Value)>, String> {
+    let parts = text.split([',', '\n']).map(str::trim).filter(|part| !part.is_empty());
+    let pair = |part: &str| {
+        let (name, value) = part.split_once('=').ok_or_else(|| format!("{part} is no label: write name=value"))?;
+        let value = value.trim();
+        Ok((name.trim().to_owned(), if value.is_empty() { Value::Null } else { Value::from(value) }))
+    };
+    parts.map(pair).collect()
+}
+
+async fn labelling(session: &Session, id: &str, labels: Option<&str>) -> Result<Plan, Failure> {
+    let view: AgentView = session.api.get(&format!("/v1/agents/{}", segment(id))).await?;
+    let row = session.agent_row(&view);
+    Ok(Plan {
+        title: format!("Labels of {}", row.name),
+        facts: vec![("Now", if row.labels.is_empty() { "none".to_owned() } else { row.labels.clone() })],
+        warnings: vec!["Policies select agents by labels: a change can bring it under other policies.".to_owned()],
+        fields: vec![Field {
+            kind: "textarea",
+            hint: "name=value, separated by commas. An empty value removes the label; others stay.",
+            ..Field::text("labels", "Labels", labels.unwrap_or(&row.labels))
+        }],
+        action: format!("/agents/{}/labels", segment(id)),
+        button: "Set labels",
+        back: format!("/agents/{}", segment(id)),
+        ..Plan::default()
+    })
+}
+
+/// The form of an agent's labels.
+pub(super) async fn ask_labels(session: Session, Path(id): Path<String>) -> PageResult {
+    let plan = labelling(&session, &id, None).await?;
+    session.plan(SECTION, plan).await
+}
+
+/// Sets an agent's labels.
+pub(super) async fn labels(session: Session, Path(id): Path<String>, form: Form) -> PageResult {
+    let path = format!("/v1/agents/{}", segment(&id));
+    let changed = match read_labels(form.get("labels")) {
+        Ok(labels) => {
+            let change = ChangeAgent { labels: labels.into_iter().collect() };
+            session.api.send(Method::PATCH, &path, None, Some(&change)).await
+        }
+        Err(why) => Err(Trouble::Broken(why)),
+    };
+    match changed {
+        Ok(_) => Ok(session.done(&format!("/agents/{}", segment(&id)), "The labels are set.")),
+        Err(trouble) => {
+            let plan = labelling(&session, &id, Some(form.get("labels"))).await?;
+            session.refused(SECTION, plan, &trouble).await
+        }
+    }
+}
+
+async fn revocation(session: &Session, id: &str) -> Result<Plan, Failure> {
+    let id = segment(id);
+    let view: AgentView = session.api.get(&format!("/v1/agents/{id}")).await?;
+    let held: Page<EffectRow> =
+        session.api.get(&format!("/v1/effects?agent_id={id}&desired=in_force&limit=500")).await?;
+    let holds = i64::try_from(held.items.len()).unwrap_or(i64::MAX);
+    let row = session.agent_row(&view);
+    Ok(Plan {
+        title: format!("Revoke {}", row.name),
+        facts: vec![("State", row.badge.words.clone()), ("Holds", count(holds, "effect"))],
+        warnings: vec![
+            "The agent gets no command any more, and its token is refused. What it holds it undoes by itself on time; \
+             the manager knows nothing of it from then on. It cannot be taken back: the host enrols anew."
+                .to_owned(),
+        ],
+        action: format!("/agents/{id}/revoke"),
+        button: "Revoke",
+        is_dangerous: true,
+        back: format!("/agents/{id}"),
+        ..Plan::default()
+    })
+}
+
+/// Shows what a revocation means.
+pub(super) async fn ask_revoke(session: Session, Path(id): Path<String>) -> PageResult {
+    let plan = revocation(&session, &id).await?;
+    session.plan(SECTION, plan).await
+}
+
+/// Revokes an agent.
+pub(super) async fn revoke(session: Session, Path(id): Path<String>, _: Form) -> PageResult {
+    match session.api.send(Method::DELETE, &format!("/v1/agents/{}", segment(&id)), None, NO_BODY).await {
+        Ok(_) => Ok(session.done(SECTION, "The agent is revoked.")),
+        Err(trouble) => {
+            let plan = revocation(&session, &id).await?;
+            session.refused(SECTION, plan, &trouble).await
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Lifting many responses at once: those to a target, of a policy, or all; with what ends, what
+//! stays, and because of which other response it stays.
+
+use axum::extract::Query;
+
+use super::client::Trouble;
+use super::format::count;
+use super::plan::{Field, Plan};
+use super::session::{Form, Session};
+use super::shell::PageResult;
+use crate::views::page::Page;
+use crate::views::responses::{JudgedResponse, LiftMany, Lifted, StayingEffect};
+
+/// The most responses that are lifted by their ids.
+const MOST: usize = 500;
+
+/// Which responses, as the address has it.
+pub(super) struct Which {
+    targets: Vec<String>,
+    policy: String,
+    everything: bool,
+    reason: String,
+}
+
+impl Which {
+    fn of(pairs: &[(String, String)]) -> Self {
+        let get = |name: &str| pairs.iter().find(|(field, _)| field == name).map_or("", |(_, value)| value.trim());
+        let targets = pairs.iter().filter(|(name, value)| name == "target" && !value.trim().is_empty());
+        Self {
+            targets: targets.map(|(_, value)| value.trim().to_owned()).collect(),
+            policy: get("policy").to_owned(),
+            everything: get("everything") == "yes",
+            reason: get("reason").to_owned(),
+        }
+    }
+
+    fn title(&self) -> String {
+        match (self.targets.as_slice(), self.policy.as_str()) {
+            ([], "") if self.everything => "Lift everything".to_owned(),
+            ([], policy) => format!("Lift everything of the policy {policy}"),
+            ([target], _) => format!("Lift everything on {target}"),
+            (targets, _) => format!("Lift everything on {} targets", targets.len()),
+        }
+    }
+}
+
+/// What a lift would do: the request that does it, and its dry run.
+struct Foreseen {
+    request: LiftMany,
+    lifted: Lifted,
+}
+
+impl Session {
+    async fn foresee(&self, which: &Which) -> Result<Foreseen, Trouble> {
+        let blank = LiftMany {
+            policy: None,
+            alert_id: None,
+            rule_id: None,
+            target: None,
+            since: None,
+            until: None,
+            responses: Vec::new(),
+            everything: false,
+            count: None,
+            dry_run: true,
+            reason: "dry run".to_owned(),
+        };
+        let mut request = match which.targets.as_slice() {
+            [] if which.everything => LiftMany { everything: true, ..blank },
+            [] => LiftMany { policy: Some(which.policy.clone()), ..blank },
+            [target] => LiftMany { target: Some(target.clone()), ..blank },
+            targets => LiftMany { responses: self.active_on(targets).await?, ..blank },
+        };
+        if request.everything {
+            // The API wants to know how many are expected.
+            let expected: Lifted = self.api.post("/v1/responses/lift", &request).await?;
+            request.count = Some(expected.count);
+        }
+        let lifted: Lifted = self.api.post("/v1/responses/lift", &request).await?;
+        Ok(Foreseen { request, lifted })
+    }
+
+    async fn active_on(&self, targets: &[String]) -> Result<Vec<uuid::Uuid>, Trouble> {
+        let mut ids: Vec<uuid::Uuid> = Vec::new();
+        for target in targets {
+            let path = super::paths::with_query("/v1/responses", [("state", "active"), ("limit", "500"), ("target", target)]);
+            let page: Page<JudgedResponse> = self.api.get(&path).await?;
+            ids.extend(page.items.iter().filter_map(|judged| judged.response.id.parse::<uuid::Uuid>().ok()));
+        }
+        ids.truncate(MOST);
+        Ok(ids)
+    }
+
+    fn lift_plan(&self, which: &Which, foreseen: &Foreseen) -> Plan {
+        let Lifted { count: responses, plan, warnings, .. } = &foreseen.lifted;
+        let mut facts = vec![("Responses", count(i64::try_from(*responses).unwrap_or(i64::MAX), "active response"))];
+        let mut stays = Vec::new();
+        if let Some(plan) = plan {
+            let (effects, agents) = (count(plan.effects, "effect"), count(plan.agents, "agent"));
+            facts.push(("Lifts", format!("{effects} on {agents}")));
+            if plan.stays > 0 {
+                let (effects, agents) = (count(plan.stays, "effect"), count(plan.stays_agents, "agent"));
+                facts.push(("Stays", format!("{effects} on {agents}, held by other responses")));
+            }
+            stays.extend(plan.staying.iter().map(|staying| self.staying(staying)));
+        }
+        let mut fields = vec![Field::hidden("count", &responses.to_string()), Field::hidden("policy", &which.policy)];
+        if which.everything {
+            fields.push(Field::hidden("everything", "yes"));
+        }
+        fields.extend(which.targets.iter().map(|target| Field::hidden("target", target)));
+        fields.push(Field::reason(&which.reason));
+        Plan {
+            title: which.title(),
+            facts,
+            warnings: warnings.iter().map(|fault| fault.detail.clone()).collect(),
+            stays,
+            fields,
+            action: "/lift".to_owned(),
+            button: "Lift",
+            back: "/".to_owned(),
+            is_dangerous: which.everything,
+            is_empty: *responses == 0,
+            ..Plan::default()
+        }
+    }
+
+    fn staying(&self, staying: &StayingEffect) -> String {
+        let StayingEffect { agent, action, target_kind, target_value, policy, requested_by, until, .. } = staying;
+        let by = policy.as_ref().map_or_else(|| self.actor(requested_by), |policy| format!("policy {policy}"));
+        let until = until.map_or_else(|| "until it is lifted".to_owned(), |until| format!("until {until}"));
+        format!("{action} {target_kind} {target_value} on {agent}: held by {by}, {until}")
+    }
+}
+
+/// Shows what a lift would do.
+pub(super) async fn ask(session: Session, Query(pairs): Query<Vec<(String, String)>>) -> PageResult {
+    let which = Which::of(&pairs);
+    if which.targets.is_empty() && which.policy.is_empty() && !which.everything {
+        return Ok(session.done("/", "Select a target first; nothing was lifted."));
+    }
+    let foreseen = session.foresee(&which).await?;
+    session.plan("/", session.lift_plan(&which, &foreseen)).await
+}
+
+/// Lifts, if it is still as many as the plan said.
+pub(super) async fn act(session: Session, form: Form) -> PageResult {
+    let which = Which::of(form.pairs());
+    let mut foreseen = session.foresee(&which).await?;
+    let expected = form.get("count").parse().unwrap_or(0);
+    let request = LiftMany { dry_run: false, count: Some(expected), reason: which.reason.clone(), ..foreseen.request };
+    match session.api.post::<Lifted>("/v1/responses/lift", &request).await {
+        Ok(lifted) => {
+            let what = count(i64::try_from(lifted.count).unwrap_or(i64::MAX), "response");
+            Ok(session.done("/", &format!("{what} lifted; what no other response holds is reverted on every agent.")))
+        }
+        Err(trouble) => {
+            foreseen = session.foresee(&which).await?;
+            session.refused("/", session.lift_plan(&which, &foreseen), &trouble).await
+        }
+    }
+}
