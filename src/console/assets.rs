@@ -20,13 +20,14 @@ struct Asset {
     text: &'static str,
 }
 
-const ASSETS: [Asset; 3] = [
+const ASSETS: [Asset; 4] = [
     Asset { name: "console.css", content_type: "text/css; charset=utf-8", text: include_str!("assets/console.css") },
     Asset {
         name: "console.js",
         content_type: "text/javascript; charset=utf-8",
         text: include_str!("assets/console.js"),
     },
+    Asset { name: "icon.svg", content_type: "image/svg+xml", text: include_str!("assets/icon.svg") },
     // htmx 2, as its authors publish it (assets/htmx.LICENSE).
     Asset {
         name: "htmx.min.js",

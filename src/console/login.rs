@@ -54,7 +54,7 @@ struct LoginPage {
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Next {
     #[serde(default)]
-    next: String,
+    pub(super) next: String,
 }
 
 /// The login page.
@@ -148,7 +148,12 @@ pub(super) async fn begin(State(console): State<Console>, request: Request) -> P
 }
 
 /// Gives the browser its session, and goes on.
-fn begun(console: &Console, tokens: &IssuedToken, next: &str, kept: Vec<(String, String)>) -> Result<Response, Failure> {
+pub(super) fn begun(
+    console: &Console,
+    tokens: &IssuedToken,
+    next: &str,
+    kept: Vec<(String, String)>,
+) -> Result<Response, Failure> {
     let now = console.engine.clock.now();
     let mut response = if kept.is_empty() {
         Redirect::to(local(next)).into_response()
@@ -187,11 +192,21 @@ pub(super) async fn first(State(console): State<Console>, request: Request) -> P
     }
 }
 
-/// Ends the session, also at the OpenID provider where it began.
+#[derive(Template)]
+#[template(path = "logged_out.html")]
+struct LoggedOutPage {
+    assets: String,
+    /// Where the person ends the session at the OpenID provider.
+    place: String,
+}
+
+/// Ends the session. A form may not lead to another site, so the page of the provider is a link.
 pub(super) async fn end(State(console): State<Console>, session: Session, _: Form) -> PageResult {
     let answer = session.api.send(Method::DELETE, "/v1/auth/token", None, NO_BODY).await?;
-    let place = answer.read::<EndedSession>().map_or_else(|_| "/login".to_owned(), |ended| ended.end_session_url);
-    let mut response = Redirect::to(&place).into_response();
+    let mut response = match answer.read::<EndedSession>() {
+        Ok(ended) => html(&LoggedOutPage { assets: assets::base(), place: ended.end_session_url })?,
+        Err(_) => Redirect::to("/login").into_response(),
+    };
     Cookies::new(console.is_tls).end(&mut response);
     Ok(response)
 }

@@ -23,6 +23,7 @@ mod protected;
 mod responses;
 mod session;
 mod shell;
+mod sso;
 mod waiting;
 mod words;
 
@@ -55,6 +56,8 @@ pub fn router(api: Router, engine: Arc<Engine>, is_tls: bool) -> Result<Router, 
     let open = Router::new()
         .route("/login", get(login::page).post(login::begin))
         .route("/login/first", post(login::first))
+        .route("/login/return", get(sso::finish))
+        .route("/login/with/{provider}", get(sso::begin))
         .route("/assets/{version}/{name}", get(assets::serve));
     let pages = pages().route_layer(from_fn_with_state(console.clone(), session::require)).merge(open);
     Ok(pages.route_layer(from_fn(shell::secure)).with_state(console).fallback_service(api))

@@ -59,7 +59,7 @@ impl Session {
         Ok(WrittenPolicy { version: view.version, view, text: write(&document)? })
     }
 
-    /// The newest versions of the policy `name`, newest first, and the cursor of those before.
+    /// The newest versions of the policy `name`, newest first, and whether there are older ones.
     ///
     /// # Errors
     /// If the API refuses.

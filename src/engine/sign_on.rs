@@ -78,7 +78,7 @@ impl Engine {
     ) -> UseCase<BegunSignOn> {
         let provider = self.providers.named(name)?;
         let mut faults = Vec::new();
-        if !is_loopback(&redirect_uri) {
+        if !is_loopback(&redirect_uri) && redirect_uri != self.providers.console() {
             let why = "must be a loopback address with a port and a path, such as http://127.0.0.1:4711/callback";
             faults.push(Fault::at("/redirect_uri", why));
         }

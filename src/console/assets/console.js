@@ -7,17 +7,22 @@ const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
 // --- Live: rows change in place; new rows wait until they are asked for. ---
 
 const REFRESH_MS = 700;
+// Under a steady stream of events the pauses grow, so that many open pages cost little.
 const PAUSE_MS = 1500;
+const LONGEST_PAUSE_MS = 15000;
 const LOST_AFTER_MS = 3000;
 let refreshing = false;
 let stale = false;
 let timer = 0;
 let lastRefresh = 0;
+let pause = PAUSE_MS;
 
 function soon() {
   stale = true;
   if (timer || refreshing || document.hidden) return;
-  const wait = Math.max(REFRESH_MS, PAUSE_MS - (Date.now() - lastRefresh));
+  const quiet = Date.now() - lastRefresh;
+  pause = quiet > 2 * pause ? PAUSE_MS : Math.min(LONGEST_PAUSE_MS, pause * 1.5);
+  const wait = Math.max(REFRESH_MS, pause - quiet);
   timer = setTimeout(refresh, wait);
 }
 

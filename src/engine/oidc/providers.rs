@@ -81,6 +81,11 @@ impl Providers {
         format!("{}/v1/auth/oidc/{name}/callback", self.base)
     }
 
+    /// Where the console's own logins come back to.
+    pub fn console(&self) -> String {
+        format!("{}/login/return", self.base)
+    }
+
     /// Whether browsers reach this manager by TLS.
     pub fn is_https(&self) -> bool {
         self.base.starts_with("https://")
