@@ -22,12 +22,12 @@ fi
 book=$target/docs
 rm -rf "$book"
 mkdir -p "$book/src"
-cp docs/book.toml "$book/"
+cp docs/book.toml docs/site.css "$book/"
 
 # Pages, and the files that pages link to: the site has no page for those, and serves them as they are.
 pages=(README.md ARCHITECTURE.md CHANGELOG.md CONTRIBUTING.md SECURITY.md docs)
 cp --parents -r "${pages[@]}" "$book/src/"
-rm "$book/src/docs/book.toml" "$book/src/docs/SUMMARY.md"
+rm "$book/src/docs/book.toml" "$book/src/docs/site.css" "$book/src/docs/SUMMARY.md"
 python3 scripts/docs-links.py files "$book/src" | while IFS= read -r file; do
     [ -e "$book/src/$file" ] || cp --parents "$file" "$book/src/"
 done
