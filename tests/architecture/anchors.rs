@@ -79,7 +79,8 @@ fn links_lead_to_headings() {
 
 #[test]
 fn this_test_sees_a_link_to_no_heading() {
-    let text = "# A page\n## `when`: it's [so](x.md) (yes)\n```sh\n# not a heading\n[no](#link)\n```\n## A page\n#no heading";
+    let text =
+        "# A page\n## `when`: it's [so](x.md) (yes)\n```sh\n# not a heading\n[no](#link)\n```\n## A page\n#no heading";
     assert_eq!(anchors(text), ["a-page", "when-its-so-yes", "a-page-1"]);
     let text = "[a](#b) [c](d.md#e), [f](g.md) [h](https://i#j)\n```\n[k](l.md#m)\n```\n[n](../o.md#p \"q\")";
     assert_eq!(links(text), [(1, "", "b"), (1, "d.md", "e"), (5, "../o.md", "p")]);

@@ -202,7 +202,10 @@ fn the_page_explains_each_reason_of_a_spared_response() {
     let explained: Vec<&str> = rows.iter().map(|row| row[0].trim_end_matches('`')).collect();
     assert_eq!(explained, words);
     for row in rows {
-        assert!(row.len() == 3 && row.iter().all(|cell| cell.len() > 5), "it does not say what it means and what to do: {row:?}");
+        assert!(
+            row.len() == 3 && row.iter().all(|cell| cell.len() > 5),
+            "it does not say what it means and what to do: {row:?}"
+        );
     }
 }
 
