@@ -94,8 +94,8 @@ impl Shell {
         require(&[("unshare", "util-linux"), ("ip", "iproute2"), ("nft", "nftables"), ("bash", "bash")]);
         let programs = [manager_program(), agent_program()];
         let beside = programs.iter().map(|program| program.parent().unwrap().to_owned());
-        let path = beside.chain(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
-        let path = path.chain(["/usr/sbin", "/sbin"].map(Into::into));
+        let usual = std::env::var_os("PATH").unwrap_or_default();
+        let path = beside.chain(std::env::split_paths(&usual)).chain(["/usr/sbin", "/sbin"].map(Into::into));
         let mut child = tied(Path::new("unshare"))
             .args(["--pid", "--fork", "--kill-child", "--mount-proc", "bash"])
             .env("PATH", std::env::join_paths(path).unwrap())
