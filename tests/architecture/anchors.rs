@@ -2,6 +2,7 @@
 //! exists.
 
 use std::collections::HashMap;
+use std::path::Path;
 
 use crate::{root, texts};
 
@@ -46,7 +47,7 @@ fn links(text: &str) -> Vec<(usize, &str, &str)> {
             let target = link.split([')', ' ']).next().unwrap_or_default();
             if let Some((page, anchor)) = target.split_once('#')
                 && !page.contains(':')
-                && (page.is_empty() || page.ends_with(".md"))
+                && (page.is_empty() || Path::new(page).extension().is_some_and(|kind| kind == "md"))
             {
                 found.push((number, page, anchor));
             }
