@@ -200,13 +200,13 @@ fn by(response: &ResponseRow, keys: &HashMap<String, String>) -> String {
     }
 }
 
-fn aim(response: &ResponseRow) -> String {
+pub(super) fn aim(response: &ResponseRow) -> String {
     let words = [&response.target_kind, &response.target_value].into_iter().flatten();
     let words: Vec<&str> = words.map(String::as_str).filter(|word| !word.is_empty()).collect();
     if words.is_empty() { "-".to_owned() } else { words.join(" ") }
 }
 
-fn state_of(response: &ResponseRow) -> String {
+pub(super) fn state_of(response: &ResponseRow) -> String {
     let reason = response.reason.as_ref().map_or_else(String::new, |reason| format!(" ({reason})"));
     format!("{}{reason}", response.state.as_str())
 }
