@@ -61,7 +61,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use client::Remote;
-use night::approvals::Choice;
+use night::approvals::ApprovalChoice;
 use output::{complain, say};
 use serve::ServeArgs;
 
@@ -244,8 +244,8 @@ pub fn run() -> ExitCode {
         Command::Block(args) => block_on(night::block::run(*args)),
         Command::Unblock(args) => block_on(night::unblock::run(*args)),
         Command::Waiting(args) => block_on(night::approvals::waiting(args)),
-        Command::Approve(args) => block_on(night::approvals::decide(args, Choice::Approve)),
-        Command::Reject(args) => block_on(night::approvals::decide(args, Choice::Reject)),
+        Command::Approve(args) => block_on(night::approvals::decide(args, ApprovalChoice::Approve)),
+        Command::Reject(args) => block_on(night::approvals::decide(args, ApprovalChoice::Reject)),
         Command::Freeze(command) => block_on(night::freeze::run(command)),
         Command::Protect(args) => block_on(night::protect::run(*args)),
         Command::Target(command) => block_on(night::targets::run(command)),

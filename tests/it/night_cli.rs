@@ -151,7 +151,7 @@ async fn without_a_terminal_a_change_is_refused_with_the_command_to_type() {
     let (_, said) = manager.command(&["blocked"]);
     assert!(said.contains("0 of 1 in force, 1 pending") && said.contains("by hand"), "{said}");
     for (form, is_it) in
-        [("json", "["), ("jsonl", "{"), ("yaml", "- kind: ip"), ("name", "203.0.113.7"), ("wide", "TARGET")]
+        [("json", "["), ("jsonl", "{"), ("yaml", "- actions:"), ("name", "203.0.113.7"), ("wide", "TARGET")]
     {
         let (is_done, said) = manager.command(&["blocked", "-o", form]);
         assert!(is_done && said.starts_with(is_it), "{form}: {said}");

@@ -85,7 +85,7 @@ on_both_databases! {
             block(&admin, "firewall-drop", &format!("198.51.100.{nth}"), &some, "1h").await;
             app.advance(1);
             if nth % 4 == 0 {
-                agents[0].answer(Outcome::Succeeded, Some(nth % 8 == 0)).await;
+                agents[0].obey().await;
             }
         }
         let filter = json!({"target": "198.51.100.4", "reason": "wrong"});

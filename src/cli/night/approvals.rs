@@ -6,14 +6,13 @@ use anyhow::bail;
 use clap::Args;
 use riposte_protocol::time::Timestamp;
 
-use super::change::Change;
-use super::phrases::{Actors, counted, ends, len};
+use super::change::ChangeArgs;
+use super::phrases::{Actors, aim, counted, ends, len, state_of};
 use super::resolve::{one_of, short};
-use super::shown::{Form, Watched};
+use super::shown::{ListForm, WatchedArgs};
 use crate::cli::client::Remote;
 use crate::cli::output::say;
 use crate::cli::reply::Said;
-use crate::cli::response::{aim, state_of};
 use crate::cli::terminal::plain;
 use crate::clock::Clock;
 use crate::views::page::Page;
@@ -23,14 +22,14 @@ use crate::views::responses::{ApproveResponse, JudgedResponse, ResponseRow, Resp
 #[derive(Debug, Args)]
 pub struct WaitingArgs {
     #[command(flatten)]
-    watched: Watched,
+    watched: WatchedArgs,
 }
 
 /// Which responses, and why.
 #[derive(Debug, Args)]
 pub struct DecideArgs {
     #[command(flatten)]
-    change: Change,
+    change: ChangeArgs,
     /// Responses, by id or a part of it; without one, the only one that waits.
     #[arg(value_name = "ID")]
     ids: Vec<String>,
@@ -38,7 +37,7 @@ pub struct DecideArgs {
 
 /// A person's decision on what waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Choice {
+pub enum ApprovalChoice {
     /// It acts.
     Approve,
     /// It never acts.
@@ -61,7 +60,7 @@ pub async fn waiting(args: WaitingArgs) -> anyhow::Result<ExitCode> {
             let page = waiting_now(remote, watched.limit).await?;
             let requesters = page.items.iter().map(|said| said.view.response.requested_by.as_str());
             let (actors, now) = (Actors::of(remote, requesters).await, Clock::system().now());
-            let form = Form {
+            let form = ListForm {
                 noun: ("response waits", "responses wait"),
                 head: &["id", "what", "on", "why", "by", "lapses"],
                 more: &["needs"],
@@ -92,7 +91,7 @@ fn cells(row: &ResponseRow, actors: &Actors, now: Timestamp) -> Vec<String> {
 ///
 /// # Errors
 /// If the manager cannot be asked, refuses, or an id is none that waits.
-pub async fn decide(args: DecideArgs, choice: Choice) -> anyhow::Result<ExitCode> {
+pub async fn decide(args: DecideArgs, choice: ApprovalChoice) -> anyhow::Result<ExitCode> {
     let DecideArgs { change, ids } = args;
     let page = waiting_now(&change.remote, 500).await?;
     let all: Vec<String> = page.items.iter().map(|said| said.view.response.id.clone()).collect();
@@ -110,7 +109,7 @@ pub async fn decide(args: DecideArgs, choice: Choice) -> anyhow::Result<ExitCode
     let rows = page.items.iter().map(|said| &said.view.response);
     let (actors, now) =
         (Actors::of(&change.remote, rows.clone().map(|row| row.requested_by.as_str())).await, Clock::system().now());
-    let word = if choice == Choice::Approve { "approve" } else { "reject" };
+    let word = if choice == ApprovalChoice::Approve { "approve" } else { "reject" };
     let plan: Vec<String> = rows
         .filter(|row| chosen.contains(&row.id))
         .map(|row| {
@@ -125,8 +124,10 @@ pub async fn decide(args: DecideArgs, choice: Choice) -> anyhow::Result<ExitCode
     for id in chosen {
         let (path, reason) = (format!("/v1/responses/{id}/{word}"), change.reason.clone());
         let view: ResponseView = match choice {
-            Choice::Approve => change.remote.post(&path, &ApproveResponse { reason, break_glass: false }).await?,
-            Choice::Reject => change.remote.post(&path, &Say { reason }).await?,
+            ApprovalChoice::Approve => {
+                change.remote.post(&path, &ApproveResponse { reason, break_glass: false }).await?
+            }
+            ApprovalChoice::Reject => change.remote.post(&path, &Say { reason }).await?,
         };
         let row = &view.response.response;
         say(&plain(&format!("response {id}: {}; `riposte response show {id}` shows each agent", state_of(row))));

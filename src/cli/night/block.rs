@@ -9,7 +9,7 @@ use riposte_protocol::target::TargetKind;
 use riposte_protocol::time::Timestamp;
 use serde_json::{Map, Value, json};
 
-use super::change::Change;
+use super::change::ChangeArgs;
 use super::phrases::{counted, ends, len};
 use super::resolve::kind_of;
 use super::targets::KINDS;
@@ -27,7 +27,7 @@ const NAMED: usize = 10;
 #[derive(Debug, Args)]
 pub struct BlockArgs {
     #[command(flatten)]
-    change: Change,
+    change: ChangeArgs,
     /// The address, network, account or file; `-` for an action without a target.
     #[arg(value_name = "TARGET")]
     target: String,

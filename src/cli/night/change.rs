@@ -14,7 +14,7 @@ const NO_REASON: &str = "by hand, on the command line";
 
 /// Which manager, and whether and why it changes.
 #[derive(Clone, Debug, Args)]
-pub struct Change {
+pub struct ChangeArgs {
     /// Which manager.
     #[command(flatten)]
     pub remote: Remote,
@@ -29,7 +29,7 @@ pub struct Change {
     pub yes: bool,
 }
 
-impl Change {
+impl ChangeArgs {
     /// Prints the plan and asks. Returns the exit code of a command that goes no further.
     pub fn stops(&self, plan: &[String], question: &str) -> Option<ExitCode> {
         plan.iter().for_each(|line| say(&plain(line)));

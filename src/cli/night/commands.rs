@@ -6,10 +6,10 @@ use std::process::ExitCode;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
 
-use super::change::Change;
+use super::change::ChangeArgs;
 use super::phrases::ago;
 use super::resolve::{self, one_of, short};
-use super::shown::{Form, Shown, Watched};
+use super::shown::{ListForm, ShownArgs, WatchedArgs};
 use crate::cli::client::{Remote, segment};
 use crate::cli::output::say;
 use crate::cli::reply::Said;
@@ -39,7 +39,7 @@ pub enum CommandCommand {
 #[derive(Debug, Args)]
 pub struct CommandList {
     #[command(flatten)]
-    watched: Watched,
+    watched: WatchedArgs,
     /// Only those that failed, timed out, expired or were refused.
     #[arg(short, long, conflicts_with = "state")]
     failed: bool,
@@ -55,7 +55,7 @@ pub struct CommandList {
 #[derive(Debug, Args)]
 pub struct OneCommand {
     #[command(flatten)]
-    shown: Shown,
+    shown: ShownArgs,
     /// Its id, or a part of it.
     #[arg(value_name = "ID")]
     id: String,
@@ -65,7 +65,7 @@ pub struct OneCommand {
 #[derive(Debug, Args)]
 pub struct CancelCommand {
     #[command(flatten)]
-    change: Change,
+    change: ChangeArgs,
     /// Its id, or a part of it.
     #[arg(value_name = "ID")]
     id: String,
@@ -113,7 +113,7 @@ async fn list(args: &CommandList) -> anyhow::Result<()> {
     is_more |= items.len() > usize::from(watched.limit);
     items.truncate(usize::from(watched.limit));
     let (names, now) = (agent_names(remote).await?, Clock::system().now());
-    let form = Form {
+    let form = ListForm {
         noun: ("command", "commands"),
         head: &["id", "when", "agent", "what", "state", "why"],
         more: &["response", "deliveries"],

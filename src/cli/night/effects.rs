@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use super::commands::agent_names;
 use super::phrases::{ago, ends};
 use super::resolve::{self, short};
-use super::shown::{Form, Watched};
+use super::shown::{ListForm, WatchedArgs};
 use crate::cli::client::segment;
 use crate::cli::reply::Said;
 use crate::cli::terminal::cell;
@@ -28,7 +28,7 @@ pub enum EffectCommand {
 #[derive(Debug, Args)]
 pub struct EffectList {
     #[command(flatten)]
-    watched: Watched,
+    watched: WatchedArgs,
     /// Only on this agent, by name or id.
     #[arg(long, value_name = "NAME")]
     agent: Option<String>,
@@ -50,7 +50,7 @@ pub struct EffectList {
 #[derive(Debug, Args)]
 pub struct DriftArgs {
     #[command(flatten)]
-    watched: Watched,
+    watched: WatchedArgs,
     /// Only on this agent, by name or id.
     #[arg(value_name = "AGENT")]
     agent: Option<String>,
@@ -90,7 +90,7 @@ async fn list(args: &EffectList) -> anyhow::Result<()> {
     let path = format!("/v1/effects?limit={}{}{failing}", watched.limit, filter.collect::<String>());
     let page: Page<Said<EffectRow>> = remote.get(&path).await?;
     let (names, now) = (agent_names(remote).await?, Clock::system().now());
-    let form = Form {
+    let form = ListForm {
         noun: ("effect", "effects"),
         head: &["id", "agent", "action", "target", "wanted", "is", "ends", "why"],
         more: &["failed reverts", "changed"],

@@ -5,9 +5,9 @@ use std::process::ExitCode;
 use clap::Subcommand;
 use reqwest::Method;
 
-use super::change::Change;
+use super::change::ChangeArgs;
 use super::phrases::{Actors, counted};
-use super::shown::Shown;
+use super::shown::ShownArgs;
 use crate::cli::client::Remote;
 use crate::cli::output::say;
 use crate::cli::reply::Said;
@@ -18,11 +18,11 @@ use crate::views::freeze::{Freeze, SetFreeze};
 #[derive(Debug, Subcommand)]
 pub enum FreezeCommand {
     /// Deliver nothing but reverts.
-    On(Change),
+    On(ChangeArgs),
     /// Deliver again, also what waits.
-    Off(Change),
+    Off(ChangeArgs),
     /// Show whether deliveries are frozen, and what waits.
-    Status(Shown),
+    Status(ShownArgs),
 }
 
 /// Runs one of them.
@@ -68,7 +68,7 @@ fn words(freeze: &Freeze, actors: &Actors) -> Vec<String> {
     lines
 }
 
-async fn set(change: Change, frozen: bool) -> anyhow::Result<ExitCode> {
+async fn set(change: ChangeArgs, frozen: bool) -> anyhow::Result<ExitCode> {
     let now: Freeze = change.remote.get("/v1/freeze").await?;
     let (plan, question) = if frozen {
         ("freezes: no agent gets anything but reverts; alerts are still decided".to_owned(), "freeze all deliveries?")

@@ -13,4 +13,5 @@ pub mod protect;
 pub mod resolve;
 pub mod shown;
 pub mod targets;
+pub mod timeline;
 pub mod unblock;

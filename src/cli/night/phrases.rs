@@ -9,6 +9,7 @@ use crate::cli::client::Remote;
 use crate::domain::actor::Actor;
 use crate::views::columns::Millis;
 use crate::views::keys::KeyRow;
+use crate::views::responses::ResponseRow;
 use crate::views::targets::{TargetHolder, TargetRow};
 
 /// `1 agent`, `2 agents`.
@@ -92,6 +93,19 @@ pub fn coverage(row: &TargetRow) -> String {
     }
     let first = format!("{in_force} of {effects} in force");
     std::iter::once(first).chain(parts).collect::<Vec<_>>().join(", ")
+}
+
+/// The target of a response: `ip 203.0.113.7`, or `-`.
+pub fn aim(response: &ResponseRow) -> String {
+    let words = [&response.target_kind, &response.target_value].into_iter().flatten();
+    let words: Vec<&str> = words.map(String::as_str).filter(|word| !word.is_empty()).collect();
+    if words.is_empty() { "-".to_owned() } else { words.join(" ") }
+}
+
+/// The state of a response, with the reason: `ended (lifted)`.
+pub fn state_of(response: &ResponseRow) -> String {
+    let reason = response.reason.as_ref().map_or_else(String::new, |reason| format!(" ({reason})"));
+    format!("{}{reason}", response.state.as_str())
 }
 
 /// Why a response holds a target: its alert's rule, or what a person wrote.

@@ -8,10 +8,10 @@ use clap::{Args, Subcommand};
 use reqwest::Method;
 use riposte_protocol::time::Timestamp;
 
-use super::change::Change;
+use super::change::ChangeArgs;
 use super::phrases::{Actors, counted, ends, len};
 use super::resolve::{self, kind_of, one_of, short};
-use super::shown::{Form, Shown};
+use super::shown::{ListForm, ShownArgs};
 use crate::cli::client::NO_BODY;
 use crate::cli::output::say;
 use crate::cli::reply::Said;
@@ -37,7 +37,7 @@ pub struct ProtectArgs {
 #[derive(Debug, Subcommand)]
 enum ProtectCommand {
     /// List the protected entries.
-    List(Shown),
+    List(ShownArgs),
     /// Protect a target; as `riposte protect TARGET`.
     Add(AddArgs),
     /// Say which entries protect a target; exit code 0 if one does, 1 if none.
@@ -50,7 +50,7 @@ enum ProtectCommand {
 #[derive(Debug, Args)]
 struct AddArgs {
     #[command(flatten)]
-    change: Change,
+    change: ChangeArgs,
     /// Address, network, account or file; with `--kind agent` or `host`, an agent.
     #[arg(value_name = "TARGET")]
     target: String,
@@ -69,7 +69,7 @@ struct AddArgs {
 #[derive(Debug, Args)]
 struct CheckArgs {
     #[command(flatten)]
-    shown: Shown,
+    shown: ShownArgs,
     /// Address, network, account or file.
     #[arg(value_name = "TARGET")]
     target: String,
@@ -79,7 +79,7 @@ struct CheckArgs {
 #[derive(Debug, Args)]
 struct RemoveArgs {
     #[command(flatten)]
-    change: Change,
+    change: ChangeArgs,
     /// Value or id of the entry.
     #[arg(value_name = "TARGET|ID")]
     entry: String,
@@ -103,10 +103,10 @@ pub async fn run(args: ProtectArgs) -> anyhow::Result<ExitCode> {
     }
 }
 
-async fn print(shown: &Shown, entries: &[Said<ProtectedRow>]) -> anyhow::Result<()> {
+async fn print(shown: &ShownArgs, entries: &[Said<ProtectedRow>]) -> anyhow::Result<()> {
     let by = entries.iter().map(|said| said.view.created_by.as_str());
     let (actors, now) = (Actors::of(&shown.remote, by).await, Clock::system().now());
-    let form = Form {
+    let form = ListForm {
         noun: ("protected entry", "protected entries"),
         head: &["kind", "value", "from", "reason", "by", "ends"],
         more: &["id"],

@@ -34,7 +34,7 @@ pub enum Format {
 
 /// Which manager to ask, and how to print what it says.
 #[derive(Clone, Debug, Args)]
-pub struct Shown {
+pub struct ShownArgs {
     /// Which manager.
     #[command(flatten)]
     pub remote: Remote,
@@ -48,10 +48,10 @@ pub struct Shown {
 
 /// A list that can be watched.
 #[derive(Clone, Debug, Args)]
-pub struct Watched {
+pub struct WatchedArgs {
     /// Which manager, and the form.
     #[command(flatten)]
-    pub shown: Shown,
+    pub shown: ShownArgs,
     /// Print it again every 2 seconds, until interrupted.
     #[arg(short, long)]
     watch: bool,
@@ -61,7 +61,7 @@ pub struct Watched {
 }
 
 /// How things of one kind are shown.
-pub struct Form<'a, T> {
+pub struct ListForm<'a, T> {
     /// What one and many are called.
     pub noun: (&'a str, &'a str),
     /// What stands above the columns of a table.
@@ -74,7 +74,7 @@ pub struct Form<'a, T> {
     pub name: &'a dyn Fn(&T) -> String,
 }
 
-impl Shown {
+impl ShownArgs {
     /// The form that was asked for.
     pub const fn format(&self) -> Format {
         if self.json { Format::Jsonl } else { self.output }
@@ -99,7 +99,7 @@ impl Shown {
     ///
     /// # Errors
     /// If it cannot be written as YAML.
-    pub fn print<T>(&self, items: &[Said<T>], form: &Form<'_, T>, left_out: &[String]) -> anyhow::Result<()> {
+    pub fn print<T>(&self, items: &[Said<T>], form: &ListForm<'_, T>, left_out: &[String]) -> anyhow::Result<()> {
         let json: Vec<_> = items.iter().map(|item| &item.json).collect();
         let columns = form.head.len();
         let wide = || [form.head, form.more].concat();
@@ -123,7 +123,7 @@ impl Shown {
     }
 }
 
-impl Watched {
+impl WatchedArgs {
     /// Runs `look` once, or again and again.
     ///
     /// # Errors

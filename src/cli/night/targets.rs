@@ -7,12 +7,11 @@ use clap::{Args, Subcommand};
 use riposte_protocol::target::TargetKind;
 use riposte_protocol::time::Timestamp;
 
-use super::phrases::{Actors, ago, counted, coverage, ends, len, reason};
+use super::phrases::{Actors, ago, counted, coverage, ends, len, reason, state_of};
 use super::resolve::{self, short};
-use super::shown::{Form, Shown, Watched};
+use super::shown::{ListForm, ShownArgs, WatchedArgs};
 use crate::cli::client::{Remote, segment};
 use crate::cli::reply::Said;
-use crate::cli::response;
 use crate::cli::terminal::cell;
 use crate::clock::Clock;
 use crate::domain::outcome::EffectOutcome;
@@ -26,7 +25,7 @@ pub const KINDS: [&str; 6] = ["ip", "user", "file", "process", "host", "none"];
 #[derive(Debug, Args)]
 pub struct BlockedArgs {
     #[command(flatten)]
-    watched: Watched,
+    watched: WatchedArgs,
     /// Show everything known of this address, account or file.
     #[arg(value_name = "TARGET")]
     target: Option<String>,
@@ -58,7 +57,7 @@ pub enum TargetCommand {
 #[derive(Debug, Args)]
 pub struct TargetArgs {
     #[command(flatten)]
-    shown: Shown,
+    shown: ShownArgs,
     /// The address, account or file.
     #[arg(value_name = "TARGET")]
     target: String,
@@ -96,7 +95,7 @@ async fn look(args: &BlockedArgs) -> anyhow::Result<()> {
     let holders =
         page.items.iter().flat_map(|said| said.view.held_by.iter().map(|holder| holder.requested_by.as_str()));
     let (actors, now) = (Actors::of(&shown.remote, holders).await, Clock::system().now());
-    let form = Form {
+    let form = ListForm {
         noun: ("target is blocked", "targets are blocked"),
         head: &["target", "where", "action", "why", "by", "ends"],
         more: &["kind", "responses", "changed"],
@@ -135,7 +134,7 @@ pub async fn run(command: TargetCommand) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn show_one(shown: &Shown, target: &str, kind: Option<TargetKind>) -> anyhow::Result<()> {
+async fn show_one(shown: &ShownArgs, target: &str, kind: Option<TargetKind>) -> anyhow::Result<()> {
     let said = resolve::target(&shown.remote, target, kind).await?;
     let actors = actors(&shown.remote, &said.view).await;
     let now = Clock::system().now();
@@ -193,7 +192,7 @@ fn text(view: &TargetView, actors: &Actors, now: Timestamp) -> Vec<String> {
             short(&row.id),
             ago(row.created_at, now),
             row.action,
-            response::state_of(row),
+            state_of(row),
             if row.note.is_empty() { String::new() } else { format!(": {}", row.note) },
         ));
     }

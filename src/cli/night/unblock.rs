@@ -8,7 +8,7 @@ use clap::Args;
 use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
 
-use super::change::Change;
+use super::change::ChangeArgs;
 use super::phrases::{Actors, counted, ends, len};
 use super::resolve::one_of;
 use crate::cli::client::Remote;
@@ -26,7 +26,7 @@ const NAMED: usize = 10;
 #[command(group(clap::ArgGroup::new("what").required(true).multiple(true).args(["target", "policy", "responses"])))]
 pub struct UnblockArgs {
     #[command(flatten)]
-    change: Change,
+    change: ChangeArgs,
     /// The address, network, account or file.
     #[arg(value_name = "TARGET")]
     target: Option<String>,
