@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::engine::respond::{Decided, Order, may_break_glass};
+use crate::engine::respond::{JudgedOrder, Order, may_break_glass};
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
@@ -186,8 +186,8 @@ pub async fn create(
     Ok((StatusCode::CREATED, axum::Json(view)).into_response())
 }
 
-async fn preview(state: &AppState, visible: &Visible<'_>, decided: Decided) -> ApiResult<ManualPreview> {
-    let Decided { response, unable } = decided;
+async fn preview(state: &AppState, visible: &Visible<'_>, decided: JudgedOrder) -> ApiResult<ManualPreview> {
+    let JudgedOrder { response, unable } = decided;
     let fleet = state.engine.fleet.load();
     let agents: Vec<PreviewAgent> = response
         .agents

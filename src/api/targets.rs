@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::front::auth::{Caller, Read};
 use super::front::error::{ApiError, ApiResult};
 use super::front::extract::{Path, Query};
-use super::front::page::limit;
+use super::front::page::{limit, page_until};
 use super::front::visible::Visible;
 use super::outcomes;
 use super::state::AppState;
@@ -87,13 +87,15 @@ pub async fn list(
     let filter =
         TargetFilter { agent: agent_id, action, policy, outcome, kind: kind.map(|kind| kind.as_str().to_owned()) };
     let visible = Visible::to(&caller, &state.engine);
-    let mut page = visible.filling(limit(asked)?, cursor);
-    let db = &state.engine.db;
+    let (mut page, db) = (visible.filling(limit(asked)?, cursor), &state.engine.db);
+    if let Some(text) = target {
+        // One text is at most one target of each kind.
+        let found = targets::of_value(db, &filter, &canonical::target(&text)).await?;
+        let rows = rows(&state, &visible, &filter, found).await?;
+        return Ok(page_until(rows.into_iter().flatten().collect::<Vec<_>>(), None, &uri));
+    }
     while let Some((cursor, count)) = page.wants() {
-        let found = match &target {
-            Some(text) => targets::of_value(db, &filter, &canonical::target(text)).await?,
-            None => targets::walk(db, &filter, before(cursor.as_deref())?, count).await?,
-        };
+        let found = targets::walk(db, &filter, before(cursor.as_deref())?, count).await?;
         let cursors: Vec<String> = found.iter().map(NewestEffect::cursor).collect();
         page.add(cursors.into_iter().zip(rows(&state, &visible, &filter, found).await?).collect());
     }

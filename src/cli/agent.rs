@@ -9,6 +9,7 @@ use riposte_protocol::time::difference;
 
 use super::client::{NO_BODY, Remote};
 use super::listing::Listing;
+use super::night::effects::{self, DriftArgs};
 use super::output::say;
 use super::terminal::plain;
 use crate::domain::duration::Span;
@@ -61,7 +62,12 @@ pub enum AgentCommand {
         /// Only those of another version than the manager, without revoked ones.
         #[arg(long)]
         outdated: bool,
+        /// Only those that are away, without revoked ones.
+        #[arg(short, long)]
+        away: bool,
     },
+    /// List effects that an agent has lost, though they are wanted.
+    Drift(DriftArgs),
 }
 
 /// Runs one of them.
@@ -73,9 +79,13 @@ pub async fn run(command: AgentCommand) -> anyhow::Result<ExitCode> {
         AgentCommand::Token { remote, uses, expires_in, labels } => token(remote, uses, expires_in, labels).await,
         AgentCommand::Label { remote, agent, labels } => label(remote, agent, labels).await,
         AgentCommand::RotateKey { remote, agent } => rotate_key(remote, agent).await,
-        AgentCommand::List { listing, outdated } => {
+        AgentCommand::Drift(args) => effects::drift(args).await,
+        AgentCommand::List { listing, outdated, away } => {
             let version = if outdated { Some(manager_version(&listing.remote).await?) } else { None };
-            let is_listed = |view: &AgentView| version.as_ref().is_none_or(|version| is_outdated(view, version));
+            let is_away = |view: &AgentView| view.agent.revoked_at.is_none() && view.presence == Presence::Away;
+            let is_listed = |view: &AgentView| {
+                version.as_ref().is_none_or(|version| is_outdated(view, version)) && (!away || is_away(view))
+            };
             listing.print_where("/v1/agents", &AGENT_COLUMNS, agent_row, is_listed).await?;
             Ok(ExitCode::SUCCESS)
         }

@@ -45,6 +45,7 @@ impl Listing {
         is_listed: impl Fn(&T) -> bool,
     ) -> anyhow::Result<()> {
         let mut items: Vec<Said<T>> = self.remote.items(path).await?;
+        let all = items.len();
         items.retain(|item| is_listed(&item.view));
         if self.json {
             for item in &items {
@@ -53,6 +54,9 @@ impl Listing {
         } else {
             let rows: Vec<Vec<String>> = items.iter().map(|item| row(&item.view)).collect();
             table(columns, &rows);
+            if items.len() < all {
+                say(&format!("{} hidden by the filter", all - items.len()));
+            }
         }
         Ok(())
     }

@@ -24,6 +24,7 @@ pub mod keyfiles;
 pub mod listing;
 pub mod manual;
 mod mappings;
+pub mod night;
 pub mod node;
 #[cfg(feature = "otlp")]
 mod otlp;
@@ -60,6 +61,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use client::Remote;
+use night::approvals::ApprovalChoice;
 use output::{complain, say};
 use serve::ServeArgs;
 
@@ -67,7 +69,7 @@ use crate::store::StoreError;
 
 /// Alerts in, commands out, every block lifted again.
 #[derive(Debug, Parser)]
-#[command(name = "riposte", version, about)]
+#[command(name = "riposte", version, about, infer_subcommands = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -83,6 +85,36 @@ enum Command {
     Forward(Box<forward::ForwardArgs>),
     /// Check whether a manager is ready; exit code 0 if it is, 1 if not.
     Status(Remote),
+    /// List what is blocked: where, why, by whom and until when.
+    #[command(visible_alias = "ls")]
+    Blocked(Box<night::targets::BlockedArgs>),
+    /// Block an address, an account or a file now.
+    #[command(visible_alias = "ban")]
+    Block(Box<night::block::BlockArgs>),
+    /// Lift everything on a target, or of a policy.
+    #[command(visible_alias = "unban")]
+    Unblock(Box<night::unblock::UnblockArgs>),
+    /// List what waits for approval.
+    Waiting(night::approvals::WaitingArgs),
+    /// Approve what waits.
+    Approve(night::approvals::DecideArgs),
+    /// Reject what waits.
+    Reject(night::approvals::DecideArgs),
+    /// Stop the delivery of everything but reverts.
+    #[command(subcommand)]
+    Freeze(night::freeze::FreezeCommand),
+    /// Protect a target from responses, and list what is protected.
+    #[command(visible_alias = "allowlist")]
+    Protect(Box<night::protect::ProtectArgs>),
+    /// Show everything known of an address, account or file.
+    #[command(subcommand)]
+    Target(night::targets::TargetCommand),
+    /// List effects: what is in force on which agent.
+    #[command(subcommand)]
+    Effect(night::effects::EffectCommand),
+    /// List commands to agents, show and cancel them.
+    #[command(subcommand)]
+    Command(night::commands::CommandCommand),
     /// Find and explain alerts.
     #[command(subcommand)]
     Alert(alert::AlertCommand),
@@ -208,6 +240,17 @@ pub fn run() -> ExitCode {
         Command::Demo(args) => block_on(demo::run(args)),
         Command::Forward(args) => block_on(forward::run(*args)),
         Command::Status(remote) => block_on(client::status(remote)),
+        Command::Blocked(args) => block_on(night::targets::blocked(*args)),
+        Command::Block(args) => block_on(night::block::run(*args)),
+        Command::Unblock(args) => block_on(night::unblock::run(*args)),
+        Command::Waiting(args) => block_on(night::approvals::waiting(args)),
+        Command::Approve(args) => block_on(night::approvals::decide(args, ApprovalChoice::Approve)),
+        Command::Reject(args) => block_on(night::approvals::decide(args, ApprovalChoice::Reject)),
+        Command::Freeze(command) => block_on(night::freeze::run(command)),
+        Command::Protect(args) => block_on(night::protect::run(*args)),
+        Command::Target(command) => block_on(night::targets::run(command)),
+        Command::Effect(command) => block_on(night::effects::run(command)),
+        Command::Command(command) => block_on(night::commands::run(command)),
         Command::Alert(command) => block_on(alert::run(command)),
         Command::Response(command) => block_on(response::run(command)),
         Command::Events(args) => block_on(events::run(*args)),

@@ -10,6 +10,8 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::client::{Remote, segment};
+use super::night::phrases::{aim, state_of};
+use super::night::timeline::{self, ConfirmArgs, TimelineArgs};
 use super::output::say;
 use super::reply::Said;
 use super::terminal::{cell, plain, table};
@@ -35,6 +37,10 @@ pub enum ResponseCommand {
     List(ResponseList),
     /// Show one response: its agents, results, evidence, and who approved or lifted it.
     Show(OneResponse),
+    /// Show what happened to one response, in the order of time.
+    Timeline(TimelineArgs),
+    /// Confirm a response that acted first, so that it is not undone.
+    Confirm(ConfirmArgs),
     /// End a response now: what no other response holds is lifted on every agent.
     Lift(LiftResponse),
 }
@@ -89,6 +95,8 @@ pub async fn run(command: ResponseCommand) -> anyhow::Result<ExitCode> {
     match command {
         ResponseCommand::List(args) => list(args).await?,
         ResponseCommand::Show(args) => show(args).await?,
+        ResponseCommand::Timeline(args) => timeline::timeline(args).await?,
+        ResponseCommand::Confirm(args) => return timeline::confirm(args).await,
         ResponseCommand::Lift(args) => lift(args).await?,
     }
     Ok(ExitCode::SUCCESS)
@@ -198,17 +206,6 @@ fn by(response: &ResponseRow, keys: &HashMap<String, String>) -> String {
         Some(policy) => format!("policy {policy}"),
         None => actor(&response.requested_by, keys),
     }
-}
-
-fn aim(response: &ResponseRow) -> String {
-    let words = [&response.target_kind, &response.target_value].into_iter().flatten();
-    let words: Vec<&str> = words.map(String::as_str).filter(|word| !word.is_empty()).collect();
-    if words.is_empty() { "-".to_owned() } else { words.join(" ") }
-}
-
-fn state_of(response: &ResponseRow) -> String {
-    let reason = response.reason.as_ref().map_or_else(String::new, |reason| format!(" ({reason})"));
-    format!("{}{reason}", response.state.as_str())
 }
 
 /// What became of it, with the counts by agent: `partly: in_force 2, failed 1`; `-` for one that did not act.

@@ -65,7 +65,7 @@ pub struct Order {
 
 /// What becomes of an order.
 #[derive(Debug)]
-pub struct Decided {
+pub struct JudgedOrder {
     /// The response.
     pub response: NewResponse,
     /// The agents that the order names and the response leaves out.
@@ -109,7 +109,7 @@ impl Engine {
     ///
     /// # Errors
     /// Faults of the order.
-    pub fn preview(&self, order: Order, by: &Principal) -> UseCase<Decided> {
+    pub fn preview(&self, order: Order, by: &Principal) -> UseCase<JudgedOrder> {
         decide(self, order, by)
     }
 
@@ -193,7 +193,7 @@ impl Engine {
 }
 
 /// A person is told what is wrong at once; only what depends on the fleet's state becomes a spared response.
-fn decide(engine: &Engine, order: Order, by: &Principal) -> UseCase<Decided> {
+fn decide(engine: &Engine, order: Order, by: &Principal) -> UseCase<JudgedOrder> {
     let Order { action: name, target, agents: words, on, duration, reason, arguments, trace, break_glass, filing } =
         order;
     let mut faults = Vec::new();
@@ -283,7 +283,7 @@ fn decide(engine: &Engine, order: Order, by: &Principal) -> UseCase<Decided> {
         filing,
         ..NewResponse::default()
     };
-    Ok(Decided { response, unable })
+    Ok(JudgedOrder { response, unable })
 }
 
 /// The agents that `on` selects, among those that the principal may see.

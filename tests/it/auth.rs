@@ -322,6 +322,7 @@ impl Stage {
 pub(super) async fn call(client: &Client, operation: Operation, thing: &str, body: Option<&Value>) -> Answer {
     let (method, path, _, on, ..) = operation;
     let address = path.replace("{id}", thing).replace("{name}", thing).replace("{provider}", "corp");
+    let address = address.replace("{kind}", "ip").replace("{value}", "203.0.113.7");
     let mut request = client.request(method.parse().unwrap(), &address);
     if path == "/v1/events" {
         // A stream has no end.

@@ -278,6 +278,8 @@ async fn answers_match_the_schemas_of_the_contract() {
     );
     check("get", "/v1/responses/{id}/bundle", admin.get(&format!("/v1/responses/{response}/bundle")).await);
     check("get", "/v1/effects/{id}", admin.get(&format!("/v1/effects/{effect}")).await);
+    check("get", "/v1/targets", admin.get("/v1/targets").await);
+    check("get", "/v1/targets/{kind}/{value}", admin.get("/v1/targets/none/-").await);
     check(
         "post",
         "/v1/commands/{id}/cancel",

@@ -157,6 +157,8 @@ pub(super) const OPERATIONS: &[Operation] = &[
     ("PUT", "/v1/signing-key/revocation", Who::Roles(ADMINS), On::Nothing, 409, None),
     ("GET", "/v1/effects", Who::Roles(VIEWERS), On::Nothing, 200, None),
     ("GET", "/v1/effects/{id}", Who::Roles(VIEWERS), On::Effect, 200, None),
+    ("GET", "/v1/targets", Who::Roles(VIEWERS), On::Nothing, 200, None),
+    ("GET", "/v1/targets/{kind}/{value}", Who::Roles(VIEWERS), On::Nothing, 200, None),
     ("GET", "/v1/commands", Who::Roles(VIEWERS), On::Nothing, 200, None),
     ("GET", "/v1/commands/{id}", Who::Roles(VIEWERS), On::Command, 200, None),
     ("POST", "/v1/commands/{id}/cancel", Who::Roles(ANALYSTS), On::Command, 200, Some("cancelled")),

@@ -53,17 +53,16 @@ macro_rules! is_asked {
     };
 }
 
-/// The id of the newest effect before the time, kind and value, in SQL.
+/// Which effect is the newest before a time, kind and value.
 macro_rules! next_before {
     ($before:literal) => {
         concat!(
-            "(SELECT effects.id FROM effects WHERE ",
             stands!(),
             " AND (effects.wanted_at, effects.target_kind, effects.target_value) < ",
             $before,
             " AND ",
             is_asked!(),
-            " ORDER BY effects.wanted_at DESC, effects.target_kind DESC, effects.target_value DESC LIMIT 1)"
+            " ORDER BY effects.wanted_at DESC, effects.target_kind DESC, effects.target_value DESC LIMIT 1"
         )
     };
 }
@@ -71,9 +70,11 @@ macro_rules! next_before {
 statements! {
     /// One step per target and instant, however many agents it is on. PostgreSQL has no LIMIT in a recursion.
     WALK = concat!("WITH RECURSIVE walk (id, nth) AS (
-            SELECT ", next_before!("($6, $7, $8)"), ", CAST(1 AS BIGINT)
+            SELECT (SELECT effects.id FROM effects WHERE ",
+                next_before!("($6, $7, $8)"), "), CAST(1 AS BIGINT)
             UNION ALL
-            SELECT ", next_before!("(seen.wanted_at, seen.target_kind, seen.target_value)"), ", walk.nth + 1
+            SELECT (SELECT effects.id FROM effects WHERE ",
+                next_before!("(seen.wanted_at, seen.target_kind, seen.target_value)"), "), walk.nth + 1
             FROM walk JOIN effects AS seen ON seen.id = walk.id WHERE walk.nth < $9)
         SELECT found.id, found.wanted_at, found.target_kind, found.target_value
         FROM walk JOIN effects AS found ON found.id = walk.id ORDER BY walk.nth");

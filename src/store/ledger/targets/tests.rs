@@ -122,7 +122,8 @@ async fn paged(db: &Db, filter: &TargetFilter, limit: i64) -> Vec<NewestEffect> 
 async fn a_page_of_targets_reads_no_table_in_full() {
     for statement in [WALK, KINDS, COUNTED, AGENTS, HOLDING, EFFECTS, HOLDERS] {
         let whole: Vec<String> = reads_whole(statement).await;
-        let whole: Vec<&String> = whole.iter().filter(|step| !step.contains("walk")).collect();
+        let whole: Vec<&String> =
+            whole.iter().filter(|step| !step.contains("walk") && !step.ends_with("CONSTANT ROW")).collect();
         assert!(whole.is_empty(), "{whole:?}");
     }
     let plan = plan(WALK).await;
