@@ -7,8 +7,11 @@
 //! `plan.rs` the page before each change; the rest is one file per page.
 
 mod agents;
+mod alerts;
 mod assets;
+mod audit;
 mod block;
+mod bundle;
 mod client;
 mod decide;
 mod format;
@@ -19,7 +22,14 @@ mod login;
 mod now;
 mod paths;
 mod plan;
+mod policies;
+mod policy_backtest;
+mod policy_changes;
+mod policy_editor;
+mod policy_import;
+mod policy_text;
 mod protected;
+mod rejected;
 mod responses;
 mod session;
 mod shell;
@@ -72,6 +82,24 @@ fn pages() -> Router<Console> {
         .route("/agents/{id}", get(agents::one))
         .route("/agents/{id}/labels", get(agents::ask_labels).post(agents::labels))
         .route("/agents/{id}/revoke", get(agents::ask_revoke).post(agents::revoke))
+        .route("/alerts", get(alerts::list))
+        .route("/alerts/rejected", get(rejected::list))
+        .route("/alerts/rejected/{id}", get(rejected::one))
+        .route("/alerts/rejected/{id}/resend", get(rejected::ask_resend).post(rejected::resend))
+        .route("/alerts/{id}", get(alerts::one))
+        .route("/audit", get(audit::list))
+        .route("/audit/verify", get(audit::verify))
+        .route("/policies", get(policies::list))
+        .route("/policies/import", get(policy_import::ask).post(policy_import::run))
+        .route("/policies/backtest", post(policy_backtest::run))
+        .route("/policies/check", post(policy_editor::check))
+        .route("/policies/new", get(policy_editor::new).post(policy_editor::create))
+        .route("/policies/{name}", get(policies::one))
+        .route("/policies/{name}/delete", get(policy_changes::ask_delete).post(policy_changes::delete))
+        .route("/policies/{name}/edit", get(policy_editor::edit).post(policy_editor::replace))
+        .route("/policies/{name}/mode", get(policy_changes::ask_mode).post(policy_changes::mode))
+        .route("/policies/{name}/reset", get(policy_changes::ask_reset).post(policy_changes::reset))
+        .route("/policies/{name}/rollback", get(policy_changes::ask_rollback).post(policy_changes::rollback))
         .route("/block", get(block::ask).post(block::act))
         .route("/console/events", get(live::events))
         .route("/freeze", get(freeze::ask).post(freeze::act))
@@ -83,6 +111,7 @@ fn pages() -> Router<Console> {
         .route("/responses", get(responses::list))
         .route("/responses/{id}", get(responses::one))
         .route("/responses/{id}/approve", get(decide::ask_approve).post(decide::approve))
+        .route("/responses/{id}/bundle", get(bundle::download))
         .route("/responses/{id}/confirm", get(decide::ask_confirm).post(decide::confirm))
         .route("/responses/{id}/lift", get(decide::ask_lift).post(decide::lift))
         .route("/responses/{id}/reject", get(decide::ask_reject).post(decide::reject))
