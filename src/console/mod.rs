@@ -6,6 +6,7 @@
 //! `session.rs` is who looks, `client.rs` asks the API, `shell.rs` is the frame of every page,
 //! `plan.rs` the page before each change; the rest is one file per page.
 
+mod account;
 mod agents;
 mod alerts;
 mod assets;
@@ -16,11 +17,15 @@ mod client;
 mod decide;
 mod format;
 mod freeze;
+mod integrations;
+mod keys;
 mod lift;
 mod live;
 mod login;
 mod now;
 mod paths;
+mod people;
+mod people_changes;
 mod plan;
 mod policies;
 mod policy_backtest;
@@ -31,10 +36,13 @@ mod policy_text;
 mod protected;
 mod rejected;
 mod responses;
+mod scope_text;
 mod session;
 mod shell;
+mod shown_once;
 mod sso;
 mod waiting;
+mod webhooks;
 mod words;
 
 use std::sync::Arc;
@@ -77,6 +85,13 @@ pub fn router(api: Router, engine: Arc<Engine>, is_tls: bool) -> Result<Router, 
 fn pages() -> Router<Console> {
     Router::new()
         .route("/", get(now::list))
+        .route("/account", get(account::page))
+        .route("/account/codes", get(account::ask_codes).post(account::codes))
+        .route("/account/codes/confirm", post(account::confirm_codes))
+        .route("/account/codes/remove", get(account::ask_remove_codes).post(account::remove_codes))
+        .route("/account/keys/new", get(keys::ask_add_own).post(keys::add_own))
+        .route("/account/keys/{id}/revoke", get(keys::ask_revoke_own).post(keys::revoke_own))
+        .route("/account/password", get(account::ask_password).post(account::password))
         .route("/agents", get(agents::list))
         .route("/agents/enrol", get(agents::ask_enrol).post(agents::enrol))
         .route("/agents/{id}", get(agents::one))
@@ -89,6 +104,15 @@ fn pages() -> Router<Console> {
         .route("/alerts/{id}", get(alerts::one))
         .route("/audit", get(audit::list))
         .route("/audit/verify", get(audit::verify))
+        .route("/people", get(people::list))
+        .route("/people/keys", get(keys::list))
+        .route("/people/keys/new", get(keys::ask_add).post(keys::add))
+        .route("/people/keys/{id}/revoke", get(keys::ask_revoke).post(keys::revoke))
+        .route("/people/new", get(people_changes::ask_add).post(people_changes::add))
+        .route("/people/{name}/change", get(people_changes::ask_change).post(people_changes::change))
+        .route("/people/{name}/delete", get(people_changes::ask_delete).post(people_changes::delete))
+        .route("/people/{name}/forget", get(people_changes::ask_forget).post(people_changes::forget))
+        .route("/people/{name}/password", get(people_changes::ask_password).post(people_changes::password))
         .route("/policies", get(policies::list))
         .route("/policies/import", get(policy_import::ask).post(policy_import::run))
         .route("/policies/backtest", post(policy_backtest::run))
@@ -103,6 +127,11 @@ fn pages() -> Router<Console> {
         .route("/block", get(block::ask).post(block::act))
         .route("/console/events", get(live::events))
         .route("/freeze", get(freeze::ask).post(freeze::act))
+        .route("/integrations", get(integrations::page))
+        .route("/integrations/forwarders/{name}/forget", get(integrations::ask_forget).post(integrations::forget))
+        .route("/integrations/webhooks/{name}", get(webhooks::one))
+        .route("/integrations/webhooks/{name}/replay", get(webhooks::ask_replay).post(webhooks::replay))
+        .route("/integrations/webhooks/{name}/test", get(webhooks::ask_test).post(webhooks::test))
         .route("/lift", get(lift::ask).post(lift::act))
         .route("/logout", post(login::end))
         .route("/protected", get(protected::list))

@@ -20,6 +20,7 @@ const MANAGER: House = House {
     floors: &[
         &["main"],
         &["cli"],
+        &["console"],
         &["api"],
         &["compat"],
         &["engine"],

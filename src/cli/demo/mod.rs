@@ -1,7 +1,10 @@
-//! `riposte demo`: the real manager on a fresh ledger, the real agent, sample policies and alerts,
-//! and a timeline of decisions, commands, results and reverts. The timeline is read from the audit
-//! log through the public API.
+//! `riposte demo`: the real manager on a fresh ledger with a day behind it (`day.rs`), the real agent,
+//! sample policies and alerts, and a timeline of decisions, commands, results and reverts. The
+//! timeline is read from the audit log through the public API; the console shows the same.
 
+mod day;
+
+use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
 use std::time::Duration;
@@ -12,7 +15,10 @@ use riposte_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tokio::net::TcpListener;
+use reqwest::Method;
 use tokio::process::{Child, Command};
+
+use day::Lived;
 
 use super::client::Remote;
 use super::output::say;
@@ -26,7 +32,7 @@ use crate::domain::effect::{Actual, Desired};
 use crate::domain::policy::Policy;
 use crate::shutdown::{Signals, Tasks};
 use crate::telemetry::{self, LogFormat};
-use crate::views::agents::{AgentView, CreateToken, CreatedToken};
+use crate::views::agents::AgentView;
 use crate::views::alerts::Intake;
 use crate::views::audit::{AuditProof, AuditRow};
 use crate::views::effects::EffectRow;
@@ -54,6 +60,9 @@ pub struct DemoArgs {
     /// Path of the agent's program; default: beside this one.
     #[arg(long)]
     agent: Option<PathBuf>,
+    /// Stay until Ctrl-C after the last alert, so that the console can be looked at; as at a terminal.
+    #[arg(long)]
+    stay: bool,
 }
 
 /// Runs the demo to its end, or until a signal.
@@ -66,18 +75,21 @@ pub async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
         telemetry::start_logging(LogFormat::Text);
     }
     let dir = ScratchDir::make()?;
+    let data_dir = dir.0.join("manager");
+    say("A day passes on a fresh ledger, with policies that only observe …");
+    let lived = day::before(Clock::system().now(), &data_dir).await?;
     let listener = TcpListener::bind("127.0.0.1:0").await.context("cannot listen on loopback")?;
     let manager = format!("http://{}", listener.local_addr()?);
     let tasks = Tasks::new();
     let mut signals = Signals::listen()?;
     let mut config = Config::default();
-    config.server.data_dir = dir.0.join("manager");
+    config.server.data_dir = data_dir;
     let key_file = config.server.data_dir.join(keyfiles::ADMIN_KEY);
     let serving = serve::serve(config, listener, Clock::system(), tasks.clone());
     tokio::pin!(serving);
     let show = async {
         let remote = ready(&manager, key_file).await?;
-        show(&args, &dir.0, &manager, &remote).await
+        show(&args, &dir.0, &manager, (&remote, &lived)).await
     };
     let shown = tokio::select! {
         served = &mut serving => bail!("the manager ended early: {served:?}"),
@@ -126,16 +138,26 @@ async fn patiently<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> an
     tokio::time::timeout(PATIENCE, asking).await.with_context(|| format!("waited too long for {what}"))
 }
 
-async fn show(args: &DemoArgs, dir: &Path, manager: &str, remote: &Remote) -> anyhow::Result<()> {
-    say("A manager on a fresh SQLite ledger, one agent beside it. Policies:");
+async fn show(
+    args: &DemoArgs,
+    dir: &Path,
+    manager: &str,
+    (remote, lived): (&Remote, &day::Lived),
+) -> anyhow::Result<()> {
+    let Lived { password, token } = lived;
+    say(&format!("The console: {manager}  (log in as {}, password {password})\n", day::PERSON));
+    say("A manager on SQLite, one agent beside it. The policies act from now on:");
     let policies: Vec<Value> = serde_json::from_str(POLICIES)?;
     for document in &policies {
         let policy = Policy::parse(document, Catalogue::built_in());
         let Ok(Policy { name, note, .. }) = policy else { bail!("a policy of the demo has faults: {policy:?}") };
-        let _: PolicyView = remote.post("/v1/policies", document).await?;
+        let path = format!("/v1/policies/{name}");
+        let before: PolicyView = remote.get(&path).await?;
+        let version = before.version;
+        let _: PolicyView = remote.send(Method::PUT, &path, Some(version), Some(document)).await?.done()?;
         say(&format!("  {name:24} {note}"));
     }
-    let mut agent = start_agent(args, dir, manager, remote).await?;
+    let mut agent = start_agent(args, dir, manager, (remote, token)).await?;
     let doing =
         if args.enforce { "executes commands on this host" } else { "only observes (--enforce executes commands)" };
     say(&format!("Agent {AGENT_NAME} {doing}.\n"));
@@ -163,17 +185,23 @@ async fn show(args: &DemoArgs, dir: &Path, manager: &str, remote: &Remote) -> an
     .await?;
     let AuditProof { entries, intact, .. } = remote.get("/v1/audit/verify").await?;
     say(&format!("\n{over} The audit log holds {entries} entries, its chain is intact: {intact}."));
+    if args.stay || std::io::stdout().is_terminal() {
+        day::leave(remote, AGENT_NAME).await?;
+        say(&format!("The console stays at {manager} until Ctrl-C."));
+        return std::future::pending().await;
+    }
     say("Next: make run, then docs/tutorial.md.");
     stop(&mut agent).await
 }
 
-async fn start_agent(args: &DemoArgs, dir: &Path, manager: &str, remote: &Remote) -> anyhow::Result<Child> {
+async fn start_agent(
+    args: &DemoArgs,
+    dir: &Path,
+    manager: &str,
+    (remote, token): (&Remote, &str),
+) -> anyhow::Result<Child> {
     let beside = std::env::current_exe()?.with_file_name("riposte-agent");
     let program = args.agent.clone().unwrap_or(beside);
-    let labels = [("env", "demo"), ("wazuh_id", "001")].map(|(key, value)| (key.to_owned(), value.into()));
-    let asked = CreateToken { labels: labels.into_iter().collect(), uses: 1, expires_in: TOKEN_LASTS.parse()? };
-    let created: CreatedToken = remote.post("/v1/enrollment-tokens", &asked).await?;
-    let token = created.token.context("the manager returned no token")?;
     let state = dir.join("agent");
     let mut enroll = Command::new(&program);
     enroll.args(["enroll", "--manager", manager, "--name", AGENT_NAME, "--state-dir"]).arg(&state);
