@@ -9,6 +9,22 @@ use axum::response::Response;
 use super::client::Trouble;
 use super::session::Session;
 use super::shell::{Failure, Shell, html, with_status};
+use crate::domain::right::Right;
+
+/// Rights that forms need, by the beginning and the end of their addresses; the first that fits counts.
+const NEEDS: [(&str, &str, Right); 11] = [
+    ("/agents/", "", Right::ManageAgents),
+    ("/alerts/", "", Right::Ingest),
+    ("/block", "", Right::Respond),
+    ("/freeze", "", Right::Respond),
+    ("/integrations/", "", Right::Administer),
+    ("/lift", "", Right::Respond),
+    ("/people/", "", Right::Administer),
+    ("/policies/", "", Right::WritePolicies),
+    ("/protected/", "", Right::WritePolicies),
+    ("/responses/", "/lift", Right::Respond),
+    ("/responses/", "", Right::Approve),
+];
 
 /// A field of the form.
 #[derive(Clone, Debug, Default)]
@@ -78,6 +94,12 @@ pub(super) struct Plan {
     pub(super) is_empty: bool,
 }
 
+/// The right that a form needs, by its address; `None`: every person has it.
+fn right(action: &str) -> Option<Right> {
+    let fits = |(begin, end, _): &&(&str, &str, Right)| action.starts_with(begin) && action.ends_with(end);
+    NEEDS.iter().find(fits).map(|(_, _, right)| *right)
+}
+
 #[derive(Template)]
 #[template(path = "plan.html")]
 struct PlanPage {
@@ -92,6 +114,14 @@ impl Session {
     /// If the frame cannot be made.
     pub(super) async fn plan(&self, section: &str, plan: Plan) -> Result<Response, Failure> {
         let shell = self.shell(plan.title.clone(), section, "").await?;
+        let plan = match right(&plan.action) {
+            Some(right) if !self.may(right) => {
+                let mut warnings = plan.warnings;
+                warnings.push(format!("Your role, {}, may look at this and not do it.", self.who.role.as_str()));
+                Plan { is_empty: true, warnings, ..plan }
+            }
+            _ => plan,
+        };
         html(&PlanPage { shell, plan })
     }
 

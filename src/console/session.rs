@@ -306,7 +306,12 @@ async fn without_session(console: &Console, parts: Parts, body: Body) -> Respons
     if parts.method == Method::GET || parts.method == Method::HEAD {
         return Redirect::to(&login::path_before(place)).into_response();
     }
-    let kept = match fields(body).await {
+    // Browsers send no cookie with a form of another site. Its fields must not be kept for the next login.
+    let kept = match refuse_other_sites(&parts.headers) {
+        Ok(()) => fields(body).await,
+        Err(failure) => Err(failure),
+    };
+    let kept = match kept {
         Ok(fields) => fields,
         Err(failure) => return failure.into_response(),
     };

@@ -46,8 +46,16 @@ impl Api {
         self.send(path, self.request(Method::POST, path).json(body)).await
     }
 
-    pub(crate) async fn patch(&self, path: &str, body: &Value) -> Value {
-        self.send(path, self.request(Method::PATCH, path).json(body)).await
+    /// A request that may be refused; returns its status.
+    pub(crate) async fn try_post(&self, path: &str, body: &Value) -> u16 {
+        let request = self.request(Method::POST, path).bearer_auth(&self.key);
+        request.json(body).send().await.unwrap().status().as_u16()
+    }
+
+    /// Imports the active responses of an `ossec.conf`.
+    pub(crate) async fn import(&self, conf: &str) -> Value {
+        let request = self.request(Method::POST, "/v1/policies/import").header("content-type", "application/xml");
+        self.send("import", request.body(conf.to_owned())).await
     }
 
     /// Creates a policy that logs the alert's address on every agent; `more` replaces fields.

@@ -160,6 +160,21 @@ impl Browser {
         eventually(&format!("{words:?} is gone"), async || (!self.text().await.contains(words)).then_some(())).await;
     }
 
+    /// Waits until a button has these words.
+    pub(crate) async fn is_offered(&self, words: &str) {
+        let path = format!("//button[normalize-space(.)={}]", literal(words));
+        self.until_done(&format!("{words:?} is offered"), async || self.visible(&path).await).await;
+    }
+
+    /// Waits until no button has these words.
+    pub(crate) async fn is_offered_no_more(&self, words: &str) {
+        let path = format!("//button[normalize-space(.)={}]", literal(words));
+        self.until_done(&format!("{words:?} is offered no more"), async || {
+            Ok(self.visible(&path).await?.is_none().then_some(()))
+        })
+        .await;
+    }
+
     /// Runs a function's body in the page.
     pub(crate) async fn run(&self, script: &str) -> Value {
         self.driver.run(script, &[]).await.unwrap_or_else(|why| panic!("{script}: {}", why.message))

@@ -2,8 +2,7 @@
 //! programs are real, the directories temporary, and everything listens on loopback.
 
 use std::fs::{File, OpenOptions};
-use std::future::Future;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -17,7 +16,7 @@ use crate::api::Api;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits until `look` finds something.
-pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl FnMut() -> F) -> T {
+pub(crate) async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(found) = look().await {
@@ -91,6 +90,21 @@ impl Manager {
     /// The same with more arguments.
     pub(crate) async fn start_with(more: &[&str]) -> Self {
         let dir = tempfile::Builder::new().prefix("riposte-browser-").tempdir().unwrap();
+        Self::start_in(dir, more).await
+    }
+
+    /// Starts another manager on the database of `first`, with the same signing key.
+    pub(crate) async fn beside(first: &Self, more: &[&str]) -> Self {
+        let dir = tempfile::Builder::new().prefix("riposte-browser-").tempdir().unwrap();
+        let data = dir.path().join("manager");
+        std::fs::DirBuilder::new().mode(0o700).create(&data).unwrap();
+        std::fs::copy(first.dir.path().join("manager/signing.key"), data.join("signing.key")).unwrap();
+        let mut second = Self::start_in(dir, more).await;
+        second.api = Api::new(&second.base, first.api.key());
+        second
+    }
+
+    async fn start_in(dir: TempDir, more: &[&str]) -> Self {
         let address = format!("127.0.0.1:{}", free_port());
         let data = dir.path().join("manager").display().to_string();
         let mut arguments: Vec<String> =
@@ -109,10 +123,10 @@ impl Manager {
     async fn is_ready(&mut self) {
         let log = self.dir.path().join("manager.log");
         let (process, api) = (&mut self.process, &self.api);
-        eventually("the manager is ready", || {
+        eventually("the manager is ready", async || {
             let ended = process.try_wait().unwrap();
             assert!(ended.is_none(), "the manager ended: {}", std::fs::read_to_string(&log).unwrap());
-            async { api.is_ready().await.then_some(()) }
+            api.is_ready().await.then_some(())
         })
         .await;
     }
@@ -154,9 +168,14 @@ impl Manager {
 
     /// Lets an agent run that is enrolled; returns its id when the manager sees it.
     pub(crate) async fn run_agent(&mut self, name: &str) -> String {
+        self.run_agent_with(name, &[]).await
+    }
+
+    /// The same with more arguments.
+    pub(crate) async fn run_agent_with(&mut self, name: &str, more: &[&str]) -> String {
         let mut run = tied(&agent_program());
         let log = log_in(self.dir.path(), "agents.log");
-        run.args(["run", "--state-dir"]).arg(self.dir.path().join(name));
+        run.args(["run", "--state-dir"]).arg(self.dir.path().join(name)).args(more);
         self.agents.push(run.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap());
         eventually("the agent is present", async || {
             let agents = self.api.get("/v1/agents?limit=500").await;

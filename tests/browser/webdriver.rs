@@ -3,8 +3,9 @@
 //! serde_json's `preserve_order`, and with it the programs under test would be built otherwise than
 //! those that are shipped.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufReader, Read as _, Write as _};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use reqwest::Method;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use crate::programs::{is_root, require, tied};
 
@@ -19,6 +21,8 @@ use crate::programs::{is_root, require, tied};
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 /// A page that is not loaded after this time hangs.
 const PAGE_LOAD: Duration = Duration::from_secs(60);
+/// Chromium ends with `chromedriver`, however that ends.
+const WRAPPER: &str = "#!/bin/sh\nexec setpriv --pdeathsig SIGKILL chromium \"$@\"\n";
 /// Lines that `chromedriver` writes before it listens.
 const FIRST_LINES: usize = 20;
 
@@ -47,6 +51,8 @@ pub(crate) struct WebDriver {
     port: u16,
     http: reqwest::Client,
     session: String,
+    /// Holds the wrapper of Chromium.
+    _dir: TempDir,
 }
 
 impl WebDriver {
@@ -59,7 +65,11 @@ impl WebDriver {
         let port = listening_port(&mut output);
         std::thread::spawn(move || std::io::copy(&mut output, &mut std::io::sink()));
         let http = reqwest::Client::builder().no_proxy().timeout(PAGE_LOAD * 2).build().unwrap();
-        let mut started = Self { driver, port, http, session: String::new() };
+        let dir = tempfile::Builder::new().prefix("riposte-chromium-").tempdir().unwrap();
+        let wrapper = dir.path().join("chromium");
+        std::fs::write(&wrapper, WRAPPER).unwrap();
+        std::fs::set_permissions(&wrapper, std::fs::Permissions::from_mode(0o700)).unwrap();
+        let mut started = Self { driver, port, http, session: String::new(), _dir: dir };
         let mut arguments = vec![
             "--headless=new".to_owned(),
             "--disable-gpu".to_owned(),
@@ -79,7 +89,7 @@ impl WebDriver {
             "unhandledPromptBehavior": "dismiss and notify",
             "timeouts": {"pageLoad": PAGE_LOAD.as_millis(), "script": PAGE_LOAD.as_millis()},
             "goog:loggingPrefs": {"browser": "ALL"},
-            "goog:chromeOptions": {"args": arguments, "prefs": javascript},
+            "goog:chromeOptions": {"binary": wrapper, "args": arguments, "prefs": javascript},
         }}});
         let session = started.ask(Method::POST, "/session", &wanted).await;
         let session = session.unwrap_or_else(|why| panic!("Chromium does not start: {}", why.message));
@@ -200,9 +210,9 @@ impl WebDriver {
 
 impl Drop for WebDriver {
     fn drop(&mut self) {
-        // chromedriver ends its Chromium with the session, and not when it is killed.
+        // The session ends first, so that chromedriver removes Chromium's profile.
         if !self.session.is_empty() && let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.port)) {
-            let request = format!("DELETE /session/{} HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n", self.session);
+            let request = format!("DELETE /session/{} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n", self.session);
             let _ = stream.set_read_timeout(Some(Duration::from_secs(10)));
             let _ = stream.write_all(request.as_bytes());
             let _ = stream.read_to_end(&mut Vec::new());
