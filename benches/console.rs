@@ -109,7 +109,12 @@ async fn fill(server: &Server, alerts: usize, effects: usize) -> anyhow::Result<
     for first in (0..enforced).step_by(ENFORCED_BATCH) {
         let mut body = String::new();
         for number in first..enforced.min(first + ENFORCED_BATCH) {
-            source.of(ENFORCED, 0, Some(std::net::Ipv4Addr::from_bits(0x6440_0000 + u32::try_from(number)?)), &mut body);
+            source.of(
+                ENFORCED,
+                0,
+                Some(std::net::Ipv4Addr::from_bits(0x6440_0000 + u32::try_from(number)?)),
+                &mut body,
+            );
             body.push('\n');
         }
         post(&mut connection, &server.key, &body).await?;

@@ -47,6 +47,7 @@ pub mod secrets;
 mod service;
 pub mod signing_key;
 pub mod state;
+pub mod statistics;
 pub mod stream;
 pub mod targets;
 pub mod taxii;

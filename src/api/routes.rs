@@ -16,8 +16,8 @@ use super::state::AppState;
 use super::{
     actions, agent_key, agents, alerts, approval_page, audit, auth, backtest, bundle, commands, counts, crowdsec, docs,
     effects, events, explain, feeds, forwarders, freeze, health, holds, import, ingest, keys, lift, nodes, oidc,
-    openc2, policies, poll, protected, pull, rejected, responses, secrets, signing_key, stream, targets, taxii, users,
-    wazuh, wazuh_agents, webhooks, whoami,
+    openc2, policies, poll, protected, pull, rejected, responses, secrets, signing_key, statistics, stream, targets,
+    taxii, users, wazuh, wazuh_agents, webhooks, whoami,
 };
 use crate::views::crowdsec::CrowdsecError;
 use crate::views::problem::Problem;
@@ -66,6 +66,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
         responses::routes(),
         secrets::routes(),
         signing_key::routes(),
+        statistics::routes(),
         targets::routes(),
         users::routes(),
         wazuh_agents::routes(),

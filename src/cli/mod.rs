@@ -113,8 +113,8 @@ enum Command {
     #[command(subcommand)]
     Effect(night::effects::EffectCommand),
     /// List commands to agents, show and cancel them.
-    #[command(subcommand)]
-    Command(night::commands::CommandCommand),
+    #[command(subcommand, name = "command")]
+    Orders(night::commands::CommandCommand),
     /// Find and explain alerts.
     #[command(subcommand)]
     Alert(alert::AlertCommand),
@@ -250,7 +250,7 @@ pub fn run() -> ExitCode {
         Command::Protect(args) => block_on(night::protect::run(*args)),
         Command::Target(command) => block_on(night::targets::run(command)),
         Command::Effect(command) => block_on(night::effects::run(command)),
-        Command::Command(command) => block_on(night::commands::run(command)),
+        Command::Orders(command) => block_on(night::commands::run(command)),
         Command::Alert(command) => block_on(alert::run(command)),
         Command::Response(command) => block_on(response::run(command)),
         Command::Events(args) => block_on(events::run(*args)),

@@ -105,7 +105,9 @@ impl Session {
         let AgentView { agent, presence, away_since, rejecting, wazuh_claim, .. } = view;
         let mut incidents = Vec::new();
         incidents.extend(agent.incident.as_ref().map(|incident| incident.replace('_', " ")));
-        incidents.extend(rejecting.as_ref().map(|why| format!("rejects this manager's commands: {}", why.replace('_', " "))));
+        incidents.extend(
+            rejecting.as_ref().map(|why| format!("rejects this manager's commands: {}", why.replace('_', " "))),
+        );
         if let Some(skew) = agent.clock_skew_seconds.filter(|skew| *skew != 0) {
             let way = if skew > 0 { "ahead" } else { "behind" };
             incidents.push(format!("its clock is {} s {way}", skew.abs()));
@@ -168,9 +170,11 @@ pub(super) async fn one(session: Session, Path(id): Path<String>) -> PageResult 
     let now = session.now();
     let wanted: Page<EffectRow> =
         session.api.get(&format!("/v1/effects?agent_id={id}&desired=in_force&limit=200")).await?;
-    let drifted: Page<EffectRow> = session.api.get(&format!("/v1/effects?agent_id={id}&failing=true&limit=200")).await?;
+    let drifted: Page<EffectRow> =
+        session.api.get(&format!("/v1/effects?agent_id={id}&failing=true&limit=200")).await?;
     let mut effects = wanted.items;
-    effects.extend(drifted.items.into_iter().filter(|effect| effect.desired != crate::domain::effect::Desired::InForce));
+    effects
+        .extend(drifted.items.into_iter().filter(|effect| effect.desired != crate::domain::effect::Desired::InForce));
     let held = effects.iter().map(|effect| Held {
         path: format!("/targets/{}/{}", segment(&effect.target_kind), super::now::path_value(&effect.target_value)),
         what: format!("{} {} {}", effect.action, effect.target_kind, effect.target_value),

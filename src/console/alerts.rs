@@ -247,7 +247,12 @@ fn facts(alert: &AlertView, origin: String) -> Vec<(&'static str, String)> {
         }
     }
     let agent = &alert.agent;
-    let named = [("Agent", &agent.name), ("Agent id", &agent.id), ("Wazuh manager", &agent.manager), ("Cluster", &agent.cluster)];
+    let named = [
+        ("Agent", &agent.name),
+        ("Agent id", &agent.id),
+        ("Wazuh manager", &agent.manager),
+        ("Cluster", &agent.cluster),
+    ];
     facts.extend(named.into_iter().filter_map(|(name, value)| Some((name, value.clone()?))));
     facts.push(("Riposte's agent", origin));
     facts.push(("Pipeline", alert.pipeline.clone()));

@@ -56,7 +56,8 @@ pub(super) async fn serve(Path((version, name)): Path<(String, String)>, headers
     let Some(asset) = ASSETS.iter().find(|asset| asset.name == name && version == *VERSION) else {
         return (StatusCode::NOT_FOUND, "there is no such file").into_response();
     };
-    let takes_gzip = headers.get_all(ACCEPT_ENCODING).iter().any(|value| value.as_bytes().windows(4).any(|part| part == b"gzip"));
+    let takes_gzip =
+        headers.get_all(ACCEPT_ENCODING).iter().any(|value| value.as_bytes().windows(4).any(|part| part == b"gzip"));
     let packed = takes_gzip.then(|| gzip(asset.text)).flatten();
     let is_packed = packed.is_some();
     let mut response = packed.unwrap_or_else(|| asset.text.as_bytes().to_vec()).into_response();

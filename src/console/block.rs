@@ -88,7 +88,13 @@ impl Asked {
             on,
             duration,
             reason: if dry_run && self.reason.trim().is_empty() { "dry run".to_owned() } else { self.reason.clone() },
-            arguments: self.arguments.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect(),
+            arguments: self
+                .arguments
+                .lines()
+                .map(str::trim)
+                .filter(|line| !line.is_empty())
+                .map(str::to_owned)
+                .collect(),
             break_glass: false,
             dry_run,
             case: None,
@@ -137,13 +143,19 @@ async fn form(session: &Session, asked: Asked) -> Result<Plan, Failure> {
     let action = if asked.action.is_empty() { usual.map_or("", |(name, _)| *name) } else { asked.action.as_str() };
     let on = if asked.on.is_empty() { "agents" } else { asked.on.as_str() };
     let places = [("agents", "these agents"), ("labels", "agents with these labels"), ("all", "every agent")];
-    let arguments = Field { kind: "textarea", ..Field::optional("arguments", "Arguments", &asked.arguments, "One a line.") };
+    let arguments =
+        Field { kind: "textarea", ..Field::optional("arguments", "Arguments", &asked.arguments, "One a line.") };
     Ok(Plan {
         title: "Respond by hand".to_owned(),
         fields: vec![
             Field::hidden("kind", &asked.kind),
             Field::select("action", "Action", action, &choices),
-            Field::optional("target", "Target", &asked.target, "An address, a network, an account, a file or a process."),
+            Field::optional(
+                "target",
+                "Target",
+                &asked.target,
+                "An address, a network, an account, a file or a process.",
+            ),
             Field::select("on", "Where", on, &places),
             Field::optional("agents", "Agents", &asked.agents, "Names, separated by blanks or commas."),
             Field::optional("labels", "Labels", &asked.labels, "Such as env=prod, role=web."),
@@ -196,13 +208,17 @@ async fn again(session: &Session, asked: Asked, trouble: &Trouble) -> PageResult
 
 /// What the response would do.
 fn foreseen(asked: &Asked, preview: &ManualPreview) -> Plan {
-    let ManualPreview { state, detail, target, agents, quorum, unable, protected, already_held, enrolled, share } = preview;
+    let ManualPreview { state, detail, target, agents, quorum, unable, protected, already_held, enrolled, share } =
+        preview;
     let length = |list: usize| i64::try_from(list).unwrap_or(i64::MAX);
     let mut facts = vec![
         ("Action", asked.action.clone()),
         ("Target", target.clone().unwrap_or_else(|| "the agent itself".to_owned())),
         ("For", if asked.r#for.trim().is_empty() { "until a person lifts it".to_owned() } else { asked.r#for.clone() }),
-        ("Acts on", format!("{} of {enrolled}, {:.0} % of the fleet", count(length(agents.len()), "agent"), share * 100.0)),
+        (
+            "Acts on",
+            format!("{} of {enrolled}, {:.0} % of the fleet", count(length(agents.len()), "agent"), share * 100.0),
+        ),
     ];
     if !already_held.is_empty() {
         facts.push(("Already in force", format!("on {}", count(length(already_held.len()), "agent"))));

@@ -15,10 +15,9 @@ use super::policies::{counts, summary};
 use super::session::Session;
 use super::shell::{PageResult, Shell, html};
 use super::system::SECTION;
-use crate::domain::command::CommandState;
-use crate::views::commands::CommandRow;
 use crate::views::page::Page;
 use crate::views::policies::{PolicyCounts, PolicyView};
+use crate::views::statistics::{ActionFailures, Statistics, StatisticsStep};
 
 /// Width of the longest bar, in units of the drawing.
 const LONGEST: i64 = 220;
@@ -29,13 +28,13 @@ const ROW: i64 = 22;
 /// Characters of a name in the drawing; the table has the whole.
 const NAME_LENGTH: usize = 24;
 /// Bars of a chart; the table has all rows.
-const BARS: usize = 15;
+const BARS: usize = 30;
 /// Policies whose counts are added up.
 const POLICIES: usize = 100;
-/// Failed commands of each kind that are counted, the newest.
-const COMMANDS: usize = 200;
 const RANGES: [(&str, &str); 3] =
     [("24h", "the last 24 hours"), ("7d", "the last 7 days"), ("30d", "the last 30 days")];
+/// Length of a step in each of them.
+const STEPS: [(&str, &str); 3] = [("24h", "1h"), ("7d", "6h"), ("30d", "1d")];
 /// Quantiles of the time to contain.
 const QUANTILES: [(&str, f64); 3] = [("p50", 0.50), ("p95", 0.95), ("p99", 0.99)];
 
@@ -135,15 +134,10 @@ struct ChartsPage {
 pub(super) async fn page(session: Session, Query(asked): Query<ChartsQuestion>) -> PageResult {
     let within = RANGES.iter().map(|(word, _)| *word).find(|word| *word == asked.within).unwrap_or("24h");
     let policies: Page<PolicyView> = session.api.get(&format!("/v1/policies?limit={POLICIES}")).await?;
-    let of = async |view: &PolicyView| counts(&session, &summary(view)?.name, within).await;
-    let counted = join_all(policies.items.iter().map(of)).await;
+    let counted = join_all(policies.items.iter().map(|view| counts_of(&session, view, within))).await;
     let counted = counted.into_iter().collect::<Result<Vec<_>, Trouble>>()?;
-    let charts = vec![
-        responses_chart(&counted),
-        spared_chart(&counted),
-        failures_chart(&session).await?,
-        contain_chart(&session).await?,
-    ];
+    let mut charts = over_time(&session, within).await?;
+    charts.extend([responses_chart(&counted), spared_chart(&counted), contain_chart(&session, &counted).await?]);
     let page = ChartsPage {
         shell: session.shell("Charts", SECTION, "").await?,
         within: within.to_owned(),
@@ -153,6 +147,11 @@ pub(super) async fn page(session: Session, Query(asked): Query<ChartsQuestion>) 
         is_partial: policies.next_cursor.is_some(),
     };
     html(&page)
+}
+
+async fn counts_of(session: &Session, view: &PolicyView, within: &str) -> Result<PolicyCounts, Trouble> {
+    let name = summary(view)?.name;
+    counts(session, &name, within).await
 }
 
 fn responses_chart(counted: &[PolicyCounts]) -> BarChart {
@@ -173,27 +172,56 @@ fn spared_chart(counted: &[PolicyCounts]) -> BarChart {
     BarChart::of_counts("Spared by guardrail", about, ("Reason", "Responses"), spared)
 }
 
-async fn failures_chart(session: &Session) -> Result<BarChart, Trouble> {
-    const KINDS: [CommandState; 4] =
-        [CommandState::Failed, CommandState::TimedOut, CommandState::Refused, CommandState::Expired];
-    let mut failures = BTreeMap::new();
-    for kind in KINDS {
-        let path = format!("/v1/commands?state={}&limit={COMMANDS}", kind.as_str());
-        let page: Page<CommandRow> = session.api.get(&path).await?;
-        for command in page.items {
-            *failures.entry(command.action).or_insert(0) += 1;
-        }
+/// Alerts and responses of each step, and what failed; nothing for a person whose scope leaves some agents out.
+async fn over_time(session: &Session, within: &str) -> Result<Vec<BarChart>, Trouble> {
+    if !session.who.scopes.is_empty() {
+        return Ok(Vec::new());
     }
-    let about = format!(
-        "Commands that failed, ran out of time, were refused or expired, by action: the newest {COMMANDS} of each kind, \
-         whenever that was."
-    );
-    Ok(BarChart::of_counts("Failures by action", about, ("Action", "Commands"), failures))
+    let step = STEPS.iter().find(|(range, _)| *range == within).map_or("1h", |(_, step)| *step);
+    let path = format!("/v1/statistics?within={within}&step={step}");
+    let statistics: Statistics = session.api.get(&path).await?;
+    let bars = |count: fn(&StatisticsStep) -> i64| {
+        let bar = |step: &StatisticsStep| (began(step), count(step), count(step).to_string());
+        statistics.steps.iter().rev().map(bar).collect()
+    };
+    let acted = |step: &StatisticsStep| ["active", "ended"].iter().filter_map(|state| step.responses.get(*state)).sum();
+    let mut failures = BTreeMap::new();
+    for ActionFailures { action, count, .. } in &statistics.failures {
+        *failures.entry(action.clone()).or_insert(0) += count;
+    }
+    Ok(vec![
+        BarChart::new(
+            "Alerts over time",
+            "Stored alerts, by when they were received; newest first.",
+            ("From", "Alerts"),
+            bars(|step| step.alerts),
+        ),
+        BarChart::new(
+            "Responses over time",
+            "Responses that acted, by when they were decided; newest first.",
+            ("From", "Responses"),
+            bars(acted),
+        ),
+        BarChart::of_counts(
+            "Failures by action",
+            "Commands of the chosen time that failed, ran out of time, were refused or expired.",
+            ("Action", "Commands"),
+            failures,
+        ),
+    ])
 }
 
-async fn contain_chart(session: &Session) -> Result<BarChart, Trouble> {
+/// The begin of a step, to the minute.
+fn began(step: &StatisticsStep) -> String {
+    step.at.to_string().replace('T', " ").chars().take(16).collect()
+}
+
+async fn contain_chart(session: &Session, counted: &[PolicyCounts]) -> Result<BarChart, Trouble> {
     let samples = session.metrics().await?;
-    let by_policy = HistogramBuckets::by_label(&samples, "riposte_time_to_contain_seconds", "policy");
+    let mut by_policy = HistogramBuckets::by_label(&samples, "riposte_time_to_contain_seconds", "policy");
+    // The metrics know no scopes.
+    let is_limited = !session.who.scopes.is_empty();
+    by_policy.retain(|policy, _| !is_limited || counted.iter().any(|counts| counts.policy == *policy));
     let mut rows = Vec::new();
     for (policy, buckets) in &by_policy {
         for (name, quantile) in QUANTILES {
@@ -227,7 +255,12 @@ mod tests {
         let shown: Vec<(&str, i64)> = chart.bars.iter().map(|bar| (bar.name.as_str(), bar.width)).collect();
         assert_eq!(shown, [("a", LONGEST), ("b", LONGEST / 2)]);
         assert!(BarChart::of_counts("t", "", ("n", "c"), BTreeMap::new()).bars.is_empty());
-        let tiny = BarChart::new("t", "", ("n", "c"), vec![("a".into(), 100_000, String::new()), ("b".into(), 1, String::new())]);
+        let tiny = BarChart::new(
+            "t",
+            "",
+            ("n", "c"),
+            vec![("a".into(), 100_000, String::new()), ("b".into(), 1, String::new())],
+        );
         assert_eq!(tiny.bars[1].width, 1, "what is not zero can be seen");
     }
 

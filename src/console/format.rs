@@ -62,12 +62,6 @@ pub(super) fn coming(at: Millis, now: Timestamp) -> Moment {
     Moment { exact: at.to_string(), words }
 }
 
-/// The first part of an id: enough to tell two apart on one page.
-pub(super) fn short(id: &str) -> &str {
-    // UUIDv7 begins with the time, so its end tells more.
-    id.get(id.len().saturating_sub(8)..).unwrap_or(id)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -24,7 +24,10 @@ async fn plan(session: &Session, reason: &str) -> Result<Plan, Failure> {
     if let Some(change) = last_change {
         let when = past(change.changed_at, session.now()).words;
         let what = if change.frozen { "frozen" } else { "resumed" };
-        facts.push(("Last change", format!("{what} by {}, {when}: {}", session.actor(&change.changed_by), change.reason)));
+        facts.push((
+            "Last change",
+            format!("{what} by {}, {when}: {}", session.actor(&change.changed_by), change.reason),
+        ));
     }
     let warning = if frozen {
         "What is held back is delivered at once, except what has expired meanwhile."

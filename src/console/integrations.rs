@@ -196,7 +196,12 @@ async fn forget_plan(session: &Session, name: &str) -> Result<Plan, Failure> {
     let found = all.items.iter().find(|row| row.name == name).map(|row| forwarder(session, row));
     let is_empty = found.is_none();
     let facts = found.into_iter().flat_map(|line| {
-        [("State", line.badge.words), ("Reported", line.heard.words), ("Not forwarded yet", line.behind), ("Key", line.key)]
+        [
+            ("State", line.badge.words),
+            ("Reported", line.heard.words),
+            ("Not forwarded yet", line.behind),
+            ("Key", line.key),
+        ]
     });
     Ok(Plan {
         title: format!("Forget the forwarder {name}"),

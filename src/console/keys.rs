@@ -178,8 +178,12 @@ impl<'a> TypedKey<'a> {
 
 fn add_plan(whose: Whose, typed: &TypedKey<'_>) -> Plan {
     let name = Field { hint: "What it is for.", ..Field::text("name", "Name", typed.name) };
-    let expires =
-        Field::optional("expires_in", "Valid for", typed.expires_in, "Such as 90d. A key that expires is renewed in time.");
+    let expires = Field::optional(
+        "expires_in",
+        "Valid for",
+        typed.expires_in,
+        "Such as 90d. A key that expires is renewed in time.",
+    );
     let scope = Field::optional("scope", "Limited to", typed.scope, SCOPE_HINT);
     let fields = match whose {
         Whose::Own => vec![name, Field::select("role", "Role", typed.role, &ROLES), expires, scope],
@@ -198,7 +202,9 @@ fn add_plan(whose: Whose, typed: &TypedKey<'_>) -> Plan {
     };
     let about = match whose {
         Whose::Program => "It is a principal of its own, and counts in no quorum.",
-        Whose::Own => "Its requests are yours. It has at most your role, and is valid for 90 days unless you choose otherwise.",
+        Whose::Own => {
+            "Its requests are yours. It has at most your role, and is valid for 90 days unless you choose otherwise."
+        }
     };
     Plan {
         title: if whose == Whose::Own { "Create a key of your own".to_owned() } else { "Create an API key".to_owned() },
@@ -244,7 +250,9 @@ async fn make(session: &Session, whose: Whose, form: &Form) -> PageResult {
         Ok(CreatedKey { id, key, webhook_secret, expires_at, .. }) => {
             let until = expires_at.map_or_else(|| "until it is revoked".to_owned(), |at| format!("until {at}"));
             let about = match &webhook_secret {
-                Some(_) => format!("The sender signs with this secret, and sends to /v1/ingest/{id}. It is valid {until}."),
+                Some(_) => {
+                    format!("The sender signs with this secret, and sends to /v1/ingest/{id}. It is valid {until}.")
+                }
                 None => format!("The key {id} is valid {until}. It goes into the header Authorization: Bearer KEY."),
             };
             let secrets = [("Key", key), ("Secret", webhook_secret)];

@@ -83,7 +83,8 @@ impl Session {
     async fn active_on(&self, targets: &[String]) -> Result<Vec<uuid::Uuid>, Trouble> {
         let mut ids: Vec<uuid::Uuid> = Vec::new();
         for target in targets {
-            let path = super::paths::with_query("/v1/responses", [("state", "active"), ("limit", "500"), ("target", target)]);
+            let path =
+                super::paths::with_query("/v1/responses", [("state", "active"), ("limit", "500"), ("target", target)]);
             let page: Page<JudgedResponse> = self.api.get(&path).await?;
             ids.extend(page.items.iter().filter_map(|judged| judged.response.id.parse::<uuid::Uuid>().ok()));
         }

@@ -45,7 +45,8 @@ pub(super) async fn events(session: Session, Query(asked): Query<Types>, headers
     }
     let first = is_gap.then(|| Ok(Bytes::from_static(b"event: gap\ndata: 1\n\n")));
     let mut buffered = Vec::new();
-    let rest = answer.into_body().into_data_stream().map(move |chunk| chunk.map(|chunk| reduced(&mut buffered, &chunk)));
+    let rest =
+        answer.into_body().into_data_stream().map(move |chunk| chunk.map(|chunk| reduced(&mut buffered, &chunk)));
     let body = Body::from_stream(futures_util::stream::iter(first).chain(rest));
     let mut response: Response = body.into_response();
     response.headers_mut().insert(CONTENT_TYPE, EVENT_STREAM);
@@ -79,7 +80,8 @@ mod tests {
     #[test]
     fn a_batch_becomes_one_message_with_the_last_number() {
         let mut buffered = Vec::new();
-        let batch = b"id: 7\nevent: response.created\ndata: {\"a\":1}\n\nid: 8\nevent: effect.lifted\ndata: {}\n\nid: 9\nda";
+        let batch =
+            b"id: 7\nevent: response.created\ndata: {\"a\":1}\n\nid: 8\nevent: effect.lifted\ndata: {}\n\nid: 9\nda";
         assert_eq!(reduced(&mut buffered, batch), "id: 8\nevent: changed\ndata: 1\n\n");
         assert_eq!(reduced(&mut buffered, b"ta: {}"), "");
         assert_eq!(reduced(&mut buffered, b"\n\n"), "id: 9\nevent: changed\ndata: 1\n\n");

@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use super::client::{ApiClient, NO_BODY, Trouble};
 use super::session::{Cookies, Form, Session, fields, refuse_other_sites};
-use super::shell::{Failure, Nonce, PageResult, html, local, with_status};
+use super::shell::{Failure, PageResult, html, local, with_status};
 use super::{Console, assets};
 use crate::domain::principal::Role;
 use crate::views::auth::{AskToken, ChangePassword, EndedSession, IssuedToken};
@@ -33,7 +33,6 @@ pub(super) fn path_before(place: &str) -> String {
 #[template(path = "login.html")]
 struct LoginPage {
     assets: String,
-    nonce: String,
     next: String,
     username: String,
     fault: Option<String>,
@@ -67,9 +66,8 @@ async fn blank(console: &Console, parts: &Parts) -> Result<LoginPage, Failure> {
     let api = ApiClient::new(console.api.clone(), parts);
     let providers: SignOnProviders = api.get("/v1/auth/oidc").await?;
     let providers = providers.providers.into_iter().map(|provider| provider.name).collect();
-    let nonce = parts.extensions.get::<Nonce>().cloned().unwrap_or_default().0;
     let is_first = !console.engine.users.load().values().any(|stored| stored.user.deleted_at.is_none());
-    Ok(LoginPage { assets: assets::base(), nonce, providers, is_first, next: "/".to_owned(), ..LoginPage::default() })
+    Ok(LoginPage { assets: assets::base(), providers, is_first, next: "/".to_owned(), ..LoginPage::default() })
 }
 
 /// The login page for a form that came after the session had ended.
@@ -105,7 +103,12 @@ pub(super) async fn begin(State(console): State<Console>, request: Request) -> P
     let totp = Some(field("totp").trim().to_owned()).filter(|code| !code.is_empty());
     let mut password = field("password").to_owned();
     let again = async |trouble: Trouble, password: String| -> PageResult {
-        let page = LoginPage { username: username.clone(), next: next.clone(), kept: kept.clone(), ..blank(&console, &parts).await? };
+        let page = LoginPage {
+            username: username.clone(),
+            next: next.clone(),
+            kept: kept.clone(),
+            ..blank(&console, &parts).await?
+        };
         let page = if trouble.is("totp-required") {
             LoginPage { needs_code: true, password, ..page }
         } else if trouble.is("password-change-required") {
@@ -175,8 +178,7 @@ pub(super) async fn first(State(console): State<Console>, request: Request) -> P
     let field = |name: &str| sent.iter().find(|(field, _)| field == name).map_or("", |(_, value)| value.as_str());
     let (username, password) = (field("username").trim().to_owned(), Some(field("password").to_owned()));
     let api = ApiClient::new(console.api.clone(), &parts);
-    let person =
-        CreateUser { name: username.clone(), role: Role::Admin, password: password.clone(), scope: None };
+    let person = CreateUser { name: username.clone(), role: Role::Admin, password: password.clone(), scope: None };
     let made = api.with(field("key").trim()).post::<CreatedUser>("/v1/users", &person).await;
     let asked = AskToken { username: Some(username.clone()), password, ..AskToken::default() };
     let tokens = match made {

@@ -146,7 +146,10 @@ mod tests {
     #[test]
     fn samples_have_their_labels_whatever_these_hold() {
         let read = samples(TEXT);
-        assert_eq!((read[0].name.as_str(), read[0].label("policy"), read[0].label("state")), ("a_total", "x\"}, y", "on"));
+        assert_eq!(
+            (read[0].name.as_str(), read[0].label("policy"), read[0].label("state")),
+            ("a_total", "x\"}, y", "on")
+        );
         assert_eq!((read[0].shown().as_str(), read[1].name.as_str(), read[1].label("none")), ("3", "b", ""));
         assert_eq!(samples("broken{a=\"b\nname\n{} x\n"), []);
     }

@@ -13,6 +13,7 @@ mod assets;
 mod audit;
 mod block;
 mod bundle;
+mod charts;
 mod client;
 mod decide;
 mod format;
@@ -22,6 +23,7 @@ mod keys;
 mod lift;
 mod live;
 mod login;
+mod metrics_text;
 mod now;
 mod paths;
 mod people;
@@ -41,6 +43,7 @@ mod session;
 mod shell;
 mod shown_once;
 mod sso;
+mod system;
 mod waiting;
 mod webhooks;
 mod words;
@@ -144,6 +147,8 @@ fn pages() -> Router<Console> {
         .route("/responses/{id}/confirm", get(decide::ask_confirm).post(decide::confirm))
         .route("/responses/{id}/lift", get(decide::ask_lift).post(decide::lift))
         .route("/responses/{id}/reject", get(decide::ask_reject).post(decide::reject))
+        .route("/system", get(system::page))
+        .route("/system/charts", get(charts::page))
         .route("/targets/{kind}/{value}", get(now::target))
         .route("/waiting", get(waiting::page))
 }

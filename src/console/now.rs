@@ -98,7 +98,13 @@ pub(super) async fn list(session: Session, Query(filter): Query<Filter>) -> Page
         with_query("/", given.into_iter().chain([("agent", agent.as_str()), ("cursor", cursor.as_str())]))
     });
     let is_filtered = given.iter().any(|(_, value)| !value.trim().is_empty()) || !agent.trim().is_empty();
-    let presets = [("All", ""), ("Pending", "pending"), ("Failed", "failed"), ("Drifted", "drifted"), ("Cannot be lifted", "failing")];
+    let presets = [
+        ("All", ""),
+        ("Pending", "pending"),
+        ("Failed", "failed"),
+        ("Drifted", "drifted"),
+        ("Cannot be lifted", "failing"),
+    ];
     let presets = presets.map(|(name, word)| Preset {
         name,
         path: with_query("/", [("state", word)]),
@@ -239,7 +245,8 @@ pub(super) async fn target(session: Session, Path((kind, value)): Path<(String, 
         held_by: on.held_by.iter().map(|holder| holder.response_id.clone()).collect(),
     });
     let on = on.collect();
-    let protected = view.protected.iter().map(|entry| (format!("{} {}", entry.kind, entry.value), entry.reason.clone()));
+    let protected =
+        view.protected.iter().map(|entry| (format!("{} {}", entry.kind, entry.value), entry.reason.clone()));
     let row = session.row(&view.target);
     let shell = session.shell(format!("{} {}", row.kind, row.value), "/", LIVE).await?;
     html(&TargetPage {

@@ -48,10 +48,9 @@ fn line(session: &Session, user: &UserRow) -> PersonLine {
         if user.must_change_password {
             badges.push(Badge::new(Tone::Warn, "temporary password"));
         }
-        badges.push(match user.has_totp {
-            true => Badge::new(Tone::Good, "one-time codes"),
-            false => Badge::new(Tone::Warn, "no one-time codes"),
-        });
+        let (tone, words) =
+            if user.has_totp { (Tone::Good, "one-time codes") } else { (Tone::Warn, "no one-time codes") };
+        badges.push(Badge::new(tone, words));
     }
     PersonLine {
         path: format!("/people/{}", segment(&user.name)),

@@ -220,11 +220,7 @@ struct PolicyPage {
 }
 
 /// One policy.
-pub(super) async fn one(
-    session: Session,
-    Path(name): Path<String>,
-    Query(asked): Query<PolicyQuestion>,
-) -> PageResult {
+pub(super) async fn one(session: Session, Path(name): Path<String>, Query(asked): Query<PolicyQuestion>) -> PageResult {
     let WrittenPolicy { view, version, text } = session.policy(&name).await?;
     let summary = summary(&view)?;
     let within = RANGES.iter().find(|(word, _)| *word == asked.within).map_or(DEFAULT_RANGE, |(word, _)| *word);
@@ -301,7 +297,8 @@ fn version_lines(session: &Session, versions: &[WrittenVersion], current: i64) -
 
 /// Counts by a word, the largest first.
 pub(super) fn spelled(counts: &BTreeMap<String, i64>) -> Vec<(String, i64)> {
-    let mut spelled: Vec<(String, i64)> = counts.iter().map(|(word, number)| (word.replace('_', " "), *number)).collect();
+    let mut spelled: Vec<(String, i64)> =
+        counts.iter().map(|(word, number)| (word.replace('_', " "), *number)).collect();
     spelled.sort_by_key(|(_, number)| -number);
     spelled
 }

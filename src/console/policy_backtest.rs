@@ -91,12 +91,7 @@ struct SampleList {
 }
 
 impl SampleList {
-    fn new(
-        title: &'static str,
-        about: &'static str,
-        samples: &[&Sample],
-        line: fn(&Sample) -> SampleLine,
-    ) -> Self {
+    fn new(title: &'static str, about: &'static str, samples: &[&Sample], line: fn(&Sample) -> SampleLine) -> Self {
         let lines = samples.iter().take(SHOWN).map(|sample| line(sample)).collect();
         Self { title, about, lines, more: samples.len().saturating_sub(SHOWN) }
     }
@@ -250,9 +245,8 @@ fn compare<'a>(draft: &'a BacktestReport, in_force: &'a BacktestReport) -> Compa
         samples.map(|sample| (sample.alert_id, sample)).collect()
     };
     let (mine, theirs) = (within(draft), within(in_force));
-    let acts = |samples: &BTreeMap<Uuid, &Sample>, id: &Uuid| {
-        samples.get(id).is_some_and(|sample| sample.outcome != SPARED)
-    };
+    let acts =
+        |samples: &BTreeMap<Uuid, &Sample>, id: &Uuid| samples.get(id).is_some_and(|sample| sample.outcome != SPARED);
     let added = mine.iter().filter(|(id, _)| acts(&mine, id) && !acts(&theirs, id));
     let gone = theirs.iter().filter(|(id, _)| acts(&theirs, id) && !acts(&mine, id));
     // Why the draft spares it says more than that the version in force acts.

@@ -140,7 +140,10 @@ async fn rollback_plan(session: &Session, name: &str, to: i64) -> Result<Plan, F
         facts: vec![
             ("In force", format!("version {version}")),
             ("Afterwards", format!("version {}, with the text of version {to}", version + 1)),
-            ("Difference", format!("{} changed, shown below", count(i64::try_from(lines.len()).unwrap_or(i64::MAX), "line"))),
+            (
+                "Difference",
+                format!("{} changed, shown below", count(i64::try_from(lines.len()).unwrap_or(i64::MAX), "line")),
+            ),
         ],
         warnings,
         concerned: lines,
@@ -179,7 +182,8 @@ pub(super) async fn ask_reset(
 
 async fn reset_plan(session: &Session, name: &str, agent: &str, reason: &str) -> Result<Plan, Failure> {
     let WrittenPolicy { view, .. } = session.policy(name).await?;
-    let on_agents = view.stopped_agents.iter().filter(|on| agent.is_empty() || on.agent == agent || on.agent_id == agent);
+    let on_agents =
+        view.stopped_agents.iter().filter(|on| agent.is_empty() || on.agent == agent || on.agent_id == agent);
     let whole = view.stopped.iter().filter(|_| agent.is_empty());
     let concerned: Vec<String> = whole
         .map(|breaker| format!("as a whole: {}", breaker.reason))
@@ -193,7 +197,11 @@ async fn reset_plan(session: &Session, name: &str, agent: &str, reason: &str) ->
             .to_owned()
     };
     Ok(Plan {
-        title: if agent.is_empty() { format!("Let {name} act again") } else { format!("Let {name} act again on {agent}") },
+        title: if agent.is_empty() {
+            format!("Let {name} act again")
+        } else {
+            format!("Let {name} act again on {agent}")
+        },
         warnings: vec![warning],
         concerned,
         fields: vec![Field::hidden("agent", agent), Field::reason(reason)],

@@ -15,6 +15,7 @@ use super::policy_text::{DiffLine, DraftState, WrittenPolicy, diff, read, write}
 use super::session::{Form, Session};
 use super::shell::{Failure, PageResult, Shell, html, with_status};
 use crate::domain::fault::Fault;
+use crate::domain::right::Right;
 use crate::views::policies::PolicyView;
 
 /// What a new policy begins with: it records, and does nothing.
@@ -86,6 +87,17 @@ fn back(name: &str) -> String {
     if name.is_empty() { SECTION.to_owned() } else { format!("/policies/{}", segment(name)) }
 }
 
+/// Refuses a person who cannot store a policy: a form that ends in a refusal is no help.
+///
+/// # Errors
+/// 403 without the right.
+pub(super) fn require_writer(session: &Session) -> Result<(), Failure> {
+    if session.may(Right::WritePolicies) {
+        return Ok(());
+    }
+    Err(Failure::new(StatusCode::FORBIDDEN, "Policies are changed by people with the right write_policies."))
+}
+
 /// The editor of a new policy.
 pub(super) async fn new(session: Session, Query(asked): Query<EditorQuestion>) -> PageResult {
     let text = if asked.copy.is_empty() { STARTER.to_owned() } else { session.policy(&asked.copy).await?.text };
@@ -99,6 +111,7 @@ pub(super) async fn edit(session: Session, Path(name): Path<String>) -> PageResu
 }
 
 async fn editor(session: &Session, name: &str, version: &str, text: String, fault: Option<&Trouble>) -> PageResult {
+    require_writer(session)?;
     let title = if name.is_empty() { "New policy".to_owned() } else { format!("Edit {name}") };
     let page = EditorPage {
         shell: session.shell(title, SECTION, "").await?,

@@ -11,6 +11,7 @@ use super::client::Trouble;
 use super::format::count;
 use super::paths::with_query;
 use super::policies::{SECTION, mode_badge};
+use super::policy_editor::require_writer;
 use super::policy_text::{DiffLine, WrittenPolicy, diff, write};
 use super::session::{Form, Session};
 use super::shell::{Failure, PageResult, Shell, html, with_status};
@@ -79,6 +80,7 @@ pub(super) async fn ask(session: Session) -> PageResult {
 }
 
 async fn page(session: &Session, configuration: &str, wazuh_manager: &str) -> Result<ImportPage, Failure> {
+    require_writer(session)?;
     Ok(ImportPage {
         shell: session.shell("Import an ossec.conf", SECTION, "").await?,
         configuration: configuration.to_owned(),
@@ -147,9 +149,10 @@ async fn parts(session: &Session, import: Import) -> Result<ImportedParts, Troub
     };
     let field = |document: &Value, field: &str| document[field].as_str().unwrap_or_default().to_owned();
     let actions = import.actions.iter().map(|document| line(document, field(document, "name")));
-    let protected = import.protected.iter().map(|document| {
-        line(document, format!("{} {}", field(document, "kind"), field(document, "value")))
-    });
+    let protected = import
+        .protected
+        .iter()
+        .map(|document| line(document, format!("{} {}", field(document, "kind"), field(document, "value"))));
     Ok(ImportedParts {
         actions: actions.collect::<Result<_, _>>()?,
         protected: protected.collect::<Result<_, _>>()?,

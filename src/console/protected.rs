@@ -116,7 +116,12 @@ impl Asked {
             fields: vec![
                 Field::select("kind", "What", if self.kind.is_empty() { "ip" } else { &self.kind }, &kinds),
                 Field::text("value", "Value", &self.value),
-                Field::optional("policies", "Only against these policies", &self.policies, "Empty: against every response."),
+                Field::optional(
+                    "policies",
+                    "Only against these policies",
+                    &self.policies,
+                    "Empty: against every response.",
+                ),
                 Field::optional("expires_in", "For", &self.expires_in, "Such as 30d; empty: until it is removed."),
                 Field::reason(&self.reason),
             ],

@@ -43,7 +43,8 @@ struct RejectedLine {
 
 fn line(session: &Session, alert: &RejectedAlert) -> RejectedLine {
     let faults: Vec<Fault> = alert.errors.read().unwrap_or_default();
-    let first: Vec<String> = faults.iter().take(LISTED).map(|fault| format!("{} {}", fault.pointer, fault.detail)).collect();
+    let first: Vec<String> =
+        faults.iter().take(LISTED).map(|fault| format!("{} {}", fault.pointer, fault.detail)).collect();
     let why = match faults.len() {
         0 => "No reason is kept".to_owned(),
         all if all > LISTED => format!("{}, and {} more", first.join("; "), all - LISTED),
@@ -113,14 +114,18 @@ async fn plan(session: &Session, id: &str) -> Result<Plan, Failure> {
     let alert = find(session, id).await?;
     let line = line(session, &alert);
     let warnings = vec![
-        "The alert is read by the mappings of now. If policies match, they respond to it as to every other alert.".to_owned(),
+        "The alert is read by the mappings of now. If policies match, they respond to it as to every other alert."
+            .to_owned(),
         "An alert that is older than a policy's max_age is spared.".to_owned(),
     ];
     Ok(Plan {
         title: "Take the alert in again".to_owned(),
         facts: vec![
             ("From", line.sender),
-            ("Pipeline", if line.pipeline.is_empty() { "that which the alert names".to_owned() } else { line.pipeline }),
+            (
+                "Pipeline",
+                if line.pipeline.is_empty() { "that which the alert names".to_owned() } else { line.pipeline },
+            ),
             ("Last received", line.when.exact),
             ("Size", count(alert.size, "byte")),
         ],

@@ -12,7 +12,7 @@ use super::session::Session;
 use super::shell::{PageResult, Shell, html};
 use super::words::{self, Badge, Tone};
 use crate::domain::outcome::{AgentOutcome, ResponseOutcome};
-use crate::domain::response::{ResponseState, Decision};
+use crate::domain::response::{Decision, ResponseState};
 use crate::domain::right::Right;
 use crate::views::alerts::AlertView;
 use crate::views::audit::AuditRow;
@@ -90,19 +90,18 @@ struct ListPage {
 pub(super) async fn list(session: Session, Query(filter): Query<Filter>) -> PageResult {
     let pairs = |cursor: &'static str| {
         let Filter { state, outcome, policy, target, action, .. } = &filter;
-        let pairs = [("state", state), ("outcome", outcome), ("policy", policy), ("target", target), ("action", action)];
+        let pairs =
+            [("state", state), ("outcome", outcome), ("policy", policy), ("target", target), ("action", action)];
         (cursor, pairs.map(|(name, value)| (name, value.as_str())))
     };
     let (_, given) = pairs("");
     let path = with_query("/v1/responses", given.into_iter().chain([("cursor", filter.cursor.as_str())]));
     let page: Page<JudgedResponse> = session.api.get(&path).await?;
-    let next = page.next_cursor.map(|cursor| {
-        with_query("/responses", given.into_iter().chain([("cursor", cursor.as_str())]))
-    });
+    let next =
+        page.next_cursor.map(|cursor| with_query("/responses", given.into_iter().chain([("cursor", cursor.as_str())])));
     let shell = session.shell("Responses", "/responses", if filter.cursor.is_empty() { LIVE } else { "" }).await?;
     let states = ResponseState::ALL.map(|state| (state.as_str(), state.as_str().replace('_', " "))).to_vec();
-    let outcomes =
-        ResponseOutcome::ALL.map(|outcome| (outcome.as_str(), outcome.as_str().replace('_', " "))).to_vec();
+    let outcomes = ResponseOutcome::ALL.map(|outcome| (outcome.as_str(), outcome.as_str().replace('_', " "))).to_vec();
     let lines = page.items.iter().map(|judged| session.line(judged)).collect();
     let may_respond = session.may(Right::Respond);
     html(&ListPage { shell, states, outcomes, lines, next, may_respond, filter })
@@ -127,7 +126,14 @@ impl Step {
     }
 
     fn gap(words: impl Into<String>) -> Self {
-        Self { at: None, tone: Tone::Plain, is_gap: true, words: words.into(), detail: String::new(), output: String::new() }
+        Self {
+            at: None,
+            tone: Tone::Plain,
+            is_gap: true,
+            words: words.into(),
+            detail: String::new(),
+            output: String::new(),
+        }
     }
 
     fn saying(self, detail: impl Into<String>) -> Self {
@@ -165,8 +171,7 @@ struct OnePage {
 pub(super) async fn one(session: Session, Path(id): Path<String>) -> PageResult {
     let id = segment(&id);
     let view: ResponseView = session.api.get(&format!("/v1/responses/{id}")).await?;
-    let audit: Page<AuditRow> =
-        session.api.get(&format!("/v1/audit?noun=response&noun_id={id}&limit=200")).await?;
+    let audit: Page<AuditRow> = session.api.get(&format!("/v1/audit?noun=response&noun_id={id}&limit=200")).await?;
     let response = view.response.response.clone();
     let alert: Option<AlertView> = match &response.alert_id {
         Some(alert) => session.api.get(&format!("/v1/alerts/{}", segment(alert))).await.ok(),
@@ -191,7 +196,9 @@ pub(super) async fn one(session: Session, Path(id): Path<String>) -> PageResult 
         target_path: target.map(|(kind, value)| format!("/targets/{kind}/{}", segment(value))),
         may_lift: may && response.state == ResponseState::Active && !response.one_shot,
         may_approve: session.may(Right::Approve) && response.state == ResponseState::AwaitingApproval,
-        may_confirm: session.may(Right::Approve) && response.state == ResponseState::Active && response.confirm_by.is_some(),
+        may_confirm: session.may(Right::Approve)
+            && response.state == ResponseState::Active
+            && response.confirm_by.is_some(),
         may_bundle: session.may(Right::Read),
         alert,
         response,
@@ -201,7 +208,8 @@ pub(super) async fn one(session: Session, Path(id): Path<String>) -> PageResult 
 
 fn facts(session: &Session, view: &ResponseView) -> Vec<(&'static str, String)> {
     let response = &view.response.response;
-    let mut facts = vec![("Action", response.action.clone()), ("Target", words::aim(response)), ("By", session.by(response))];
+    let mut facts =
+        vec![("Action", response.action.clone()), ("Target", words::aim(response)), ("By", session.by(response))];
     let arguments: Vec<String> = response.arguments.read().unwrap_or_default();
     if !arguments.is_empty() {
         facts.push(("Arguments", arguments.join(" ")));
@@ -265,7 +273,9 @@ fn decision(session: &Session, view: &ResponseView, alert: Option<&AlertView>) -
     }
     if let Some(at) = response.ended_at {
         let why = response.reason.as_deref().unwrap_or("ended").replace('_', " ");
-        steps.push(Step::new(at, now, Tone::Plain, format!("The response ended: {why}")).saying(response.detail.clone()));
+        steps.push(
+            Step::new(at, now, Tone::Plain, format!("The response ended: {why}")).saying(response.detail.clone()),
+        );
     }
     steps
 }
@@ -283,7 +293,12 @@ fn on_agents(session: &Session, view: &ResponseView) -> Vec<OnAgent> {
     let mut agents: Vec<(String, String, Badge, String)> = outcomes.collect();
     for effect in &view.effects {
         if !agents.iter().any(|(id, ..)| *id == effect.agent_id) {
-            agents.push((effect.agent_id.clone(), session.agent(&effect.agent_id), words::effect(effect), String::new()));
+            agents.push((
+                effect.agent_id.clone(),
+                session.agent(&effect.agent_id),
+                words::effect(effect),
+                String::new(),
+            ));
         }
     }
     let of = |id: &str| {
@@ -305,7 +320,9 @@ fn steps_of(session: &Session, command: &CommandRow, results: &[ResultRow]) -> V
             steps.push(Step::new(at, now, Tone::Plain, format!("{op} delivered, {times} times in all")));
         }
         Some(at) => steps.push(Step::new(at, now, Tone::Plain, format!("{op} delivered"))),
-        None if command.finished_at.is_none() => steps.push(Step::gap("Not delivered yet: the agent has not been here")),
+        None if command.finished_at.is_none() => {
+            steps.push(Step::gap("Not delivered yet: the agent has not been here"))
+        }
         None => {}
     }
     match command.acknowledged_at {
@@ -327,14 +344,20 @@ fn steps_of(session: &Session, command: &CommandRow, results: &[ResultRow]) -> V
             let outcome = result.outcome.as_str().replace('_', " ");
             let what = format!("{op} {outcome}{verified}");
             let code = result.exit_code.map_or_else(String::new, |code| format!(" Exit code {code}."));
-            let detail = format!("{}{code} Took {}.", result.message, if took.as_secs() == 0 { format!("{} ms", took.as_millis()) } else { span(took) });
+            let detail = format!(
+                "{}{code} Took {}.",
+                result.message,
+                if took.as_secs() == 0 { format!("{} ms", took.as_millis()) } else { span(took) }
+            );
             let step = Step::new(result.received_at, now, words::result(result.outcome), what).saying(detail);
             steps.push(Step { output: result.output.clone(), ..step });
         }
         None => {
             if let Some(at) = command.finished_at {
                 let badge = words::command(command.state);
-                steps.push(Step::new(at, now, badge.tone, format!("{op} {}", badge.words)).saying(command.detail.clone()));
+                steps.push(
+                    Step::new(at, now, badge.tone, format!("{op} {}", badge.words)).saying(command.detail.clone()),
+                );
             } else if command.acknowledged_at.is_some() {
                 steps.push(Step::gap("No result yet"));
             }

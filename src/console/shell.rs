@@ -139,7 +139,6 @@ pub(super) struct Shell {
     pub(super) may_respond: bool,
     /// Types of events after which the page is loaded anew, separated by commas; empty: none.
     pub(super) live: &'static str,
-    pub(super) place: String,
 }
 
 /// Pages in the navigation: path, name, the right that it needs.
@@ -162,7 +161,12 @@ impl Session {
     ///
     /// # Errors
     /// If what waits cannot be counted.
-    pub(super) async fn shell(&self, title: impl Into<String>, section: &str, live: &'static str) -> Result<Shell, Failure> {
+    pub(super) async fn shell(
+        &self,
+        title: impl Into<String>,
+        section: &str,
+        live: &'static str,
+    ) -> Result<Shell, Failure> {
         let waiting: Page<JudgedResponse> =
             self.api.get(&format!("/v1/responses?state=awaiting_approval&limit={}", COUNTED + 1)).await?;
         let waiting = match waiting.items.len() {
@@ -189,7 +193,6 @@ impl Session {
             is_frozen: self.is_frozen(),
             may_respond: self.may(Right::Respond),
             live,
-            place: self.place.to_string(),
         })
     }
 

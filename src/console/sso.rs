@@ -63,11 +63,8 @@ pub(super) async fn finish(
         let why = "This login was not begun in this browser, or has taken longer than 10 minutes. Begin again.";
         return Err(Failure::new(StatusCode::FORBIDDEN, why));
     };
-    let asked = AskToken {
-        login_code: Some(returned.code),
-        code_verifier: Some(verifier.to_owned()),
-        ..AskToken::default()
-    };
+    let asked =
+        AskToken { login_code: Some(returned.code), code_verifier: Some(verifier.to_owned()), ..AskToken::default() };
     let api = ApiClient::new(console.api.clone(), &parts);
     let tokens: IssuedToken = api.post("/v1/auth/token", &asked).await?;
     let next = cookies.sent(&parts.headers, "next").unwrap_or_default();

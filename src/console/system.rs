@@ -143,7 +143,9 @@ fn stages(session: &Session, ready: &Readiness) -> Vec<StageLine> {
         name: name.replace('_', " "),
         badge: match &round.fault {
             Some(_) => Badge::new(Tone::Bad, "failing"),
-            None if round.late_millis > LATE_MILLIS => Badge::new(Tone::Warn, format!("{} s late", round.late_millis / 1000)),
+            None if round.late_millis > LATE_MILLIS => {
+                Badge::new(Tone::Warn, format!("{} s late", round.late_millis / 1000))
+            }
             None => Badge::new(Tone::Good, "on time"),
         },
         last: round.last_finished_at.map(|at| past(at.into(), session.now())),

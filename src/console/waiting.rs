@@ -113,9 +113,10 @@ async fn detail(session: &Session, id: &str) -> Result<Detail, Failure> {
         Some(alert) => session.api.get(&format!("/v1/alerts/{}", segment(alert))).await.ok(),
         None => None,
     };
-    let answers = view.answers.iter().map(|answer| {
-        format!("{}: {} ({})", session.actor(&answer.principal), answer.answer.as_str(), answer.reason)
-    });
+    let answers = view
+        .answers
+        .iter()
+        .map(|answer| format!("{}: {} ({})", session.actor(&answer.principal), answer.answer.as_str(), answer.reason));
     Ok(Detail {
         history: history(session, &view).await?,
         line: session.line(&view.response),

@@ -186,7 +186,8 @@ pub(super) async fn test(session: Session, Path(name): Path<String>, _: Form) ->
 async fn replay_plan(session: &Session, name: &str, event: &str) -> Result<Plan, Failure> {
     let view = find(session, name).await?;
     let dead = count(view.dead, "message");
-    let what = if event.is_empty() { format!("{dead} that were given up") } else { format!("the message of event {event}") };
+    let what =
+        if event.is_empty() { format!("{dead} that were given up") } else { format!("the message of event {event}") };
     Ok(Plan {
         title: format!("Send {name} again what it has not taken"),
         facts: vec![("What", what), ("Sent to", view.place)],

@@ -98,9 +98,13 @@ pub(super) fn effect(effect: &EffectRow) -> Badge {
         (_, Actual::Drifted) => Badge::new(Tone::Bad, "drifted"),
         (true, _) => match effect.last_apply {
             Some(LastApply::Observed) => Badge::new(Tone::Plain, "observed only"),
-            Some(LastApply::Failed | LastApply::Refused | LastApply::TimedOut | LastApply::Expired | LastApply::Cancelled) => {
-                Badge::new(Tone::Bad, "failed")
-            }
+            Some(
+                LastApply::Failed
+                | LastApply::Refused
+                | LastApply::TimedOut
+                | LastApply::Expired
+                | LastApply::Cancelled,
+            ) => Badge::new(Tone::Bad, "failed"),
             _ => Badge::new(Tone::Warn, "pending"),
         },
         (false, Actual::InForce | Actual::Unknown) => Badge::new(Tone::Warn, "being lifted"),

@@ -23,6 +23,12 @@ pub fn made_at(id: Uuid) -> Option<Timestamp> {
     i64::try_from(millis).ok().map(Timestamp::from_millis)
 }
 
+/// The bound below every id that was created at `at` or later.
+pub fn bound_at(at: Timestamp) -> Uuid {
+    let millis = u128::try_from(at.as_millis()).unwrap_or(0);
+    Uuid::from_u128(millis << 80)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -33,5 +39,7 @@ mod tests {
         let ids: Vec<Uuid> = (0..1000).map(|_| new_id(now)).collect();
         assert!(ids.is_sorted() && ids[0] != ids[999]);
         assert!(ids.iter().all(|id| made_at(*id) == Some(now)));
+        let later = Timestamp::from_millis(now.as_millis() + 1);
+        assert!(ids.iter().all(|id| *id > bound_at(now) && *id < bound_at(later)));
     }
 }

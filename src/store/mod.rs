@@ -76,6 +76,7 @@ pub fn statements() -> impl Iterator<Item = (&'static str, &'static str)> {
         ledger::settle::results::STATEMENTS,
         ledger::stages::STATEMENTS,
         ledger::standing::STATEMENTS,
+        ledger::statistics::STATEMENTS,
         ledger::strangers::STATEMENTS,
         ledger::targets::STATEMENTS,
         ledger::lift_plans::STATEMENTS,

@@ -36,6 +36,7 @@ pub mod protected;
 pub mod responses;
 pub mod secrets;
 pub mod signing_key;
+pub mod statistics;
 pub mod targets;
 pub mod taxii;
 pub mod users;

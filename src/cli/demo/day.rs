@@ -141,7 +141,11 @@ fn sample(samples: &[Value], number: u64, at: Timestamp) -> anyhow::Result<SentA
     if let Some(address) = document.pointer_mut("/data/srcip") {
         // One in eight is the site's own scanner, which is protected.
         let host = number.wrapping_mul(37) % ATTACKERS;
-        let address_of_the_day = if number.is_multiple_of(8) { format!("192.0.2.{}", host % 14 + 1) } else { format!("203.0.113.{}", host + 1) };
+        let address_of_the_day = if number.is_multiple_of(8) {
+            format!("192.0.2.{}", host % 14 + 1)
+        } else {
+            format!("203.0.113.{}", host + 1)
+        };
         *address = json!(address_of_the_day);
     }
     let sample: SampleAlert = serde_json::from_value(document)?;

@@ -14,7 +14,7 @@ use super::phrases::{counted, ends, len};
 use super::resolve::kind_of;
 use super::targets::KINDS;
 use crate::cli::output::say;
-use crate::cli::terminal::plain;
+use crate::cli::terminal::{plain, plain_lines};
 use crate::clock::Clock;
 use crate::domain::duration::Span;
 use crate::domain::response::ResponseState;
@@ -65,14 +65,13 @@ pub struct BlockArgs {
 /// # Errors
 /// If the manager cannot be asked, or refuses.
 pub async fn run(args: BlockArgs) -> anyhow::Result<ExitCode> {
-    let order = |args: &BlockArgs, dry_run: bool| order(args, dry_run);
     let remote = &args.change.remote;
     let plan: ManualPreview = remote.post("/v1/responses", &order(&args, true)?).await?;
     let asked = order(&args, false)?;
     let what = format!("{} {}", asked.action, plan.target.as_deref().unwrap_or_default());
     let lines = told(what.trim(), args.duration, &plan, Clock::system().now());
     if plan.state == ResponseState::Spared {
-        lines.iter().for_each(|line| say(&plain(line)));
+        say(&plain_lines(&lines.join("\n")));
         bail!("it would not act: {}", plan.detail);
     }
     let question = format!("{} on {}?", what.trim(), counted(len(&plan.agents), "agent", "agents"));

@@ -7,7 +7,7 @@ use clap::Args;
 
 use crate::cli::client::Remote;
 use crate::cli::output::{complain, say};
-use crate::cli::terminal::{can_ask, is_confirmed, plain};
+use crate::cli::terminal::{can_ask, is_confirmed, plain, plain_lines};
 
 /// The reason of a person who gives none.
 const NO_REASON: &str = "by hand, on the command line";
@@ -32,7 +32,7 @@ pub struct ChangeArgs {
 impl ChangeArgs {
     /// Prints the plan and asks. Returns the exit code of a command that goes no further.
     pub fn stops(&self, plan: &[String], question: &str) -> Option<ExitCode> {
-        plan.iter().for_each(|line| say(&plain(line)));
+        say(&plain_lines(&plan.join("\n")));
         if self.dry_run {
             say("a dry run: nothing was changed");
             return Some(ExitCode::SUCCESS);
@@ -43,8 +43,8 @@ impl ChangeArgs {
         if !can_ask() {
             let typed = retyped(std::env::args());
             complain(&plain(&format!(
-                "riposte: nothing was changed: the input is not a terminal, so nothing can be asked; type\n  {typed} --yes"
-            ).replace('\n', " ")));
+                "riposte: nothing was changed, because the input is not a terminal that can be asked; type: {typed} --yes"
+            )));
             return Some(ExitCode::from(2));
         }
         if is_confirmed(question) {

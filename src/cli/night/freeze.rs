@@ -11,7 +11,7 @@ use super::shown::ShownArgs;
 use crate::cli::client::Remote;
 use crate::cli::output::say;
 use crate::cli::reply::Said;
-use crate::cli::terminal::plain;
+use crate::cli::terminal::plain_lines;
 use crate::views::freeze::{Freeze, SetFreeze};
 
 /// The freeze.
@@ -83,6 +83,6 @@ async fn set(change: ChangeArgs, frozen: bool) -> anyhow::Result<ExitCode> {
     let body = SetFreeze { frozen, reason: change.reason.clone() };
     let set: Freeze = change.remote.send(Method::PUT, "/v1/freeze", None, Some(&body)).await?.done()?;
     let actors = actors(&change.remote, &set).await;
-    words(&set, &actors).iter().for_each(|line| say(&plain(line)));
+    say(&plain_lines(&words(&set, &actors).join("\n")));
     Ok(ExitCode::SUCCESS)
 }

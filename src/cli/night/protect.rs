@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use anyhow::{bail, ensure};
+use anyhow::{Context as _, bail, ensure};
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
 use reqwest::Method;
@@ -25,12 +25,12 @@ const KINDS: [&str; 6] = ["ip", "user", "file", "process", "host", "agent"];
 
 /// What to protect, or another command.
 #[derive(Debug, Args)]
-#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct ProtectArgs {
     #[command(subcommand)]
     command: Option<ProtectCommand>,
     #[command(flatten)]
-    add: Option<AddArgs>,
+    add: AddArgs,
 }
 
 /// Protected entries.
@@ -53,7 +53,7 @@ struct AddArgs {
     change: ChangeArgs,
     /// Address, network, account or file; with `--kind agent` or `host`, an agent.
     #[arg(value_name = "TARGET")]
-    target: String,
+    target: Option<String>,
     /// Its kind, where the text does not say it.
     #[arg(long, value_parser = PossibleValuesParser::new(KINDS))]
     kind: Option<String>,
@@ -90,16 +90,16 @@ struct RemoveArgs {
 /// # Errors
 /// If the manager cannot be asked, or refuses.
 pub async fn run(args: ProtectArgs) -> anyhow::Result<ExitCode> {
-    match (args.command, args.add) {
-        (Some(ProtectCommand::List(shown)), _) => {
+    match args.command {
+        Some(ProtectCommand::List(shown)) => {
             let entries: Vec<Said<ProtectedRow>> = shown.remote.items("/v1/protected").await?;
             print(&shown, &entries).await?;
             Ok(ExitCode::SUCCESS)
         }
-        (Some(ProtectCommand::Check(args)), _) => check(args).await,
-        (Some(ProtectCommand::Remove(args)), _) => remove(args).await,
-        (Some(ProtectCommand::Add(args)), _) | (None, Some(args)) => add(args).await,
-        (None, None) => bail!("name a target to protect, or list, add, check or remove"),
+        Some(ProtectCommand::Check(args)) => check(args).await,
+        Some(ProtectCommand::Remove(args)) => remove(args).await,
+        Some(ProtectCommand::Add(args)) => add(args).await,
+        None => add(args.add).await,
     }
 }
 
@@ -126,6 +126,7 @@ fn cells(row: &ProtectedRow, actors: &Actors, now: Timestamp) -> Vec<String> {
 
 async fn add(args: AddArgs) -> anyhow::Result<ExitCode> {
     let AddArgs { change, target, kind, policies, expires_in } = args;
+    let target = target.context("name a target to protect; `riposte protect list` lists what is protected")?;
     let body = CreateProtected {
         kind: kind.unwrap_or_else(|| kind_of(&target).to_string()),
         value: target,

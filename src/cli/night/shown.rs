@@ -117,7 +117,9 @@ impl ShownArgs {
             }
         }
         if matches!(self.format(), Format::Table | Format::Wide) {
-            left_out.iter().for_each(|line| say(&plain(line)));
+            for line in left_out {
+                say(&plain(line));
+            }
         }
         Ok(())
     }

@@ -36,6 +36,7 @@ pub mod retention;
 pub mod settle;
 pub mod stages;
 pub mod standing;
+pub mod statistics;
 pub mod story;
 pub mod strangers;
 pub mod targets;

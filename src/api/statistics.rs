@@ -1,0 +1,79 @@
+//! `/v1/statistics`: how many alerts, responses and failures there were over time.
+
+use std::time::Duration;
+
+use axum::extract::State;
+use serde::Deserialize;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::front::auth::{Caller, Read};
+use super::front::error::{ApiError, ApiResult};
+use super::front::extract::Query;
+use super::state::AppState;
+use crate::domain::duration::Span;
+use crate::domain::fault::Fault;
+use crate::store::ledger::statistics;
+use crate::views::statistics::{Statistics, StatisticsStep};
+
+/// Default range.
+const DEFAULT_WITHIN: Duration = Duration::from_hours(24);
+/// Default length of a step.
+const DEFAULT_STEP: Duration = Duration::from_hours(1);
+/// Most steps of a range.
+const MOST_STEPS: u128 = 200;
+
+/// The operations of this resource.
+pub(super) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(find))
+}
+
+/// Range of the counts.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct RangeOfTime {
+    /// Length of the range, which ends now; default 24h.
+    #[param(value_type = Option<String>, example = "24h")]
+    within: Option<Span>,
+    /// Length of a step; default 1h. At most 200 steps fit in the range.
+    #[param(value_type = Option<String>, example = "1h")]
+    step: Option<Span>,
+}
+
+/// Counts alerts, responses and failed commands over time
+///
+/// Of what is stored: retention removes the oldest. Needs an unlimited scope.
+#[utoipa::path(get, path = "/v1/statistics", tag = "statistics", params(RangeOfTime),
+    responses((status = 200, body = Statistics)))]
+pub async fn find(
+    caller: Caller<Read>,
+    State(state): State<AppState>,
+    Query(query): Query<RangeOfTime>,
+) -> ApiResult<axum::Json<Statistics>> {
+    caller.unlimited("these counts are of all agents")?;
+    let within = query.within.map_or(DEFAULT_WITHIN, Span::duration);
+    let step = query.step.map_or(DEFAULT_STEP, Span::duration);
+    let count = within.as_millis().checked_div(step.as_millis()).unwrap_or(u128::MAX);
+    if count == 0 || count > MOST_STEPS {
+        let why = format!("must fit into the range once, and {MOST_STEPS} times at most");
+        return Err(ApiError::invalid(vec![Fault::at("/step", why)]));
+    }
+    let (db, until) = (&state.engine.db, state.engine.clock.now());
+    let count = u32::try_from(count).unwrap_or(u32::MAX);
+    let since = until.minus(step * count);
+    let mut steps = Vec::new();
+    for number in 0..count {
+        let at = since.plus(step * number);
+        let end = at.plus(step);
+        let responses = statistics::responses(db, at, end).await?;
+        let responses = responses.into_iter().map(|row| (row.state.as_str().to_owned(), row.count));
+        steps.push(StatisticsStep {
+            at,
+            alerts: statistics::alerts(db, at, end).await?,
+            responses: responses.collect(),
+        });
+    }
+    let failures = statistics::failures(db, since, until).await?;
+    Ok(axum::Json(Statistics { since, until, steps, failures }))
+}
