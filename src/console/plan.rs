@@ -114,15 +114,17 @@ impl Session {
     /// If the frame cannot be made.
     pub(super) async fn plan(&self, section: &str, plan: Plan) -> Result<Response, Failure> {
         let shell = self.shell(plan.title.clone(), section, "").await?;
-        let plan = match right(&plan.action) {
-            Some(right) if !self.may(right) => {
-                let mut warnings = plan.warnings;
-                warnings.push(format!("Your role, {}, may look at this and not do it.", self.who.role.as_str()));
-                Plan { is_empty: true, warnings, ..plan }
-            }
-            _ => plan,
-        };
+        let plan = self.within_rights(plan);
         html(&PlanPage { shell, plan })
+    }
+
+    /// The plan, without its form if the person's role lacks the right.
+    fn within_rights(&self, mut plan: Plan) -> Plan {
+        if right(&plan.action).is_some_and(|right| !self.may(right)) {
+            plan.warnings.push(format!("Your role, {}, may look at this and not do it.", self.who.role.as_str()));
+            plan.is_empty = true;
+        }
+        plan
     }
 
     /// Shows the plan again with what was typed, and why the change was not made.
@@ -132,7 +134,7 @@ impl Session {
     pub(super) async fn refused(&self, section: &str, plan: Plan, trouble: &Trouble) -> Result<Response, Failure> {
         let status = trouble.status();
         let shell = self.shell(plan.title.clone(), section, "").await?;
-        let plan = Plan { fault: Some(trouble.to_string()), ..plan };
+        let plan = Plan { fault: Some(trouble.to_string()), ..self.within_rights(plan) };
         let status = if status.is_client_error() { status } else { StatusCode::SERVICE_UNAVAILABLE };
         with_status(status, &PlanPage { shell, plan })
     }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use crate::programs::{eventually, password};
+use crate::programs::{in_time, password};
 use crate::webdriver::{Element, Refused, Step, WebDriver};
 
 /// Width of a usual screen, and of a phone.
@@ -49,7 +49,7 @@ impl Browser {
 
     /// Waits until the page has this path and query.
     pub(crate) async fn is_at(&self, place: &str) {
-        eventually(&format!("the page is {place}"), async || (self.place().await == place).then_some(())).await;
+        self.until_done(&format!("the page is {place}"), async || Ok((self.place().await == place).then_some(()))).await;
     }
 
     pub(crate) async fn log_in(&self, name: &str) {
@@ -63,7 +63,7 @@ impl Browser {
     /// Tries a step until it succeeds.
     async fn until_done<T>(&self, what: &str, mut step: impl AsyncFnMut() -> Step<Option<T>>) -> T {
         let mut last = None::<Refused>;
-        eventually(&format!("{what} at {}", self.place().await), async || match step().await {
+        let done = in_time(async || match step().await {
             Ok(found) => found,
             Err(why) if why.code == "unexpected alert open" => panic!("{what}: a dialog is open: {}", why.message),
             Err(why) => {
@@ -71,7 +71,20 @@ impl Browser {
                 None
             }
         })
-        .await
+        .await;
+        match done {
+            Some(done) => done,
+            None => panic!("not done: {what}; {last:?}; {}", self.shown().await),
+        }
+    }
+
+    /// Where the page is and what it shows, for messages of failures.
+    async fn shown(&self) -> String {
+        let text = match self.driver.select("body").await.unwrap_or_default().first() {
+            Some(body) => self.driver.text(body).await.unwrap_or_default(),
+            None => String::new(),
+        };
+        format!("{} shows:\n{text}", self.place().await)
     }
 
     /// The first of the elements that an XPath finds and that a person can see.
@@ -148,16 +161,18 @@ impl Browser {
 
     /// Waits until the page shows these words.
     pub(crate) async fn sees(&self, words: &str) {
-        eventually(&format!("{words:?} is shown"), async || {
-            let text = self.text().await;
-            text.contains(words).then_some(())
+        self.until_done(&format!("{words:?} is shown"), async || {
+            Ok(self.text().await.contains(words).then_some(()))
         })
         .await;
     }
 
     /// The same, but the page no longer shows them.
     pub(crate) async fn sees_no_more(&self, words: &str) {
-        eventually(&format!("{words:?} is gone"), async || (!self.text().await.contains(words)).then_some(())).await;
+        self.until_done(&format!("{words:?} is gone"), async || {
+            Ok((!self.text().await.contains(words)).then_some(()))
+        })
+        .await;
     }
 
     /// Waits until a button has these words.

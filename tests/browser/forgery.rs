@@ -14,7 +14,8 @@ pub(crate) async fn form_token(browser: &Browser) -> String {
     token.as_str().unwrap().to_owned()
 }
 
-fn client() -> Client {
+/// A client that follows no redirect.
+pub(crate) fn client() -> Client {
     Client::builder().no_proxy().redirect(Policy::none()).build().unwrap()
 }
 

@@ -45,7 +45,7 @@ async fn the_first_day_from_the_admin_key_to_a_lifted_response() {
     browser.sees("1 response lifted").await;
     eventually("the response has ended", async || {
         let shown = manager.api.get(&format!("/v1/responses/{response}")).await;
-        (shown["state"] == "lifted").then_some(())
+        (shown["state"] == "ended").then_some(())
     })
     .await;
     browser.has_no_errors(&[]).await;
@@ -113,7 +113,7 @@ async fn a_night_shift_approves_freezes_protects_blocks_by_hand_and_revokes() {
     let browser = Browser::of(&night.manager.base, "anna").await;
 
     browser.press("Waiting 2 wait").await;
-    browser.sees("What would happen").await;
+    browser.sees("Share of the fleet").await;
     browser.open(&format!("/waiting?id={}", night.waiting)).await;
     browser.press("Approve…").await;
     browser.fill("reason", "The logs agree").await;
@@ -191,8 +191,7 @@ async fn a_policy_is_mended_tried_and_stored_and_an_ossec_conf_is_imported() {
     // The page says what is wrong while the text is written.
     browser.sees("/respond/for").await;
     browser.press("See the difference, then store").await;
-    browser.sees("/respond/for").await;
-    browser.press("Edit further").await;
+    browser.sees("1 to mend").await;
     assert_eq!(browser.value_of("document").await, text.replace("FOR", "soon"));
     browser.fill("document", &text.replace("FOR", "20m")).await;
     browser.sees("No fault.").await;

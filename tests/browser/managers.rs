@@ -42,7 +42,7 @@ async fn a_person_who_has_logged_in_at_one_manager_sees_and_acts_at_the_other() 
     other.sees("1 response lifted").await;
     eventually("the response has ended at the first", async || {
         let shown = first.api.get(&format!("/v1/responses/{at_first}")).await;
-        (shown["state"] == "lifted").then_some(())
+        (shown["state"] == "ended").then_some(())
     })
     .await;
     // A form that was opened at one manager is taken by the other.

@@ -16,13 +16,18 @@ use crate::api::Api;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits until `look` finds something.
-pub(crate) async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+pub(crate) async fn eventually<T>(what: &str, look: impl AsyncFnMut() -> Option<T>) -> T {
+    in_time(look).await.unwrap_or_else(|| panic!("not within {PATIENCE:?}: {what}"))
+}
+
+/// The same, but returns `None` when the patience ends.
+pub(crate) async fn in_time<T>(mut look: impl AsyncFnMut() -> Option<T>) -> Option<T> {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        if let Some(found) = look().await {
+        let found = look().await;
+        if found.is_some() || Instant::now() > deadline {
             return found;
         }
-        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }

@@ -45,6 +45,8 @@ impl Night {
         api.policy("watch-web", "31103", &json!({"mode": "observe"})).await;
         let entry = json!({"kind": "ip", "value": "192.0.2.0/24", "reason": "Our scanners"});
         let protected = text(&api.post("/v1/protected", &entry).await["id"]);
+        let receiver = json!({"name": "tickets", "url": "https://tickets.example.org/hook", "settings": {"note": "The desk"}});
+        api.post("/v1/webhooks", &receiver).await;
         let active = api.alert("5712", BLOCKED).await;
         api.alert("5712", "203.0.113.8").await;
         api.alert("5712", "192.0.2.9").await;
@@ -90,13 +92,17 @@ impl Night {
             ("integrations", "/integrations".to_owned()),
             ("audit", "/audit".to_owned()),
             ("audit-verify", "/audit/verify".to_owned()),
+            ("system", "/system".to_owned()),
+            ("charts", "/system/charts".to_owned()),
             ("account", "/account".to_owned()),
+            ("account-password", "/account/password".to_owned()),
+            ("account-codes", "/account/codes".to_owned()),
         ]
     }
 
     /// The same for the pages of administrators.
     pub(crate) fn administrators_pages() -> Vec<(&'static str, String)> {
-        [("people", "/people"), ("keys", "/people/keys")].map(|(name, path)| (name, path.to_owned())).into()
+        [("people", "/people"), ("keys", "/people/keys"), ("webhook", "/integrations/webhooks/tickets")].map(|(name, path)| (name, path.to_owned())).into()
     }
 
     /// Every page with the plan or form of a change that another role can make.
@@ -123,6 +129,8 @@ impl Night {
             ("person-change", "/people/vera/change".to_owned()),
             ("person-password", "/people/vera/password".to_owned()),
             ("key-new", "/people/keys/new".to_owned()),
+            ("webhook-test", "/integrations/webhooks/tickets/test".to_owned()),
+            ("webhook-replay", "/integrations/webhooks/tickets/replay".to_owned()),
         ]
     }
 }

@@ -1,11 +1,12 @@
 //! A viewer reads every page, and can change nothing: no page shows a button that would be refused,
 //! and a form that is sent nevertheless is refused.
 
-use reqwest::redirect::Policy;
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use crate::browser::Browser;
-use crate::forgery::form_token;
+use crate::forgery::{client, form_token};
 use crate::seed::Night;
 
 /// What could change something: forms that are posted, except the one of the logout, and links to
@@ -15,10 +16,14 @@ const POWERS: &str = r#"
     return [...forms.map(form => form.getAttribute('action')),
         ...[...document.querySelectorAll('main a[data-plan]')].map(link => link.getAttribute('href'))];"#;
 
+/// Where the links of a page lead in the console.
+const LINKS: &str = "return [...document.querySelectorAll('a[href^=\"/\"]')].map(link => link.getAttribute('href'));";
+
 #[tokio::test]
 async fn a_viewer_reads_every_page_and_finds_no_button_that_changes_anything() {
     let night = Night::begin().await;
     let browser = Browser::of(&night.manager.base, "vera").await;
+    let mut links = BTreeSet::new();
     for (name, path) in night.pages() {
         browser.open(&path).await;
         let text = browser.text().await;
@@ -29,7 +34,17 @@ async fn a_viewer_reads_every_page_and_finds_no_button_that_changes_anything() {
         let powers: Vec<&Value> = powers.as_array().unwrap().iter().filter(foreign).collect();
         assert!(powers.is_empty(), "{name} at {path} offers {powers:?}");
         browser.has_no_errors(&[]).await;
+        let places = browser.run(LINKS).await;
+        links.extend(places.as_array().unwrap().iter().map(|place| place.as_str().unwrap().to_owned()));
     }
+    let cookies = browser.cookie_header().await;
+    let http = client();
+    for link in &links {
+        let answer = http.get(format!("{}{link}", night.manager.base)).header("cookie", &cookies).send().await.unwrap();
+        let status = answer.status().as_u16();
+        assert!(status < 400, "a page links to {link}, which is {status}");
+    }
+    assert!(links.len() > 20, "{links:?}");
     // The same person sees the powers of the same page with another role, so the search finds them.
     let browser = Browser::of(&night.manager.base, "anna").await;
     browser.open("/").await;
@@ -42,7 +57,7 @@ async fn a_viewer_is_refused_at_every_form_whose_address_is_typed_in() {
     let browser = Browser::of(&night.manager.base, "vera").await;
     let token = form_token(&browser).await;
     let cookies = browser.cookie_header().await;
-    let http = reqwest::Client::builder().no_proxy().redirect(Policy::none()).build().unwrap();
+    let http = client();
     for (name, path) in night.plans() {
         browser.open(&path).await;
         let powers = browser.run(POWERS).await;

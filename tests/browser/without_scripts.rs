@@ -30,7 +30,7 @@ async fn every_page_is_read_and_a_response_is_lifted_without_scripts() {
     browser.sees("1 response lifted").await;
     eventually("the response has ended", async || {
         let shown = night.manager.api.get(&format!("/v1/responses/{}", night.active)).await;
-        (shown["state"] == "lifted").then_some(())
+        (shown["state"] == "ended").then_some(())
     })
     .await;
     // Fields of a form that was refused keep what was typed.
