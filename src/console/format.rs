@@ -62,6 +62,11 @@ pub(super) fn coming(at: Millis, now: Timestamp) -> Moment {
     Moment { exact: at.to_string(), words }
 }
 
+/// The last part of an id, which tells two apart on one page: an id begins with the time.
+pub(super) fn short(id: &str) -> &str {
+    id.get(id.len().saturating_sub(8)..).unwrap_or(id)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

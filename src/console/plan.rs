@@ -7,8 +7,9 @@ use axum::http::StatusCode;
 use axum::response::Response;
 
 use super::client::Trouble;
+use super::page::{Failure, html, with_status};
 use super::session::Session;
-use super::shell::{Failure, Shell, html, with_status};
+use super::shell::Shell;
 
 /// A field of the form.
 #[derive(Clone, Debug, Default)]
