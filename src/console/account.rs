@@ -7,10 +7,11 @@ use axum::response::{IntoResponse as _, Redirect};
 use super::client::{NO_BODY, Trouble};
 use super::format::coming;
 use super::keys::{KeyLine, line};
+use super::page::{PageResult, html, with_status};
 use super::plan::{Field, Plan};
 use super::scope_text::scope_text;
 use super::session::{Cookies, Form, Session};
-use super::shell::{PageResult, Shell, html, with_status};
+use super::shell::Shell;
 use crate::domain::right::Right;
 use crate::views::auth::{ChangePassword, NewTotp, TotpCode};
 use crate::views::keys::KeyView;
@@ -69,7 +70,7 @@ pub(super) async fn page(session: Session) -> PageResult {
 
 /// Whether the person's logins need a one-time code.
 fn has_codes(session: &Session) -> bool {
-    let users = session.console().engine.users.load();
+    let users = session.console.engine.users.load();
     users.values().any(|stored| stored.user.name == session.who.name && stored.user.has_totp)
 }
 
@@ -109,7 +110,7 @@ pub(super) async fn password(session: Session, form: Form) -> PageResult {
     match session.api.send(Method::POST, "/v1/auth/password", None, Some(&body)).await {
         Ok(_) => {
             let mut response = Redirect::to("/login").into_response();
-            Cookies::new(session.console().is_tls).end(&mut response);
+            Cookies::new(session.console.is_tls).end(&mut response);
             Ok(response)
         }
         Err(trouble) => {
@@ -159,7 +160,7 @@ pub(super) async fn codes(session: Session, _: Form) -> PageResult {
 async fn show_codes(session: &Session, secret: String, uri: String, trouble: Option<&Trouble>) -> PageResult {
     let shell = session.shell("Set up one-time codes", SECTION, "").await?;
     let status = trouble.map_or(StatusCode::OK, Trouble::status);
-    Ok(with_status(status, &CodesPage { shell, secret, uri, fault: trouble.map(ToString::to_string) })?)
+    with_status(status, &CodesPage { shell, secret, uri, fault: trouble.map(ToString::to_string) })
 }
 
 /// Confirms the secret by a code. After a wrong code the same secret is shown again.

@@ -6,22 +6,23 @@ use axum::extract::{Path, Query};
 use axum::http::Method;
 use riposte_protocol::message::{Capability, ONLY_OBSERVED, Platform};
 use serde::Deserialize;
-use serde_json::{Map, Value};
 
 use super::client::{NO_BODY, Trouble};
+use super::enrolment::{SECTION, Token, tokens};
 use super::format::{Moment, coming, count, past};
+use super::labels;
+use super::page::{Failure, PageResult, html};
 use super::paths::{segment, with_query};
 use super::plan::{Field, Plan};
 use super::session::{Form, Session};
-use super::shell::{Failure, PageResult, Shell, html};
+use super::shell::Shell;
 use super::words::{self, Badge, Tone};
 use crate::domain::right::Right;
-use crate::views::agents::{AgentView, ChangeAgent, CreateToken, CreatedToken, TokenRow};
+use crate::views::agents::{AgentView, ChangeAgent};
 use crate::views::commands::CommandRow;
 use crate::views::effects::EffectRow;
 use crate::views::page::Page;
 
-const SECTION: &str = "/agents";
 const LIVE: &str = "agent.*,incident.*,effect.*";
 
 /// The filter, as the address has it.
@@ -56,14 +57,6 @@ struct AgentsPage {
     may_manage: bool,
 }
 
-struct Token {
-    id: String,
-    labels: String,
-    left: String,
-    until: Moment,
-    by: String,
-}
-
 /// The list.
 pub(super) async fn list(session: Session, Query(filter): Query<Filter>) -> PageResult {
     let Filter { name, revoked, cursor } = &filter;
@@ -77,27 +70,7 @@ pub(super) async fn list(session: Session, Query(filter): Query<Filter>) -> Page
     let tokens = if may_manage { tokens(&session).await? } else { Vec::new() };
     let rows = page.items.iter().map(|view| session.agent_row(view)).collect();
     let shell = session.shell("Agents", SECTION, if cursor.is_empty() { LIVE } else { "" }).await?;
-    html(&AgentsPage { shell, rows, tokens, next, may_manage, filter })
-}
-
-async fn tokens(session: &Session) -> Result<Vec<Token>, Trouble> {
-    let page: Page<TokenRow> = session.api.get("/v1/enrollment-tokens?limit=50").await?;
-    let live = page.items.into_iter().map(|row| Token {
-        labels: labels_of(row.labels.read().unwrap_or_default()),
-        left: format!("{} of {}", row.uses_left, row.uses),
-        until: coming(row.expires_at, session.now()),
-        by: session.actor(&row.created_by),
-        id: row.id,
-    });
-    Ok(live.collect())
-}
-
-fn labels_of(labels: Map<String, Value>) -> String {
-    let pairs = labels.into_iter().map(|(name, value)| match value {
-        Value::String(value) => format!("{name}={value}"),
-        value => format!("{name}={value}"),
-    });
-    pairs.collect::<Vec<_>>().join(", ")
+    html(&AgentsPage { shell, filter, rows, tokens, next, may_manage })
 }
 
 impl Session {
@@ -120,7 +93,7 @@ impl Session {
             name: agent.name.clone(),
             badge: words::presence(*presence, agent.revoked_at.is_some()),
             incidents,
-            labels: labels_of(agent.labels.read().unwrap_or_default()),
+            labels: labels::shown(agent.labels.read().unwrap_or_default()),
             platform: platform.map_or_else(String::new, |on| format!("{} {} {}", on.os, on.version, on.arch)),
             version: agent.version.clone(),
             seen: away_since.or(agent.last_seen_at).map(|at| past(at, self.now())),
@@ -238,78 +211,6 @@ fn facts(view: &AgentView, row: &Row) -> Vec<(&'static str, String)> {
     facts
 }
 
-/// The form of an enrolment token.
-pub(super) async fn ask_enrol(session: Session) -> PageResult {
-    session.plan(SECTION, enrolment("", "1", "1h")).await
-}
-
-fn enrolment(labels: &str, uses: &str, expires_in: &str) -> Plan {
-    Plan {
-        title: "Enrol agents".to_owned(),
-        fields: vec![
-            Field::optional("labels", "Labels for these agents", labels, "Such as env=prod, role=web."),
-            Field::text("uses", "How many agents", uses),
-            Field { hint: "Such as 1h or 7d.", ..Field::text("expires_in", "Valid for", expires_in) },
-        ],
-        action: "/agents/enrol".to_owned(),
-        button: "Make the token",
-        back: SECTION.to_owned(),
-        ..Plan::default()
-    }
-}
-
-#[derive(Template)]
-#[template(path = "enrolled.html")]
-struct TokenPage {
-    shell: Shell,
-    token: String,
-    manager: String,
-    until: String,
-    uses: String,
-}
-
-/// Makes a token, and shows the command for the hosts. The token is shown once.
-pub(super) async fn enrol(session: Session, form: Form) -> PageResult {
-    let (labels, uses, expires_in) = (form.get("labels"), form.get("uses"), form.get("expires_in"));
-    let made = match token_request(labels, uses, expires_in) {
-        Ok(request) => session.api.post::<CreatedToken>("/v1/enrollment-tokens", &request).await,
-        Err(why) => Err(Trouble::Broken(why)),
-    };
-    match made {
-        Ok(made) => {
-            let manager = session.console().engine.public_url.trim_end_matches('/').to_owned();
-            let shell = session.shell("Enrol agents", SECTION, "").await?;
-            html(&TokenPage {
-                shell,
-                token: made.token.unwrap_or_default(),
-                manager: if manager.is_empty() { session.origin() } else { manager },
-                until: made.expires_at.to_string(),
-                uses: count(uses.trim().parse().unwrap_or(1), "agent"),
-            })
-        }
-        Err(trouble) => session.refused(SECTION, enrolment(labels, uses, expires_in), &trouble).await,
-    }
-}
-
-fn token_request(labels: &str, uses: &str, expires_in: &str) -> Result<CreateToken, String> {
-    Ok(CreateToken {
-        labels: read_labels(labels)?.into_iter().collect(),
-        uses: uses.trim().parse().map_err(|_| format!("{} is no number of agents", uses.trim()))?,
-        expires_in: expires_in.trim().parse().map_err(|error| format!("the duration {} {error}", expires_in.trim()))?,
-    })
-}
-
-/// Labels as people write them; a name with an empty value removes the label.
-fn read_labels(text: &str) -> Result<Vec<(String, Value)>, String> {
-    let parts = text.split([',', '\n']).map(str::trim).filter(|part| !part.is_empty());
-    let pair = |part: &str| {
-        let (name, value) = part.split_once('=').ok_or_else(|| format!("{part} is no label: write name=value"))?;
-        let value = value.trim();
-        Ok((name.trim().to_owned(), if value.is_empty() { Value::Null } else { Value::from(value) }))
-    };
-    parts.map(pair).collect()
-}
-
 async fn labelling(session: &Session, id: &str, labels: Option<&str>) -> Result<Plan, Failure> {
     let view: AgentView = session.api.get(&format!("/v1/agents/{}", segment(id))).await?;
     let row = session.agent_row(&view);
@@ -338,7 +239,7 @@ pub(super) async fn ask_labels(session: Session, Path(id): Path<String>) -> Page
 /// Sets an agent's labels.
 pub(super) async fn labels(session: Session, Path(id): Path<String>, form: Form) -> PageResult {
     let path = format!("/v1/agents/{}", segment(&id));
-    let changed = match read_labels(form.get("labels")) {
+    let changed = match labels::read(form.get("labels")) {
         Ok(labels) => {
             let change = ChangeAgent { labels: labels.into_iter().collect() };
             session.api.send(Method::PATCH, &path, None, Some(&change)).await

@@ -10,10 +10,11 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::format::{Moment, past};
+use super::page::{PageResult, html, with_status};
 use super::paths::{segment, with_query};
 use super::responses::Line;
 use super::session::Session;
-use super::shell::{PageResult, Shell, html, with_status};
+use super::shell::Shell;
 use super::words::{Badge, Tone};
 use crate::domain::alert::{Observable, Observables};
 use crate::domain::duration::Span;
@@ -151,7 +152,7 @@ pub(super) async fn list(session: Session, Query(asked): Query<AlertQuestion>) -
         asked,
     };
     match status {
-        Some(status) => Ok(with_status(status, &page)?),
+        Some(status) => with_status(status, &page),
         None => html(&page),
     }
 }

@@ -7,9 +7,10 @@ use axum::extract::Query;
 use serde::Deserialize;
 
 use super::format::{Moment, past};
+use super::page::{PageResult, html};
 use super::paths::{segment, with_query};
 use super::session::Session;
-use super::shell::{PageResult, Shell, html};
+use super::shell::Shell;
 use super::words::{Badge, Tone};
 use crate::domain::audit::AuditEvent;
 use crate::views::audit::{AuditProof, AuditRow};

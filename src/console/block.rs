@@ -1,17 +1,16 @@
 //! A response by hand: first what is to be done, then the plan of it, then the button.
 
-use std::collections::BTreeMap;
-
 use axum::extract::Query;
 use riposte_protocol::target::TargetKind;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::client::Trouble;
 use super::format::count;
+use super::labels;
+use super::page::{Failure, PageResult};
 use super::plan::{Field, Plan};
 use super::session::{Form, Session};
-use super::shell::{Failure, PageResult};
 use crate::domain::response::ResponseState;
 use crate::views::actions::ActionView;
 use crate::views::page::Page;
@@ -62,12 +61,22 @@ impl Asked {
         }
     }
 
+    /// The labels that select agents.
+    fn selected(&self) -> Result<Map<String, Value>, String> {
+        let labels = labels::read(&self.labels)?;
+        if labels.is_empty() {
+            Err("labels are missing: write name=value".to_owned())
+        } else {
+            Ok(labels.into_iter().collect())
+        }
+    }
+
     /// The request; `kinds` are those that the action takes.
     fn request(&self, kinds: &[TargetKind], dry_run: bool) -> Result<NewManualResponse, String> {
         let named = self.agents.split([',', ' ', '\n']).map(str::trim).filter(|name| !name.is_empty());
         let (agents, on) = match self.on.as_str() {
             "all" => (Vec::new(), Some(json!("all"))),
-            "labels" => (Vec::new(), Some(json!({ "labels": labels(&self.labels)? }))),
+            "labels" => (Vec::new(), Some(json!({ "labels": self.selected()? }))),
             _ => (named.map(str::to_owned).collect(), None),
         };
         let duration = match self.r#for.trim() {
@@ -101,17 +110,6 @@ impl Asked {
             tlp: None,
         })
     }
-}
-
-/// Labels as people write them: `env=prod, role=web`.
-fn labels(text: &str) -> Result<BTreeMap<String, Value>, String> {
-    let parts = text.split([',', '\n']).map(str::trim).filter(|part| !part.is_empty());
-    let pairs = parts.map(|part| {
-        let (name, value) = part.split_once('=').ok_or_else(|| format!("{part} is no label: write name=value"))?;
-        Ok((name.trim().to_owned(), Value::from(value.trim())))
-    });
-    let labels: BTreeMap<_, _> = pairs.collect::<Result<_, String>>()?;
-    if labels.is_empty() { Err("labels are missing: write name=value".to_owned()) } else { Ok(labels) }
 }
 
 /// The form.
@@ -273,18 +271,5 @@ fn foreseen(asked: &Asked, preview: &ManualPreview) -> Plan {
         is_dangerous: *share > 0.5,
         is_empty: *state == ResponseState::Spared,
         ..Plan::default()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn labels_are_read_as_people_write_them() {
-        let read = labels("env=prod, role = web").unwrap();
-        assert_eq!(serde_json::to_value(read).unwrap(), json!({"env": "prod", "role": "web"}));
-        assert_eq!(labels("prod").unwrap_err(), "prod is no label: write name=value");
-        assert!(labels(" ").is_err());
     }
 }

@@ -8,9 +8,9 @@ use axum::response::{IntoResponse as _, Response};
 
 use super::client::NO_BODY;
 use super::format::short;
+use super::page::{Failure, PageResult};
 use super::paths::segment;
 use super::session::Session;
-use super::shell::{Failure, PageResult};
 
 /// The bundle of a response.
 pub(super) async fn download(session: Session, Path(id): Path<String>) -> PageResult {

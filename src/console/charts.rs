@@ -11,9 +11,10 @@ use serde::Deserialize;
 
 use super::client::Trouble;
 use super::metrics_text::HistogramBuckets;
+use super::page::{PageResult, html};
 use super::policies::{counts, summary};
 use super::session::Session;
-use super::shell::{PageResult, Shell, html};
+use super::shell::Shell;
 use super::system::SECTION;
 use crate::views::page::Page;
 use crate::views::policies::{PolicyCounts, PolicyView};

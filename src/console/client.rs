@@ -6,7 +6,7 @@ use std::fmt;
 
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
-use axum::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, ETAG, IF_MATCH};
+use axum::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, IF_MATCH};
 use axum::http::request::Parts;
 use axum::http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use serde::Serialize;
@@ -66,13 +66,9 @@ impl fmt::Display for Trouble {
     }
 }
 
-/// What an answer says, with its version (`ETag`) if it has one.
+/// What the API answered.
 #[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) status: StatusCode,
-    pub(super) version: Option<i64>,
-    pub(super) body: Bytes,
-}
+pub(super) struct Answer(Bytes);
 
 impl Answer {
     /// Reads the body.
@@ -80,7 +76,7 @@ impl Answer {
     /// # Errors
     /// If it does not fit.
     pub(super) fn read<T: DeserializeOwned>(&self) -> Result<T, Trouble> {
-        serde_json::from_slice(&self.body)
+        serde_json::from_slice(&self.0)
             .map_err(|error| Trouble::Broken(format!("the API's answer does not fit the console: {error}")))
     }
 }
@@ -157,11 +153,9 @@ impl ApiClient {
         };
         let response = self.call(method, path, headers, body).await?;
         let status = response.status();
-        let version = response.headers().get(ETAG).and_then(|tag| tag.to_str().ok());
-        let version = version.and_then(|tag| tag.trim_matches('"').parse().ok());
         let body = to_bytes(response.into_body(), MAX_ANSWER).await;
         let body = body.map_err(|error| Trouble::Broken(format!("the API's answer to {path} broke off: {error}")))?;
-        let answer = Answer { status, version, body };
+        let answer = Answer(body);
         if status.is_success() || status.is_redirection() {
             return Ok(answer);
         }

@@ -6,11 +6,11 @@ use serde::Serialize;
 
 use super::client::Trouble;
 use super::format::{coming, count};
+use super::page::{Failure, PageResult};
 use super::paths::segment;
 use super::plan::{Field, Plan};
 use super::responses::Line;
 use super::session::{Form, Session};
-use super::shell::{Failure, PageResult};
 use super::words;
 use crate::views::responses::{ApproveResponse, Lift, ResponseView, Say};
 

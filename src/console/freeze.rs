@@ -1,9 +1,9 @@
 //! The freeze: what it holds back, and the switch.
 
 use super::format::{count, past};
+use super::page::{Failure, PageResult};
 use super::plan::{Field, Plan};
 use super::session::{Form, Session};
-use super::shell::{Failure, PageResult};
 use crate::domain::right::Right;
 use crate::views::freeze::{Freeze, SetFreeze};
 

@@ -8,10 +8,11 @@ use serde::de::DeserializeOwned;
 
 use super::client::{NO_BODY, Trouble};
 use super::format::{Moment, past};
+use super::page::{Failure, PageResult, html};
 use super::paths::segment;
 use super::plan::Plan;
 use super::session::{Form, Session};
-use super::shell::{Failure, PageResult, Shell, html};
+use super::shell::Shell;
 use super::webhooks::WebhookLine;
 use super::words::{Badge, Tone};
 use crate::domain::right::Right;

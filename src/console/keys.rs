@@ -7,11 +7,12 @@ use serde::Deserialize;
 
 use super::client::{NO_BODY, Trouble};
 use super::format::{Moment, coming, past};
+use super::page::{Failure, PageResult, html};
 use super::paths::{segment, with_query};
 use super::plan::{Field, Plan};
 use super::scope_text::{KEY_ROLES, ROLES, SCOPE_HINT, mistyped, read_role, read_scope, scope_text};
 use super::session::{Form, Session};
-use super::shell::{Failure, PageResult, Shell, html};
+use super::shell::Shell;
 use super::words::{Badge, Tone};
 use crate::domain::duration::Span;
 use crate::views::keys::{CreateKey, CreatedKey, KeyKind, KeyView};

@@ -5,9 +5,9 @@ use axum::extract::Query;
 
 use super::client::Trouble;
 use super::format::count;
+use super::page::PageResult;
 use super::plan::{Field, Plan};
 use super::session::{Form, Session};
-use super::shell::PageResult;
 use crate::views::page::Page;
 use crate::views::responses::{JudgedResponse, LiftMany, Lifted, StayingEffect};
 

@@ -9,10 +9,11 @@ use axum::response::{IntoResponse as _, Redirect, Response};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 
+use super::assets;
 use super::client::{ApiClient, NO_BODY, Trouble};
+use super::page::{Failure, PageResult, html, local, with_status};
 use super::session::{Cookies, Form, Session, fields, refuse_other_sites};
-use super::shell::{Failure, PageResult, html, local, with_status};
-use super::{Console, assets};
+use super::state::Console;
 use crate::domain::principal::Role;
 use crate::views::auth::{AskToken, ChangePassword, EndedSession, IssuedToken};
 use crate::views::oidc::SignOnProviders;
@@ -78,7 +79,7 @@ pub(super) async fn expired(console: &Console, parts: &Parts, place: &str, kept:
     };
     let fault = Some("Your session has ended. What you typed is kept: log in, and send it again.".to_owned());
     let page = LoginPage { next: local(place).to_owned(), kept, fault, ..page };
-    with_status(StatusCode::UNAUTHORIZED, &page).unwrap_or_else(|failure| failure.into_response())
+    with_status(StatusCode::UNAUTHORIZED, &page).unwrap_or_else(axum::response::IntoResponse::into_response)
 }
 
 #[derive(Template)]

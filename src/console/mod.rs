@@ -3,8 +3,9 @@
 //! page can show and change exactly what the API allows that person
 //! (`docs/decisions/0048-the-console-is-a-client-of-the-api.md`). It must never read the store.
 //!
-//! `session.rs` is who looks, `client.rs` asks the API, `shell.rs` is the frame of every page,
-//! `plan.rs` the page before each change; the rest is one file per page.
+//! `door.rs` is the way in, `session.rs` who looks, `client.rs` asks the API, `page.rs` is what every
+//! answer is made of, `shell.rs` the frame, `plan.rs` the page before each change; the rest is one file
+//! per page.
 
 mod account;
 mod agents;
@@ -16,15 +17,19 @@ mod bundle;
 mod charts;
 mod client;
 mod decide;
+mod door;
+mod enrolment;
 mod format;
 mod freeze;
 mod integrations;
 mod keys;
+mod labels;
 mod lift;
 mod live;
 mod login;
 mod metrics_text;
 mod now;
+mod page;
 mod paths;
 mod people;
 mod people_changes;
@@ -43,7 +48,9 @@ mod session;
 mod shell;
 mod shown_once;
 mod sso;
+mod state;
 mod system;
+mod tokens;
 mod waiting;
 mod webhooks;
 mod words;
@@ -54,25 +61,17 @@ use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{get, post};
 
+use state::Console;
+
 use crate::domain::ledger_key::LedgerKeyError;
 use crate::engine::Engine;
-
-/// What every page shares; cheap to clone.
-#[derive(Clone)]
-pub(crate) struct Console {
-    api: Router,
-    engine: Arc<Engine>,
-    forms: Arc<session::FormTokens>,
-    refreshes: Arc<session::Refreshes>,
-    is_tls: bool,
-}
 
 /// The API with the console's pages around it.
 ///
 /// # Errors
 /// If the library refuses to derive the key of form tokens.
 pub fn router(api: Router, engine: Arc<Engine>, is_tls: bool) -> Result<Router, LedgerKeyError> {
-    let forms = Arc::new(session::FormTokens::new(&engine.ledger_key)?);
+    let forms = Arc::new(tokens::FormTokens::new(&engine.ledger_key)?);
     let console = Console { api: api.clone(), engine, forms, refreshes: Arc::default(), is_tls };
     let open = Router::new()
         .route("/login", get(login::page).post(login::begin))
@@ -80,8 +79,8 @@ pub fn router(api: Router, engine: Arc<Engine>, is_tls: bool) -> Result<Router, 
         .route("/login/return", get(sso::finish))
         .route("/login/with/{provider}", get(sso::begin))
         .route("/assets/{version}/{name}", get(assets::serve));
-    let pages = pages().route_layer(from_fn_with_state(console.clone(), session::require)).merge(open);
-    Ok(pages.route_layer(from_fn(shell::secure)).with_state(console).fallback_service(api))
+    let pages = pages().route_layer(from_fn_with_state(console.clone(), door::require)).merge(open);
+    Ok(pages.route_layer(from_fn(page::secure)).with_state(console).fallback_service(api))
 }
 
 /// Every page for people who have logged in.
@@ -96,7 +95,8 @@ fn pages() -> Router<Console> {
         .route("/account/keys/{id}/revoke", get(keys::ask_revoke_own).post(keys::revoke_own))
         .route("/account/password", get(account::ask_password).post(account::password))
         .route("/agents", get(agents::list))
-        .route("/agents/enrol", get(agents::ask_enrol).post(agents::enrol))
+        .route("/agents/enrol", get(enrolment::ask_enrol).post(enrolment::enrol))
+        .route("/agents/tokens/{id}/delete", get(enrolment::ask_delete_token).post(enrolment::delete_token))
         .route("/agents/{id}", get(agents::one))
         .route("/agents/{id}/labels", get(agents::ask_labels).post(agents::labels))
         .route("/agents/{id}/revoke", get(agents::ask_revoke).post(agents::revoke))

@@ -6,10 +6,11 @@ use axum::extract::{Path, Query};
 use serde::Deserialize;
 
 use super::format::{Moment, coming, count, past};
+use super::page::{PageResult, html};
 use super::paths::{segment, with_query};
 use super::responses::Line;
 use super::session::Session;
-use super::shell::{PageResult, Shell, html};
+use super::shell::Shell;
 use super::words::{Badge, Tone};
 use crate::domain::outcome::EffectOutcome;
 use crate::domain::right::Right;
@@ -66,6 +67,7 @@ struct Preset {
 
 #[derive(Template)]
 #[template(path = "now.html")]
+#[expect(clippy::struct_excessive_bools, reason = "what the template shows or leaves out")]
 struct NowPage {
     shell: Shell,
     filter: Filter,
@@ -88,7 +90,7 @@ pub(super) async fn list(session: Session, Query(filter): Query<Filter>) -> Page
     let agent_id = match agent.trim() {
         "" => String::new(),
         name => {
-            let fleet = session.console().engine.fleet.load();
+            let fleet = session.console.engine.fleet.load();
             fleet.called(name).map_or_else(|| uuid::Uuid::nil().to_string(), |agent| agent.id.to_string())
         }
     };

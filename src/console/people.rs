@@ -5,10 +5,11 @@ use axum::extract::Query;
 use serde::Deserialize;
 
 use super::format::{Moment, past};
+use super::page::{PageResult, html};
 use super::paths::{segment, with_query};
 use super::scope_text::scope_text;
 use super::session::Session;
-use super::shell::{PageResult, Shell, html};
+use super::shell::Shell;
 use super::words::{Badge, Tone};
 use crate::domain::forgotten::PSEUDONYM_PREFIX;
 use crate::views::page::Page;

@@ -5,12 +5,12 @@ use axum::extract::Path;
 use axum::http::Method;
 
 use super::client::{NO_BODY, Trouble};
+use super::page::{Failure, PageResult};
 use super::paths::segment;
 use super::people::SECTION;
 use super::plan::{Field, Plan};
 use super::scope_text::{ROLES, SCOPE_HINT, read_role, read_scope, scope_text};
 use super::session::{Form, Session};
-use super::shell::{Failure, PageResult};
 use crate::views::users::{ChangeUser, CreateUser, CreatedUser, ForgottenUser, NewPassword, ResetPassword, UserRow};
 
 const STATES: [(&str, &str); 2] = [("no", "can log in"), ("yes", "disabled: cannot log in")];

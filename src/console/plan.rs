@@ -7,8 +7,9 @@ use axum::http::StatusCode;
 use axum::response::Response;
 
 use super::client::Trouble;
+use super::page::{Failure, html, with_status};
 use super::session::Session;
-use super::shell::{Failure, Shell, html, with_status};
+use super::shell::Shell;
 use crate::domain::right::Right;
 
 /// Rights that forms need, by the beginning and the end of their addresses; the first that fits counts.

@@ -11,11 +11,12 @@ use serde_json::Value;
 
 use super::client::Trouble;
 use super::format::{Moment, count, past};
+use super::page::{PageResult, html};
 use super::paths::{segment, with_query};
 use super::policy_text::{DiffLine, WrittenPolicy, WrittenVersion, diff};
 use super::responses::Line;
 use super::session::Session;
-use super::shell::{PageResult, Shell, html};
+use super::shell::Shell;
 use super::words::{Badge, Tone};
 use crate::domain::right::Right;
 use crate::views::page::Page;

@@ -9,11 +9,12 @@ use axum::http::StatusCode;
 use uuid::Uuid;
 
 use super::client::Trouble;
+use super::page::{PageResult, html, with_status};
 use super::paths::segment;
 use super::policies::SECTION;
 use super::policy_text::{WrittenPolicy, read};
 use super::session::{Form, Session};
-use super::shell::{PageResult, Shell, html, with_status};
+use super::shell::Shell;
 use super::words::{Badge, Tone};
 use crate::domain::duration::Span;
 use crate::views::backtest::{BacktestReport, NewBacktest, Sample};
@@ -138,7 +139,7 @@ pub(super) async fn run(session: Session, form: Form) -> PageResult {
         Ok(document) => document,
         Err(fault) => {
             page.fault = Some(fault.detail);
-            return Ok(with_status(StatusCode::UNPROCESSABLE_ENTITY, &page)?);
+            return with_status(StatusCode::UNPROCESSABLE_ENTITY, &page);
         }
     };
     document["name"].as_str().unwrap_or_default().clone_into(&mut page.name);
@@ -149,7 +150,7 @@ pub(super) async fn run(session: Session, form: Form) -> PageResult {
         }
         Err(trouble) => {
             page.fault = Some(trouble.to_string());
-            Ok(with_status(trouble.status(), &page)?)
+            with_status(trouble.status(), &page)
         }
     }
 }

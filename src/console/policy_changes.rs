@@ -8,12 +8,12 @@ use serde_json::{Map, Value};
 
 use super::client::{NO_BODY, Trouble};
 use super::format::count;
+use super::page::{Failure, PageResult};
 use super::paths::{segment, with_query};
 use super::plan::{Field, Plan};
 use super::policies::{SECTION, counts, spelled, summary};
 use super::policy_text::{WrittenPolicy, diff};
 use super::session::{Form, Session};
-use super::shell::{Failure, PageResult};
 use crate::views::policies::{PolicyCounts, ResetBreaker, Rollback};
 
 const MODES: [(&str, &str); 3] = [

@@ -9,11 +9,12 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::client::Trouble;
+use super::page::{Failure, PageResult, html, with_status};
 use super::paths::segment;
 use super::policies::SECTION;
 use super::policy_text::{DiffLine, DraftState, WrittenPolicy, diff, read, write};
 use super::session::{Form, Session};
-use super::shell::{Failure, PageResult, Shell, html, with_status};
+use super::shell::Shell;
 use crate::domain::fault::Fault;
 use crate::domain::right::Right;
 use crate::views::policies::PolicyView;
@@ -124,7 +125,7 @@ async fn editor(session: &Session, name: &str, version: &str, text: String, faul
         fault: fault.map(ToString::to_string),
     };
     match fault {
-        Some(trouble) => Ok(with_status(trouble.status(), &page)?),
+        Some(trouble) => with_status(trouble.status(), &page),
         None => html(&page),
     }
 }
@@ -190,7 +191,7 @@ async fn review(session: &Session, name: &str, version: &str, text: &str, troubl
         theirs,
     };
     match trouble {
-        Some(trouble) => Ok(with_status(trouble.status(), &page)?),
+        Some(trouble) => with_status(trouble.status(), &page),
         None => html(&page),
     }
 }
@@ -210,7 +211,7 @@ async fn before(session: &Session, name: &str, version: i64) -> Result<String, F
 /// The text as the manager would write it; as it is if it has faults.
 fn normalised(session: &Session, text: &str) -> Result<String, Failure> {
     let Ok(document) = read(text) else { return Ok(text.to_owned()) };
-    match session.console().engine.check_policy(&document) {
+    match session.console.engine.check_policy(&document) {
         Ok(policy) => Ok(write(&policy)?),
         Err(_) => Ok(text.to_owned()),
     }

@@ -9,12 +9,13 @@ use serde_json::Value;
 
 use super::client::Trouble;
 use super::format::count;
+use super::page::{Failure, PageResult, html, with_status};
 use super::paths::with_query;
 use super::policies::{SECTION, mode_badge};
 use super::policy_editor::require_writer;
 use super::policy_text::{DiffLine, WrittenPolicy, diff, write};
 use super::session::{Form, Session};
-use super::shell::{Failure, PageResult, Shell, html, with_status};
+use super::shell::Shell;
 use super::words::{Badge, Tone};
 use crate::views::import::{Import, Level, Note};
 use crate::views::problem::Problem;
@@ -104,10 +105,10 @@ pub(super) async fn run(session: Session, form: Form) -> PageResult {
         Ok(import) => page.parts = Some(parts(&session, import).await?),
         Err(trouble) => {
             page.fault.get_or_insert_with(|| trouble.to_string());
-            return Ok(with_status(trouble.status(), &page)?);
+            return with_status(trouble.status(), &page);
         }
     }
-    if page.fault.is_some() { Ok(with_status(StatusCode::CONFLICT, &page)?) } else { html(&page) }
+    if page.fault.is_some() { with_status(StatusCode::CONFLICT, &page) } else { html(&page) }
 }
 
 fn stored(import: &Import) -> String {

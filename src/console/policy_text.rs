@@ -83,7 +83,7 @@ impl Session {
             Ok(document) => document,
             Err(fault) => return DraftState { faults: vec![fault], ..DraftState::default() },
         };
-        let engine = &self.console().engine;
+        let engine = &self.console.engine;
         let policy = match engine.check_policy(&document) {
             Ok(policy) => policy,
             Err(Refusal::Invalid(faults)) => return DraftState { faults, ..DraftState::default() },

@@ -7,10 +7,11 @@ use serde::Deserialize;
 
 use super::client::{NO_BODY, Trouble};
 use super::format::{Moment, coming, count, past};
+use super::page::{Failure, PageResult, html};
 use super::paths::{segment, with_query};
 use super::plan::{Field, Plan};
 use super::session::{Form, Session};
-use super::shell::{Failure, PageResult, Shell, html};
+use super::shell::Shell;
 use crate::domain::right::Right;
 use crate::views::page::Page;
 use crate::views::protected::{CreateProtected, CreatedProtected, ProtectedRow};

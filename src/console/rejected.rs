@@ -7,10 +7,11 @@ use serde::Deserialize;
 
 use super::client::NO_BODY;
 use super::format::{Moment, count, past};
+use super::page::{Failure, PageResult, html};
 use super::paths::{segment, with_query};
 use super::plan::Plan;
 use super::session::{Form, Session};
-use super::shell::{Failure, PageResult, Shell, html};
+use super::shell::Shell;
 use crate::domain::fault::Fault;
 use crate::domain::right::Right;
 use crate::views::alerts::{Intake, RejectedAlert};
@@ -80,7 +81,7 @@ pub(super) async fn list(session: Session, Query(asked): Query<RejectedQuestion>
     let next = next.map(|cursor| with_query("/alerts/rejected", given.into_iter().chain([("cursor", cursor)])));
     let shell = session.shell("Rejected alerts", SECTION, "").await?;
     let lines = page.items.iter().map(|alert| line(&session, alert)).collect();
-    html(&RejectedPage { shell, lines, next, asked })
+    html(&RejectedPage { shell, asked, lines, next })
 }
 
 #[derive(Template)]

@@ -7,9 +7,10 @@ use riposte_protocol::time::Timestamp;
 use serde::Deserialize;
 
 use super::format::{Moment, coming, past, span};
+use super::page::{PageResult, html};
 use super::paths::{segment, with_query};
 use super::session::Session;
-use super::shell::{PageResult, Shell, html};
+use super::shell::Shell;
 use super::words::{self, Badge, Tone};
 use crate::domain::outcome::{AgentOutcome, ResponseOutcome};
 use crate::domain::response::{Decision, ResponseState};
@@ -104,7 +105,7 @@ pub(super) async fn list(session: Session, Query(filter): Query<Filter>) -> Page
     let outcomes = ResponseOutcome::ALL.map(|outcome| (outcome.as_str(), outcome.as_str().replace('_', " "))).to_vec();
     let lines = page.items.iter().map(|judged| session.line(judged)).collect();
     let may_respond = session.may(Right::Respond);
-    html(&ListPage { shell, states, outcomes, lines, next, may_respond, filter })
+    html(&ListPage { shell, filter, states, outcomes, lines, next, may_respond })
 }
 
 /// One step of a timeline.
@@ -151,6 +152,7 @@ struct OnAgent {
 
 #[derive(Template)]
 #[template(path = "response.html")]
+#[expect(clippy::struct_excessive_bools, reason = "what the template shows or leaves out")]
 struct OnePage {
     shell: Shell,
     response: ResponseRow,
@@ -321,7 +323,7 @@ fn steps_of(session: &Session, command: &CommandRow, results: &[ResultRow]) -> V
         }
         Some(at) => steps.push(Step::new(at, now, Tone::Plain, format!("{op} delivered"))),
         None if command.finished_at.is_none() => {
-            steps.push(Step::gap("Not delivered yet: the agent has not been here"))
+            steps.push(Step::gap("Not delivered yet: the agent has not been here"));
         }
         None => {}
     }

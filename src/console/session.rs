@@ -2,88 +2,29 @@
 //! `POST /v1/auth/token` gives a program: an access token, and the refresh token for the next one.
 //! Every form carries a token of the session, so that no other site can send one.
 
-use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use aws_lc_rs::hmac;
 use axum::body::{Body, to_bytes};
-use axum::extract::{FromRequest, FromRequestParts, Request, State};
-use axum::http::header::{COOKIE, HOST, SET_COOKIE};
+use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::http::header::{COOKIE, SET_COOKIE};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
-use axum::middleware::Next;
-use axum::response::{IntoResponse as _, Redirect, Response};
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::Response;
 use riposte_protocol::time::Timestamp;
-use tokio::sync::Mutex;
 use uuid::Uuid;
 
-use super::Console;
-use super::client::{ApiClient, Trouble};
-use super::login;
-use super::shell::{Failure, Nonce};
-use crate::domain::ledger_key::{LEDGER_KEY_BYTES, LedgerKey, LedgerKeyError};
+use super::client::ApiClient;
+use super::page::{Failure, Nonce};
+use super::state::Console;
 use crate::domain::right::Right;
-use crate::engine::secrets::hash_secret;
-use crate::views::auth::{AskToken, IssuedToken, WhoAmI};
+use crate::views::auth::{IssuedToken, WhoAmI};
 
-/// What the key of form tokens is derived for.
-const PURPOSE: &str = "console forms";
 /// The field of a form that holds its token.
 pub(super) const FORM_TOKEN: &str = "form_token";
 /// Largest form: a policy document with room to spare.
 const MAX_FORM: usize = 4 * 1024 * 1024;
-/// How long the answer to a refresh is kept for requests of the same browser that ran at the same
-/// time.
-const KEPT_FOR: Duration = Duration::from_secs(20);
 /// Headers of a request that say which site sent it.
 const FETCH_SITE: &str = "sec-fetch-site";
-
-/// Makes and checks the tokens of forms.
-pub(crate) struct FormTokens(hmac::Key);
-
-impl FormTokens {
-    /// Tokens under this ledger key: every manager of a ledger accepts them.
-    ///
-    /// # Errors
-    /// If the library refuses.
-    pub(super) fn new(key: &LedgerKey) -> Result<Self, LedgerKeyError> {
-        let bytes: [u8; LEDGER_KEY_BYTES] = key.derive(PURPOSE)?;
-        Ok(Self(hmac::Key::new(hmac::HMAC_SHA256, &bytes)))
-    }
-
-    pub(super) fn token(&self, session: Uuid) -> String {
-        URL_SAFE_NO_PAD.encode(hmac::sign(&self.0, session.as_bytes()).as_ref())
-    }
-
-    fn is_right(&self, session: Uuid, token: &str) -> bool {
-        let sent = URL_SAFE_NO_PAD.decode(token).unwrap_or_default();
-        hmac::verify(&self.0, session.as_bytes(), &sent).is_ok()
-    }
-}
-
-/// Answers to refreshes, by the hash of the token that was used up. A browser sends several requests
-/// at once, and a refresh token is valid once.
-#[derive(Default)]
-pub(crate) struct Refreshes(Mutex<HashMap<Vec<u8>, (Instant, Arc<IssuedToken>)>>);
-
-impl Refreshes {
-    /// The tokens after `refresh`.
-    async fn next(&self, api: &ApiClient, refresh: &str) -> Result<Arc<IssuedToken>, Trouble> {
-        let mut kept = self.0.lock().await;
-        kept.retain(|_, (at, _)| at.elapsed() < KEPT_FOR);
-        let hash = hash_secret(refresh);
-        if let Some((_, tokens)) = kept.get(&hash) {
-            return Ok(Arc::clone(tokens));
-        }
-        let asked = AskToken { refresh_token: Some(refresh.to_owned()), ..AskToken::default() };
-        let tokens: Arc<IssuedToken> = Arc::new(api.post("/v1/auth/token", &asked).await?);
-        kept.insert(hash, (Instant::now(), Arc::clone(&tokens)));
-        Ok(tokens)
-    }
-}
 
 /// The person who looks, and the API with the person's session.
 #[derive(Clone)]
@@ -93,13 +34,13 @@ pub(super) struct Session {
     /// The token of this session's forms.
     pub(super) form_token: Arc<str>,
     pub(super) nonce: Nonce,
-    /// Path and query of the request.
-    pub(super) place: Arc<str>,
     /// What was said by the change before this page.
     pub(super) said: Option<Arc<str>>,
-    id: Uuid,
-    host: Arc<str>,
-    console: Console,
+    /// Id of the session.
+    pub(super) id: Uuid,
+    /// Host by which the browser reaches the manager.
+    pub(super) host: Arc<str>,
+    pub(super) console: Console,
 }
 
 impl Session {
@@ -121,10 +62,6 @@ impl Session {
     pub(super) fn origin(&self) -> String {
         let scheme = if self.console.is_tls { "https" } else { "http" };
         format!("{scheme}://{}", self.host)
-    }
-
-    pub(super) const fn console(&self) -> &Console {
-        &self.console
     }
 }
 
@@ -238,83 +175,4 @@ impl Cookies {
             response.headers_mut().append(SET_COOKIE, cookie);
         }
     }
-}
-
-/// Lets a request through with the person's session; without one it answers with the login page.
-pub(super) async fn require(State(console): State<Console>, mut request: Request, next: Next) -> Response {
-    let (mut parts, body) = request.into_parts();
-    let cookies = Cookies::new(console.is_tls);
-    let found = match find(&console, &mut parts, &cookies).await {
-        Ok(found) => found,
-        Err(failure) => return failure.into_response(),
-    };
-    let Some((session, refreshed)) = found else { return without_session(&console, parts, body).await };
-    let said = session.said.is_some();
-    parts.extensions.insert(session);
-    request = Request::from_parts(parts, body);
-    let mut response = next.run(request).await;
-    if let Some(tokens) = refreshed {
-        cookies.begin(&tokens, console.engine.clock.now(), &mut response);
-    }
-    if said && let Some(cookie) = cookies.set("said", "", 0) {
-        response.headers_mut().append(SET_COOKIE, cookie);
-    }
-    response
-}
-
-/// The session of a request, and its new tokens if it was refreshed for it; `None` if there is none.
-async fn find(
-    console: &Console,
-    parts: &mut Parts,
-    cookies: &Cookies,
-) -> Result<Option<(Session, Option<Arc<IssuedToken>>)>, Failure> {
-    let api = ApiClient::new(console.api.clone(), parts);
-    let now = console.engine.clock.now();
-    let mut refreshed = None;
-    let access = match cookies.sent(&parts.headers, "access") {
-        Some(token) if console.engine.access_tokens.verify(token, now).is_ok() => token.to_owned(),
-        _ => {
-            let Some(refresh) = cookies.sent(&parts.headers, "refresh") else { return Ok(None) };
-            match console.refreshes.next(&api, refresh).await {
-                Ok(tokens) => refreshed.insert(tokens).access_token.clone(),
-                Err(trouble) if trouble.status() == StatusCode::UNAUTHORIZED => return Ok(None),
-                // Another manager has just refreshed it: the browser has the new cookies, and comes again with them.
-                Err(trouble) => return Err(trouble.into()),
-            }
-        }
-    };
-    let Ok(claims) = console.engine.access_tokens.verify(&access, now) else { return Ok(None) };
-    let api = api.with(&access);
-    let who: WhoAmI = match api.get("/v1/whoami").await {
-        Ok(who) => who,
-        Err(trouble) if trouble.status() == StatusCode::UNAUTHORIZED => return Ok(None),
-        Err(trouble) => return Err(trouble.into()),
-    };
-    let said = cookies.sent(&parts.headers, "said");
-    let said = said.map(|said| percent_encoding::percent_decode_str(said).decode_utf8_lossy().as_ref().into());
-    let nonce = parts.extensions.get::<Nonce>().cloned().unwrap_or_default();
-    let place = parts.uri.path_and_query().map_or("/", |place| place.as_str()).into();
-    let form_token = console.forms.token(claims.sid).into();
-    let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost").into();
-    let (who, id, console) = (Arc::new(who), claims.sid, console.clone());
-    Ok(Some((Session { api, who, form_token, nonce, place, said, id, host, console }, refreshed)))
-}
-
-/// The login page. What a form held is kept in it, so that nothing that was typed is lost.
-async fn without_session(console: &Console, parts: Parts, body: Body) -> Response {
-    let place = parts.uri.path_and_query().map_or("/", |place| place.as_str());
-    if parts.method == Method::GET || parts.method == Method::HEAD {
-        return Redirect::to(&login::path_before(place)).into_response();
-    }
-    // Browsers send no cookie with a form of another site. Its fields must not be kept for the next login.
-    let kept = match refuse_other_sites(&parts.headers) {
-        Ok(()) => fields(body).await,
-        Err(failure) => Err(failure),
-    };
-    let kept = match kept {
-        Ok(fields) => fields,
-        Err(failure) => return failure.into_response(),
-    };
-    let kept = kept.into_iter().filter(|(name, _)| name != FORM_TOKEN).collect();
-    login::expired(console, &parts, place, kept).await
 }

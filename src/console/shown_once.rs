@@ -2,8 +2,9 @@
 
 use askama::Template;
 
+use super::page::{PageResult, html};
 use super::session::Session;
-use super::shell::{PageResult, Shell, html};
+use super::shell::Shell;
 
 #[derive(Template)]
 #[template(path = "shown_once.html")]

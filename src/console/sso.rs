@@ -8,12 +8,12 @@ use axum::response::{IntoResponse as _, Redirect};
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde::Deserialize;
 
-use super::Console;
 use super::client::ApiClient;
 use super::login::{self, Next};
+use super::page::{Failure, PageResult, local};
 use super::paths::{segment, with_query};
 use super::session::Cookies;
-use super::shell::{Failure, PageResult, local};
+use super::state::Console;
 use crate::domain::oidc::loopback::challenge;
 use crate::engine::secrets::new_secret;
 use crate::views::auth::{AskToken, IssuedToken};

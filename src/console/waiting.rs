@@ -6,10 +6,11 @@ use axum::extract::Query;
 use serde::Deserialize;
 
 use super::format::{Moment, coming, count};
+use super::page::{Failure, PageResult, html};
 use super::paths::{segment, with_query};
 use super::responses::Line;
 use super::session::Session;
-use super::shell::{Failure, PageResult, Shell, html};
+use super::shell::Shell;
 use super::words::{self, Badge};
 use crate::domain::right::Right;
 use crate::engine::webhooks::news::{WaitingResponse, what_waits};
@@ -89,7 +90,7 @@ pub(super) async fn page(session: Session, Query(chosen): Query<Chosen>) -> Page
 async fn detail(session: &Session, id: &str) -> Result<Detail, Failure> {
     let view: ResponseView = session.api.get(&format!("/v1/responses/{}", segment(id))).await?;
     let response = &view.response.response;
-    let engine = &session.console().engine;
+    let engine = &session.console.engine;
     let parsed = id.parse().map_err(|_| Failure::system("the id of a response is none"))?;
     let WaitingResponse { lines, silence } = what_waits(engine, parsed, response)
         .await

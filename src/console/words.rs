@@ -168,7 +168,7 @@ pub(super) fn counts(outcome: &OutcomeView) -> String {
 impl Session {
     /// The name of an agent; its id if it is revoked or unknown.
     pub(super) fn agent(&self, id: &str) -> String {
-        let fleet = self.console().engine.fleet.load();
+        let fleet = self.console.engine.fleet.load();
         let found = id.parse().ok().and_then(|id| fleet.get(id));
         found.map_or_else(|| id.to_owned(), |agent| agent.name.clone())
     }
@@ -180,7 +180,7 @@ impl Session {
             Some(Actor::Policy(name)) => format!("policy {name}"),
             Some(Actor::Agent(id)) => format!("agent {}", self.agent(&id.to_string())),
             Some(Actor::Key(id)) => {
-                let keys = self.console().engine.keys.load();
+                let keys = self.console.engine.keys.load();
                 // The list of keys is for administrators.
                 let stored = keys.get(&id).filter(|_| self.may(Right::Administer));
                 let name = stored.map(|stored| stored.key.name.clone());

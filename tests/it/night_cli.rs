@@ -110,9 +110,9 @@ async fn nine_jobs_of_a_night_shift_take_fewer_than_150_keystrokes() {
 
     let shown = night.types("riposte ls", false);
     assert!(shown.contains("10.0.0.7") && shown.contains("policy ssh") && shown.contains("rule 5763"), "{shown}");
-    let shown = night.types("riposte unb 10.0.0.7", true);
+    let shown = night.types("riposte un 10.0.0.7", true);
     assert!(shown.contains("lifts 1 response") && shown.contains("lifted 1 response"), "{shown}");
-    let shown = night.types("riposte unb -p ssh", true);
+    let shown = night.types("riposte un -p ssh", true);
     assert!(shown.contains("lifts 3 responses"), "{shown}");
     let shown = night.types("riposte fr on", true);
     assert!(shown.contains("frozen: nothing but reverts"), "{shown}");
@@ -120,12 +120,12 @@ async fn nine_jobs_of_a_night_shift_take_fewer_than_150_keystrokes() {
     night.keystrokes -= "riposte freeze offy".len();
     let shown = night.types("riposte pr 10.0.0.9", true);
     assert!(shown.contains("ip 10.0.0.9 is protected"), "{shown}");
-    let shown = night.types("riposte app", true);
+    let shown = night.types("riposte ap", true);
     assert!(shown.contains("log-only ip 10.0.0.5 on 1 agent, by policy asks"), "{shown}");
     let shown = night.types("riposte ban 10.1.1.1", true);
     assert!(shown.contains("firewall-drop 10.1.1.1 on 1 of 3 agents (33 %)"), "{shown}");
     assert!(shown.contains("unable     web-01: "), "{shown}");
-    let shown = night.types("riposte ag l -a", false);
+    let shown = night.types("riposte ag li -a", false);
     assert!(
         shown.contains("db-01") && !shown.contains("web-01") && shown.contains("2 hidden by the filter"),
         "{shown}"

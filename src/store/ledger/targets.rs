@@ -4,6 +4,8 @@
 //! The rule is [`crate::domain::outcome::of_effect`]; [`outcome`] states it in SQL, and a test
 //! compares the two.
 
+use std::collections::BTreeSet;
+
 use riposte_protocol::target::Target;
 use uuid::Uuid;
 
@@ -163,8 +165,11 @@ impl NewestEffect {
         format!("{}.{}", self.wanted_at, self.id)
     }
 
-    fn key(&self) -> Vec<Bind> {
-        binds![self.target_kind.as_str(), self.target_value.as_str()]
+    /// The targets, each once: a join with one that is named twice would count its effects twice.
+    fn keys(of: &[Self]) -> Vec<Vec<Bind>> {
+        let keys: BTreeSet<(&str, &str)> =
+            of.iter().map(|target| (target.target_kind.as_str(), target.target_value.as_str())).collect();
+        keys.into_iter().map(|(kind, value)| binds![kind, value]).collect()
     }
 }
 
@@ -249,7 +254,7 @@ impl Counted {
 /// Counts the effects of targets.
 pub async fn counted(db: &Db, filter: &TargetFilter, of: &[NewestEffect], by_agent: bool) -> Result<Vec<Counted>> {
     let first = [filter.binds(), binds![by_agent]].concat();
-    db.each_row(COUNTED, of.iter().map(NewestEffect::key).collect(), first).await
+    db.each_row(COUNTED, NewestEffect::keys(of), first).await
 }
 
 /// Number of agents of a target.
@@ -265,7 +270,7 @@ pub struct AgentCount {
 
 /// Counts the agents of targets.
 pub async fn agents(db: &Db, of: &[NewestEffect]) -> Result<Vec<AgentCount>> {
-    db.each_row(AGENTS, of.iter().map(NewestEffect::key).collect(), vec![]).await
+    db.each_row(AGENTS, NewestEffect::keys(of), vec![]).await
 }
 
 /// An active response to a target.

@@ -1,0 +1,96 @@
+//! The way in: a request goes on with the person's session, or is answered with the login page.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::header::{HOST, SET_COOKIE};
+use axum::http::request::Parts;
+use axum::http::{Method, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Redirect, Response};
+
+use super::client::ApiClient;
+use super::login;
+use super::page::{Failure, Nonce};
+use super::session::{Cookies, FORM_TOKEN, Session, fields, refuse_other_sites};
+use super::state::Console;
+use crate::views::auth::{IssuedToken, WhoAmI};
+
+/// Lets a request through with the person's session; without one it answers with the login page.
+pub(super) async fn require(State(console): State<Console>, mut request: Request, next: Next) -> Response {
+    let (mut parts, body) = request.into_parts();
+    let cookies = Cookies::new(console.is_tls);
+    let found = match find(&console, &mut parts, &cookies).await {
+        Ok(found) => found,
+        Err(failure) => return failure.into_response(),
+    };
+    let Some((session, refreshed)) = found else { return without_session(&console, parts, body).await };
+    let said = session.said.is_some();
+    parts.extensions.insert(session);
+    request = Request::from_parts(parts, body);
+    let mut response = next.run(request).await;
+    if let Some(tokens) = refreshed {
+        cookies.begin(&tokens, console.engine.clock.now(), &mut response);
+    }
+    if said && let Some(cookie) = cookies.set("said", "", 0) {
+        response.headers_mut().append(SET_COOKIE, cookie);
+    }
+    response
+}
+
+/// The session of a request, and its new tokens if it was refreshed for it; `None` if there is none.
+async fn find(
+    console: &Console,
+    parts: &mut Parts,
+    cookies: &Cookies,
+) -> Result<Option<(Session, Option<Arc<IssuedToken>>)>, Failure> {
+    let api = ApiClient::new(console.api.clone(), parts);
+    let now = console.engine.clock.now();
+    let mut refreshed = None;
+    let access = match cookies.sent(&parts.headers, "access") {
+        Some(token) if console.engine.access_tokens.verify(token, now).is_ok() => token.to_owned(),
+        _ => {
+            let Some(refresh) = cookies.sent(&parts.headers, "refresh") else { return Ok(None) };
+            match console.refreshes.next(&api, refresh).await {
+                Ok(tokens) => refreshed.insert(tokens).access_token.clone(),
+                Err(trouble) if trouble.status() == StatusCode::UNAUTHORIZED => return Ok(None),
+                // Another manager has just refreshed it: the browser has the new cookies, and comes again with them.
+                Err(trouble) => return Err(trouble.into()),
+            }
+        }
+    };
+    let Ok(claims) = console.engine.access_tokens.verify(&access, now) else { return Ok(None) };
+    let api = api.with(&access);
+    let who: WhoAmI = match api.get("/v1/whoami").await {
+        Ok(who) => who,
+        Err(trouble) if trouble.status() == StatusCode::UNAUTHORIZED => return Ok(None),
+        Err(trouble) => return Err(trouble.into()),
+    };
+    let said = cookies.sent(&parts.headers, "said");
+    let said = said.map(|said| percent_encoding::percent_decode_str(said).decode_utf8_lossy().as_ref().into());
+    let nonce = parts.extensions.get::<Nonce>().cloned().unwrap_or_default();
+    let form_token = console.forms.token(claims.sid).into();
+    let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost").into();
+    let (who, id, console) = (Arc::new(who), claims.sid, console.clone());
+    Ok(Some((Session { api, who, form_token, nonce, said, id, host, console }, refreshed)))
+}
+
+/// The login page. What a form held is kept in it, so that nothing that was typed is lost.
+async fn without_session(console: &Console, parts: Parts, body: Body) -> Response {
+    let place = parts.uri.path_and_query().map_or("/", |place| place.as_str());
+    if parts.method == Method::GET || parts.method == Method::HEAD {
+        return Redirect::to(&login::path_before(place)).into_response();
+    }
+    // Browsers send no cookie with a form of another site. Its fields must not be kept for the next login.
+    let sent = match refuse_other_sites(&parts.headers) {
+        Ok(()) => fields(body).await,
+        Err(failure) => Err(failure),
+    };
+    let kept = match sent {
+        Ok(fields) => fields,
+        Err(failure) => return failure.into_response(),
+    };
+    let kept = kept.into_iter().filter(|(name, _)| name != FORM_TOKEN).collect();
+    login::expired(console, &parts, place, kept).await
+}

@@ -1,0 +1,21 @@
+//! What every page shares.
+
+use std::sync::Arc;
+
+use axum::Router;
+
+use super::tokens::{FormTokens, Refreshes};
+use crate::engine::Engine;
+
+/// What every page shares; cheap to clone.
+#[derive(Clone)]
+pub(super) struct Console {
+    /// The API.
+    pub(super) api: Router,
+    /// The engine, for the clock, keys and names; pages change nothing through it.
+    pub(super) engine: Arc<Engine>,
+    pub(super) forms: Arc<FormTokens>,
+    pub(super) refreshes: Arc<Refreshes>,
+    /// Whether browsers reach the manager over TLS.
+    pub(super) is_tls: bool,
+}
