@@ -71,7 +71,7 @@ async fn what_others_write_is_shown_as_text_on_every_page() {
     let token = api.post("/v1/enrollment-tokens", &json!({"labels": {"note": TAME}})).await;
     manager.enrol("web-01", token["token"].as_str().unwrap());
     let agent = manager.run_agent_with("web-01", &["--wazuh-home", home.to_str().unwrap()]).await;
-    api.post("/v1/webhooks", &json!({"name": "rude", "url": rude_receiver(), "settings": {"note": MARK}})).await;
+    api.post("/v1/webhooks", &json!({"name": "rude", "url": rude_receiver(), "settings": {"note": TAME}})).await;
     api.import(CONF).await;
     api.policy("log-ssh", "5712", &json!({"note": MARK})).await;
     api.policy("ask-ssh", "5712", &asking(MARK)).await;

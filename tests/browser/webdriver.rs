@@ -76,6 +76,7 @@ impl WebDriver {
             "--disable-dev-shm-usage".to_owned(),
             "--no-proxy-server".to_owned(),
             "--force-device-scale-factor=1".to_owned(),
+            "--hide-scrollbars".to_owned(),
             format!("--window-size={width},900"),
         ];
         if is_root() {

@@ -132,7 +132,8 @@ function follow() {
   if (!types || !window.EventSource) return;
   source = new EventSource("/console/events?type=" + encodeURIComponent(types));
   source.onopen = () => {
-    if (!$("#lost").hidden) soon();
+    // No event told of what happened between the answer with this page and now.
+    soon();
     found();
   };
   source.onerror = () => {
