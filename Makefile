@@ -1,4 +1,4 @@
-.PHONY: run test conformance forward compatibility check bench simulate cluster fuzz chaos soak hostile units upgrade first-day deploy-check docs package release reproducible
+.PHONY: run test browser screenshots conformance forward compatibility check bench simulate cluster fuzz chaos soak hostile units upgrade first-day deploy-check docs package release reproducible
 
 # A manager and an agent on this machine; the agent only observes unless ENFORCE=1.
 run:
@@ -18,6 +18,18 @@ test:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo nextest run --workspace --locked
+
+# The console in Debian's Chromium, headless: what people do, as every role, without scripts, on a phone, in dark, with hostile input,
+# without the manager, on two managers; what axe-core finds on every page. Pictures of all pages are in target/screenshots.
+browser:
+	scripts/test-deps.sh browser
+	cargo build --workspace --bins --locked
+	cargo nextest run --ignore-default-filter --workspace --locked --test browser
+
+# The pictures of the README, from those that `make browser` has taken.
+screenshots:
+	mkdir -p docs/images
+	for page in now response policies; do cp target/screenshots/$$page-light-1280.png docs/images/$$page.png || exit 1; done
 
 # Does the server do what openapi.yaml says? Requests made from the contract by schemathesis, as every kind of caller, on both
 # databases, for MINUTES each; clients that generators make of the contract, in Python and TypeScript; and other programs: clients of

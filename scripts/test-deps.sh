@@ -15,7 +15,7 @@ needed='cc:build-essential pgbouncer:pgbouncer mount:mount nft:nftables ip:iprou
 postgres:postgresql unshare:util-linux setpriv:util-linux prlimit:util-linux ps:procps pkill:procps pgrep:procps
 python3:python3 usermod:passwd firewalld:firewalld firewall-cmd:firewalld iptables-legacy:iptables
 ip6tables-legacy:iptables dbus-daemon:dbus-daemon systemd-analyze:systemd openssl:openssl node:nodejs npm:npm
-nginx:nginx caddy:caddy faketime:faketime curl:curl'
+nginx:nginx caddy:caddy faketime:faketime curl:curl chromium:chromium chromedriver:chromium-driver'
 
 missing_packages() {
     {
@@ -124,17 +124,27 @@ if [ ! -x "$prometheus/usr/bin/promtool" ]; then
     rm -rf "$prometheus/package"
 fi
 
-# The OpenID provider of the tests of single sign-on, in the versions of its lock file.
-provider="${CARGO_TARGET_DIR:-target}/oidc"
-wanted=tests/oidc/package-lock.json
-if ! cmp -s "$wanted" "$provider/installed.json"; then
-    echo "installing what $wanted names into $provider"
-    mkdir -p "$provider"
-    cp tests/oidc/package.json "$wanted" "$provider/"
-    if ! npm ci --prefix "$provider" --no-audit --no-fund --ignore-scripts --loglevel=error; then
-        echo "the packages of $wanted could not be installed from npm into $provider" >&2
+# folder: installs what its lock file names from npm, in the same versions.
+npm_packages() {
+    place="${CARGO_TARGET_DIR:-target}/$1"
+    wanted="tests/$1/package-lock.json"
+    if cmp -s "$wanted" "$place/installed.json"; then
+        return
+    fi
+    echo "installing what $wanted names into $place"
+    mkdir -p "$place"
+    cp "tests/$1/package.json" "$wanted" "$place/"
+    if ! npm ci --prefix "$place" --no-audit --no-fund --ignore-scripts --loglevel=error; then
+        echo "the packages of $wanted could not be installed from npm into $place" >&2
         exit 1
     fi
     # Last: an installation that broke off is done again.
-    cp "$wanted" "$provider/installed.json"
+    cp "$wanted" "$place/installed.json"
+}
+
+# The OpenID provider of the tests of single sign-on.
+npm_packages oidc
+# What `make browser` checks the accessibility of the console with.
+if [ "${1:-}" = browser ]; then
+    npm_packages axe
 fi

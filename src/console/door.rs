@@ -13,7 +13,7 @@ use axum::response::{IntoResponse as _, Redirect, Response};
 use super::client::ApiClient;
 use super::login;
 use super::page::{Failure, Nonce};
-use super::session::{Cookies, FORM_TOKEN, Session, fields};
+use super::session::{Cookies, FORM_TOKEN, Session, fields, refuse_other_sites};
 use super::state::Console;
 use crate::views::auth::{IssuedToken, WhoAmI};
 
@@ -82,7 +82,12 @@ async fn without_session(console: &Console, parts: Parts, body: Body) -> Respons
     if parts.method == Method::GET || parts.method == Method::HEAD {
         return Redirect::to(&login::path_before(place)).into_response();
     }
-    let kept = match fields(body).await {
+    // Browsers send no cookie with a form of another site. Its fields must not be kept for the next login.
+    let sent = match refuse_other_sites(&parts.headers) {
+        Ok(()) => fields(body).await,
+        Err(failure) => Err(failure),
+    };
+    let kept = match sent {
         Ok(fields) => fields,
         Err(failure) => return failure.into_response(),
     };

@@ -10,6 +10,22 @@ use super::client::Trouble;
 use super::page::{Failure, html, with_status};
 use super::session::Session;
 use super::shell::Shell;
+use crate::domain::right::Right;
+
+/// Rights that forms need, by the beginning and the end of their addresses; the first that fits counts.
+const NEEDS: [(&str, &str, Right); 11] = [
+    ("/agents/", "", Right::ManageAgents),
+    ("/alerts/", "", Right::Ingest),
+    ("/block", "", Right::Respond),
+    ("/freeze", "", Right::Respond),
+    ("/integrations/", "", Right::Administer),
+    ("/lift", "", Right::Respond),
+    ("/people/", "", Right::Administer),
+    ("/policies/", "", Right::WritePolicies),
+    ("/protected/", "", Right::WritePolicies),
+    ("/responses/", "/lift", Right::Respond),
+    ("/responses/", "", Right::Approve),
+];
 
 /// A field of the form.
 #[derive(Clone, Debug, Default)]
@@ -79,6 +95,12 @@ pub(super) struct Plan {
     pub(super) is_empty: bool,
 }
 
+/// The right that a form needs, by its address; `None`: every person has it.
+fn right(action: &str) -> Option<Right> {
+    let fits = |(begin, end, _): &&(&str, &str, Right)| action.starts_with(begin) && action.ends_with(end);
+    NEEDS.iter().find(fits).map(|(_, _, right)| *right)
+}
+
 #[derive(Template)]
 #[template(path = "plan.html")]
 struct PlanPage {
@@ -93,7 +115,17 @@ impl Session {
     /// If the frame cannot be made.
     pub(super) async fn plan(&self, section: &str, plan: Plan) -> Result<Response, Failure> {
         let shell = self.shell(plan.title.clone(), section, "").await?;
+        let plan = self.within_rights(plan);
         html(&PlanPage { shell, plan })
+    }
+
+    /// The plan, without its form if the person's role lacks the right.
+    fn within_rights(&self, mut plan: Plan) -> Plan {
+        if right(&plan.action).is_some_and(|right| !self.may(right)) {
+            plan.warnings.push(format!("Your role, {}, may look at this and not do it.", self.who.role.as_str()));
+            plan.is_empty = true;
+        }
+        plan
     }
 
     /// Shows the plan again with what was typed, and why the change was not made.
@@ -103,7 +135,7 @@ impl Session {
     pub(super) async fn refused(&self, section: &str, plan: Plan, trouble: &Trouble) -> Result<Response, Failure> {
         let status = trouble.status();
         let shell = self.shell(plan.title.clone(), section, "").await?;
-        let plan = Plan { fault: Some(trouble.to_string()), ..plan };
+        let plan = Plan { fault: Some(trouble.to_string()), ..self.within_rights(plan) };
         let status = if status.is_client_error() { status } else { StatusCode::SERVICE_UNAVAILABLE };
         with_status(status, &PlanPage { shell, plan })
     }

@@ -11,6 +11,7 @@ const REFRESH_MS = 700;
 const PAUSE_MS = 1500;
 const LONGEST_PAUSE_MS = 15000;
 const LOST_AFTER_MS = 3000;
+const AGAIN_MS = 2000;
 let refreshing = false;
 let stale = false;
 let timer = 0;
@@ -122,6 +123,8 @@ function announce(words) {
 
 let source = null;
 let lostTimer = 0;
+let again = 0;
+let ended = false;
 let lastHeard = Date.now();
 
 function follow() {
@@ -134,6 +137,8 @@ function follow() {
   };
   source.onerror = () => {
     if (!lostTimer) lostTimer = setTimeout(() => lost(), LOST_AFTER_MS);
+    // The browser gives up after any answer that is no stream. Loading the page says if the session has ended.
+    if (source.readyState === EventSource.CLOSED && !again) again = setTimeout(followAgain, AGAIN_MS);
   };
   for (const type of ["changed", "gap"]) {
     source.addEventListener(type, () => {
@@ -141,6 +146,12 @@ function follow() {
       soon();
     });
   }
+}
+
+async function followAgain() {
+  again = 0;
+  await refresh();
+  if (source.readyState === EventSource.CLOSED && !ended) follow();
 }
 
 function found() {
@@ -153,6 +164,8 @@ function found() {
 function lost(words, place) {
   const banner = $("#lost");
   if (words) {
+    ended = true;
+    clearTimeout(lostTimer);
     source?.close();
     const link = document.createElement("a");
     link.href = place;
