@@ -103,7 +103,7 @@ pub(super) async fn list(session: Session, Query(filter): Query<Filter>) -> Page
     let presets = [
         ("All", ""),
         ("Pending", "pending"),
-        ("Failed", "failed"),
+        ("Not in force", "failed"),
         ("Drifted", "drifted"),
         ("Cannot be lifted", "failing"),
     ];
@@ -137,7 +137,7 @@ const fn words_of(outcome: EffectOutcome) -> &'static str {
         EffectOutcome::InForce => "verified",
         EffectOutcome::Unverified => "in force, not verified",
         EffectOutcome::Pending => "pending",
-        EffectOutcome::Failed => "failed",
+        EffectOutcome::Failed => "not in force",
         EffectOutcome::Drifted => "drifted",
         EffectOutcome::Reverting => "being lifted",
         EffectOutcome::Failing => "cannot be lifted",

@@ -24,6 +24,7 @@ mod commands;
 mod compare_cli;
 mod compose;
 mod conformance;
+mod console;
 mod contract;
 mod contract_groups;
 mod controls;

@@ -1,0 +1,320 @@
+//! The console over HTTP, without a browser: sessions in cookies, forms that only the own page can
+//! send, pages that show texts as texts. `tests/browser` drives it in Chromium.
+
+use std::sync::Mutex;
+
+use reqwest::header::{COOKIE, SET_COOKIE};
+use reqwest::redirect::Policy;
+use serde_json::json;
+
+use crate::support::alert::{brute_force, from_agent};
+use crate::support::app::PASSWORD;
+use crate::support::{Client, Database, TestApp};
+
+/// A browser without scripts: it keeps cookies and follows no redirect by itself.
+struct Visitor {
+    base: String,
+    http: reqwest::Client,
+    cookies: Mutex<Vec<(String, String)>>,
+}
+
+/// What the console answered.
+struct Shown {
+    status: u16,
+    place: Option<String>,
+    policy: String,
+    cookies: Vec<String>,
+    html: String,
+}
+
+impl Visitor {
+    fn new(base: &str) -> Self {
+        let http = reqwest::Client::builder().redirect(Policy::none()).build().unwrap();
+        Self { base: base.to_owned(), http, cookies: Mutex::default() }
+    }
+
+    async fn logged_in(app: &TestApp, name: &str) -> Self {
+        let visitor = Self::new(&app.base);
+        let shown = visitor.post("/login", &[("username", name), ("password", PASSWORD), ("next", "/agents")]).await;
+        assert_eq!((shown.status, shown.place.as_deref()), (303, Some("/agents")), "{}", shown.html);
+        visitor
+    }
+
+    async fn send(&self, request: reqwest::RequestBuilder) -> Shown {
+        let cookies: Vec<String> =
+            self.cookies.lock().unwrap().iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let answer = request.header(COOKIE, cookies.join("; ")).send().await.unwrap();
+        let text = |name: &str| answer.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
+        let set = answer.headers().get_all(SET_COOKIE).iter().map(|value| value.to_str().unwrap().to_owned());
+        let set: Vec<String> = set.collect();
+        for cookie in &set {
+            let (name, rest) = cookie.split_once('=').unwrap();
+            let value = rest.split(';').next().unwrap();
+            let mut kept = self.cookies.lock().unwrap();
+            kept.retain(|(known, _)| known != name);
+            if !value.is_empty() {
+                kept.push((name.to_owned(), value.to_owned()));
+            }
+        }
+        Shown {
+            status: answer.status().as_u16(),
+            place: text("location"),
+            policy: text("content-security-policy").unwrap_or_default(),
+            cookies: set,
+            html: answer.text().await.unwrap(),
+        }
+    }
+
+    async fn get(&self, path: &str) -> Shown {
+        self.send(self.http.get(format!("{}{path}", self.base))).await
+    }
+
+    async fn post(&self, path: &str, fields: &[(&str, &str)]) -> Shown {
+        self.send(self.http.post(format!("{}{path}", self.base)).form(fields)).await
+    }
+
+    /// Sends a form with the token that the page at `path` carries.
+    async fn submit(&self, path: &str, fields: &[(&str, &str)]) -> Shown {
+        let token = self.form_token().await;
+        self.post(path, &[fields, &[("form_token", token.as_str())]].concat()).await
+    }
+
+    async fn form_token(&self) -> String {
+        let page = self.get("/account").await.html;
+        let (_, rest) = page.split_once("name=\"form_token\" value=\"").expect("no form has a token");
+        rest.split('"').next().unwrap().to_owned()
+    }
+}
+
+on_both_databases! {
+    async fn a_person_logs_in_and_out_and_the_session_ends_at_the_manager(database: Database) {
+        let (app, admin) = TestApp::start_on(database).await;
+        app.session(&admin, "anna", "analyst").await;
+        let visitor = Visitor::new(&app.base);
+        let shown = visitor.get("/agents?name=web").await;
+        assert_eq!((shown.status, shown.place.as_deref()), (303, Some("/login?next=%2Fagents%3Fname%3Dweb")));
+        let wrong = visitor.post("/login", &[("username", "anna"), ("password", "wrong"), ("next", "/")]).await;
+        assert_eq!(wrong.status, 401);
+        assert!(wrong.html.contains("the password or the one-time code is wrong") && wrong.cookies.is_empty());
+        let away = [("username", "anna"), ("password", PASSWORD), ("next", "https://elsewhere.example/")];
+        let shown = visitor.post("/login", &away).await;
+        assert_eq!((shown.status, shown.place.as_deref()), (303, Some("/")));
+        for cookie in &shown.cookies {
+            assert!(cookie.contains("HttpOnly") && cookie.contains("SameSite=Lax") && cookie.contains("Path=/"), "{cookie}");
+        }
+        assert_eq!(shown.cookies.len(), 2);
+        assert_eq!(visitor.get("/").await.status, 200);
+        let kept = visitor.cookies.lock().unwrap().clone();
+        assert_eq!(visitor.submit("/logout", &[]).await.place.as_deref(), Some("/login"));
+        assert_eq!(visitor.get("/").await.status, 303);
+        // Another copy of the cookies is worth nothing either.
+        *visitor.cookies.lock().unwrap() = kept;
+        assert_eq!(visitor.get("/").await.place.as_deref(), Some("/login"));
+    }
+
+    async fn requests_that_find_the_access_token_expired_share_one_refresh(database: Database) {
+        let (app, admin) = TestApp::start_on(database).await;
+        app.session(&admin, "anna", "analyst").await;
+        let visitor = Visitor::logged_in(&app, "anna").await;
+        app.advance(16 * 60);
+        let (one, other) = tokio::join!(visitor.get("/agents"), visitor.get("/responses"));
+        assert_eq!((one.status, other.status), (200, 200));
+        assert_eq!(visitor.get("/").await.status, 200);
+        assert!(admin.history("user", "anna").await.iter().all(|(_, verb)| verb != "token_reused"));
+        // Unused for half a day: the session has ended.
+        app.advance(13 * 3600);
+        assert_eq!(visitor.get("/").await.place.as_deref(), Some("/login"));
+    }
+
+    async fn only_a_form_of_the_own_session_and_site_changes_anything(database: Database) {
+        let (app, admin) = TestApp::start_on(database).await;
+        app.session(&admin, "anna", "analyst").await;
+        app.session(&admin, "otto", "analyst").await;
+        let (anna, otto) = (Visitor::logged_in(&app, "anna").await, Visitor::logged_in(&app, "otto").await);
+        let others = otto.form_token().await;
+        let freeze = [("frozen", "true"), ("reason", "forged")];
+        assert_eq!(anna.post("/freeze", &freeze).await.status, 403);
+        let forged = [&freeze[..], &[("form_token", others.as_str())]].concat();
+        assert_eq!(anna.post("/freeze", &forged).await.status, 403);
+        let token = anna.form_token().await;
+        let own = [&freeze[..], &[("form_token", token.as_str())]].concat();
+        for site in ["cross-site", "same-site"] {
+            let request = anna.http.post(format!("{}/freeze", app.base)).header("sec-fetch-site", site).form(&own);
+            assert_eq!(anna.send(request).await.status, 403, "{site}");
+        }
+        assert_eq!(admin.get("/v1/freeze").await.is(200)["frozen"], false);
+        let request = anna.http.post(format!("{}/freeze", app.base)).header("sec-fetch-site", "same-origin").form(&own);
+        assert_eq!(anna.send(request).await.status, 303);
+        assert_eq!(admin.get("/v1/freeze").await.is(200)["last_change"]["reason"], "forged");
+        let page = anna.get("/").await.html;
+        assert!(page.contains("Frozen.") && page.contains("Frozen: no command but a revert"), "{page}");
+        assert!(!anna.get("/").await.html.contains("Frozen: no command but a revert"), "what was done is said once");
+    }
+
+    async fn what_was_typed_before_the_session_ended_is_kept_and_sent_after_the_login(database: Database) {
+        let (app, admin) = TestApp::start_on(database).await;
+        app.session(&admin, "erik", "engineer").await;
+        let visitor = Visitor::new(&app.base);
+        let typed = [("kind", "ip"), ("value", "192.0.2.7"), ("seen", "yes"), ("reason", "\"><script>x</script>")];
+        let shown = visitor.post("/protected/add", &typed).await;
+        assert_eq!(shown.status, 401);
+        assert!(shown.html.contains("name=\"kept.reason\" value=\"&#34;&#62;&#60;script&#62;"), "{}", shown.html);
+        assert!(admin.list("/v1/protected").await.is_empty());
+        let mut login = vec![("username", "erik"), ("password", PASSWORD), ("next", "/protected/add")];
+        login.extend([("kept.kind", "ip"), ("kept.value", "192.0.2.7"), ("kept.seen", "yes"), ("kept.reason", "typed")]);
+        let page = visitor.post("/login", &login).await;
+        assert_eq!(page.status, 200);
+        assert!(page.html.contains("action=\"/protected/add\"") && page.html.contains("Nothing was changed"));
+        let again = [("kind", "ip"), ("value", "192.0.2.7"), ("seen", "yes"), ("reason", "typed")];
+        assert_eq!(visitor.submit("/protected/add", &again).await.place.as_deref(), Some("/protected"));
+        assert_eq!(admin.list("/v1/protected").await[0]["reason"], "typed");
+    }
+
+    async fn a_lift_that_would_lift_another_number_than_its_plan_lifts_none(database: Database) {
+        let (app, admin) = TestApp::start_on(database).await;
+        app.session(&admin, "anna", "analyst").await;
+        app.enrol(&admin, "web-01", &json!({})).await;
+        let block = |reason: &str| json!({"action": "log-only", "target": {"kind": "ip", "value": "203.0.113.9"},
+            "agents": ["web-01"], "for": "1h", "reason": reason});
+        admin.post("/v1/responses", &block("first")).await.is(201);
+        let visitor = Visitor::logged_in(&app, "anna").await;
+        let plan = visitor.get("/lift?target=203.0.113.9").await.html;
+        assert!(plan.contains("1 active response") && plan.contains("name=\"count\" value=\"1\""), "{plan}");
+        admin.post("/v1/responses", &block("second, after the plan")).await.is(201);
+        let form = [("target", "203.0.113.9"), ("count", "1"), ("reason", "false alarm")];
+        let refused = visitor.submit("/lift", &form).await;
+        assert!(refused.status >= 400, "{}", refused.status);
+        assert!(refused.html.contains("Nothing was changed") && refused.html.contains(">false alarm</textarea>"));
+        assert_eq!(admin.list("/v1/responses?state=active").await.len(), 2);
+        let form = [("target", "203.0.113.9"), ("count", "2"), ("reason", "false alarm")];
+        assert_eq!(visitor.submit("/lift", &form).await.status, 303);
+        assert!(admin.list("/v1/responses?state=active").await.is_empty());
+    }
+}
+
+/// Pages that every person may read.
+const PAGES: [&str; 13] = [
+    "/",
+    "/waiting",
+    "/responses",
+    "/alerts",
+    "/alerts/rejected",
+    "/policies",
+    "/agents",
+    "/protected",
+    "/integrations",
+    "/audit",
+    "/system",
+    "/system/charts",
+    "/account",
+];
+
+#[tokio::test]
+async fn a_viewer_reads_every_page_and_is_offered_no_change() {
+    let (app, admin) = TestApp::start().await;
+    app.session(&admin, "vera", "viewer").await;
+    let agent = app.enrol(&admin, "web-01", &json!({})).await;
+    admin.policy(&json!({"name": "block", "match": [{"rule_ids": ["5712"]}],
+        "respond": {"action": "log-only", "target": "source.ip", "for": "1h"}})).await;
+    admin.post("/v1/alerts", &from_agent(brute_force("1", "203.0.113.7"), "001", "web-01")).await.is(202);
+    agent.obey().await;
+    let visitor = Visitor::logged_in(&app, "vera").await;
+    for page in PAGES {
+        let shown = visitor.get(page).await;
+        assert_eq!(shown.status, 200, "{page}");
+        // Logging out and the own password are the only forms that post.
+        let posts = shown.html.matches("method=\"post\"").count() - shown.html.matches("action=\"/logout\"").count();
+        assert!(posts == 0 || page == "/account", "{page} offers a form");
+        for word in ["Lift…", "Freeze…", "Block by hand…", "Protect…", "Enrol agents…", "New policy", "Revoke…"] {
+            assert!(!shown.html.contains(word), "{page} offers {word}");
+        }
+    }
+    assert_eq!(visitor.get("/people").await.status, 403);
+    for (path, fields) in [
+        ("/freeze", vec![("frozen", "true"), ("reason", "x")]),
+        ("/protected/add", vec![("kind", "ip"), ("value", "192.0.2.1"), ("seen", "yes"), ("reason", "x")]),
+        ("/block", vec![("action", "log-only"), ("agents", "web-01"), ("seen", "yes"), ("reason", "x")]),
+        ("/agents/enrol", vec![("uses", "1"), ("expires_in", "1h")]),
+    ] {
+        assert_eq!(visitor.submit(path, &fields).await.status, 403, "{path}");
+    }
+    assert_eq!(admin.get("/v1/freeze").await.is(200)["frozen"], false);
+    assert!(admin.list("/v1/protected").await.is_empty());
+}
+
+#[tokio::test]
+async fn texts_of_strangers_are_shown_as_texts_under_a_policy_that_runs_no_script() {
+    const HOSTILE: &str = "\"'><img src=x onerror=alert(1)><script>alert(1)</script>\u{1b}[31m";
+    let (app, admin) = TestApp::start().await;
+    app.session(&admin, "root", "admin").await;
+    app.enrol(&admin, "web-01", &json!({})).await;
+    admin.policy(&json!({"name": "block", "match": [{"rule_ids": ["5712"]}],
+        "respond": {"action": "log-only", "target": "source.ip", "for": "1h"}})).await;
+    let mut alert = from_agent(brute_force("1", "203.0.113.7"), "001", "web-01");
+    alert["rule"]["description"] = json!(HOSTILE);
+    alert["data"]["dstuser"] = json!(HOSTILE);
+    alert["full_log"] = json!(HOSTILE);
+    admin.post("/v1/alerts", &alert).await.is(202);
+    let stored = admin.list("/v1/alerts").await[0]["id"].as_str().unwrap().to_owned();
+    let response = admin.list("/v1/responses").await[0]["id"].as_str().unwrap().to_owned();
+    let visitor = Visitor::logged_in(&app, "root").await;
+    let pages = [
+        "/".to_owned(),
+        "/alerts".to_owned(),
+        format!("/alerts/{stored}"),
+        format!("/responses/{response}"),
+        "/targets/ip/203.0.113.7".to_owned(),
+        "/policies/block".to_owned(),
+    ];
+    let mut nonces = Vec::new();
+    for page in &pages {
+        let shown = visitor.get(page).await;
+        assert_eq!(shown.status, 200, "{page}");
+        assert!(!shown.html.contains("<img") && !shown.html.contains("<script>alert"), "{page}");
+        assert!(!shown.html.contains('\u{1b}') || page.starts_with("/alerts"), "{page} passes a terminal escape on");
+        assert!(shown.policy.starts_with("default-src 'none'; script-src 'nonce-"), "{page}: {}", shown.policy);
+        nonces.push(shown.policy);
+    }
+    nonces.sort_unstable();
+    nonces.dedup();
+    assert_eq!(nonces.len(), pages.len(), "a nonce was used twice");
+    for odd in ["/targets/ip/%3Cscript%3E", "/responses/%22%3E%3Cscript%3E", "/agents/..%2F..%2Fv1%2Fusers", "/alerts/x"] {
+        let shown = visitor.get(odd).await;
+        assert!((400..500).contains(&shown.status), "{odd}: {}", shown.status);
+        assert!(!shown.html.contains("<script>"), "{odd}");
+    }
+}
+
+#[tokio::test]
+async fn a_page_hears_of_events_in_batches_and_goes_on_from_the_last() {
+    let (app, admin) = TestApp::start().await;
+    app.session(&admin, "anna", "analyst").await;
+    let visitor = Visitor::logged_in(&app, "anna").await;
+    let cookie = visitor.cookies.lock().unwrap().iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("; ");
+    let open = async |last: Option<&str>| {
+        let mut request = visitor.http.get(format!("{}/console/events?type=freeze.*", app.base)).header(COOKIE, &cookie);
+        if let Some(last) = last {
+            request = request.header("last-event-id", last);
+        }
+        request.send().await.unwrap()
+    };
+    let mut stream = open(None).await;
+    assert_eq!((stream.status().as_u16(), &stream.headers()["content-type"]), (200, &reqwest::header::HeaderValue::from_static("text/event-stream")));
+    let freeze = |frozen: bool| json!({"frozen": frozen, "reason": "test"});
+    admin.put("/v1/freeze", &freeze(true), None).await.is(200);
+    let mut seen = String::new();
+    while !seen.contains("event: changed\ndata: 1\n\n") {
+        seen.push_str(std::str::from_utf8(&stream.chunk().await.unwrap().expect("the stream ended")).unwrap());
+    }
+    assert!(!seen.contains("freeze"), "only that something changed is said: {seen}");
+    let last = seen.lines().rfind(|line| line.starts_with("id:")).unwrap()[3..].trim().to_owned();
+    drop(stream);
+    admin.put("/v1/freeze", &freeze(false), None).await.is(200);
+    let mut stream = open(Some(&last)).await;
+    let mut seen = String::new();
+    while !seen.contains("event: changed") {
+        seen.push_str(std::str::from_utf8(&stream.chunk().await.unwrap().expect("the stream ended")).unwrap());
+    }
+    let anonymous = Client::anonymous(&app.base).get("/console/events?type=freeze.*").await;
+    assert_ne!(anonymous.status, 200);
+}
