@@ -297,7 +297,8 @@ mod tests {
 
     #[test]
     fn a_target_that_was_typed_is_never_left_out() {
-        let asked = |target: &str| Asked { action: "log-only".to_owned(), target: target.to_owned(), ..Asked::default() };
+        let asked =
+            |target: &str| Asked { action: "log-only".to_owned(), target: target.to_owned(), ..Asked::default() };
         let any = [TargetKind::None, TargetKind::User, TargetKind::Ip];
         assert_eq!(asked("203.0.113.7").kind_of(&any), Some(TargetKind::Ip));
         assert_eq!(asked("203.0.113.0/24").kind_of(&any), Some(TargetKind::Ip));

@@ -88,6 +88,7 @@ async fn a_viewer_is_refused_at_every_form_whose_address_is_typed_in() {
     }
     let log = night.manager.api.get("/v1/audit?limit=500").await;
     let entries = log["items"].as_array().unwrap();
-    let deeds: Vec<&Value> = entries.iter().filter(|entry| entry["actor"] == "user:vera").map(|entry| &entry["verb"]).collect();
+    let deeds: Vec<&Value> =
+        entries.iter().filter(|entry| entry["actor"] == "user:vera").map(|entry| &entry["verb"]).collect();
     assert!(deeds.iter().all(|deed| ["denied", "logged in"].contains(&deed.as_str().unwrap())), "{deeds:?}");
 }

@@ -214,8 +214,10 @@ async fn a_viewer_reads_every_page_and_is_offered_no_change() {
     let (app, admin) = TestApp::start().await;
     app.session(&admin, "vera", "viewer").await;
     let agent = app.enrol(&admin, "web-01", &json!({})).await;
-    admin.policy(&json!({"name": "block", "match": [{"rule_ids": ["5712"]}],
-        "respond": {"action": "log-only", "target": "source.ip", "for": "1h"}})).await;
+    admin
+        .policy(&json!({"name": "block", "match": [{"rule_ids": ["5712"]}],
+        "respond": {"action": "log-only", "target": "source.ip", "for": "1h"}}))
+        .await;
     admin.post("/v1/alerts", &from_agent(brute_force("1", "203.0.113.7"), "001", "web-01")).await.is(202);
     agent.obey().await;
     let visitor = Visitor::logged_in(&app, "vera").await;
@@ -225,7 +227,8 @@ async fn a_viewer_reads_every_page_and_is_offered_no_change() {
         // Logging out and the own password are the only forms that post.
         let posts = shown.html.matches("method=\"post\"").count() - shown.html.matches("action=\"/logout\"").count();
         assert!(posts == 0 || page == "/account", "{page} offers a form");
-        for word in ["Lift…", "Freeze…", "Block by hand…", "Protect…", "Enrol agents…", "New policy", "Revoke…"] {
+        for word in ["Lift…", "Freeze…", "Block by hand…", "Protect…", "Enrol agents…", "New policy", "Revoke…"]
+        {
             assert!(!shown.html.contains(word), "{page} offers {word}");
         }
     }
@@ -248,8 +251,10 @@ async fn texts_of_strangers_are_shown_as_texts_under_a_policy_that_runs_no_scrip
     let (app, admin) = TestApp::start().await;
     app.session(&admin, "root", "admin").await;
     app.enrol(&admin, "web-01", &json!({})).await;
-    admin.policy(&json!({"name": "block", "match": [{"rule_ids": ["5712"]}],
-        "respond": {"action": "log-only", "target": "source.ip", "for": "1h"}})).await;
+    admin
+        .policy(&json!({"name": "block", "match": [{"rule_ids": ["5712"]}],
+        "respond": {"action": "log-only", "target": "source.ip", "for": "1h"}}))
+        .await;
     let mut alert = from_agent(brute_force("1", "203.0.113.7"), "001", "web-01");
     alert["rule"]["description"] = json!(HOSTILE);
     alert["data"]["dstuser"] = json!(HOSTILE);
@@ -278,7 +283,9 @@ async fn texts_of_strangers_are_shown_as_texts_under_a_policy_that_runs_no_scrip
     nonces.sort_unstable();
     nonces.dedup();
     assert_eq!(nonces.len(), pages.len(), "a nonce was used twice");
-    for odd in ["/targets/ip/%3Cscript%3E", "/responses/%22%3E%3Cscript%3E", "/agents/..%2F..%2Fv1%2Fusers", "/alerts/x"] {
+    for odd in
+        ["/targets/ip/%3Cscript%3E", "/responses/%22%3E%3Cscript%3E", "/agents/..%2F..%2Fv1%2Fusers", "/alerts/x"]
+    {
         let shown = visitor.get(odd).await;
         assert!((400..500).contains(&shown.status), "{odd}: {}", shown.status);
         assert!(!shown.html.contains("<script>"), "{odd}");
@@ -290,16 +297,27 @@ async fn a_page_hears_of_events_in_batches_and_goes_on_from_the_last() {
     let (app, admin) = TestApp::start().await;
     app.session(&admin, "anna", "analyst").await;
     let visitor = Visitor::logged_in(&app, "anna").await;
-    let cookie = visitor.cookies.lock().unwrap().iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("; ");
+    let cookie = visitor
+        .cookies
+        .lock()
+        .unwrap()
+        .iter()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect::<Vec<_>>()
+        .join("; ");
     let open = async |last: Option<&str>| {
-        let mut request = visitor.http.get(format!("{}/console/events?type=freeze.*", app.base)).header(COOKIE, &cookie);
+        let mut request =
+            visitor.http.get(format!("{}/console/events?type=freeze.*", app.base)).header(COOKIE, &cookie);
         if let Some(last) = last {
             request = request.header("last-event-id", last);
         }
         request.send().await.unwrap()
     };
     let mut stream = open(None).await;
-    assert_eq!((stream.status().as_u16(), &stream.headers()["content-type"]), (200, &reqwest::header::HeaderValue::from_static("text/event-stream")));
+    assert_eq!(
+        (stream.status().as_u16(), &stream.headers()["content-type"]),
+        (200, &reqwest::header::HeaderValue::from_static("text/event-stream"))
+    );
     let freeze = |frozen: bool| json!({"frozen": frozen, "reason": "test"});
     admin.put("/v1/freeze", &freeze(true), None).await.is(200);
     let mut seen = String::new();
