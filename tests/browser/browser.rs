@@ -49,7 +49,8 @@ impl Browser {
 
     /// Waits until the page has this path and query.
     pub(crate) async fn is_at(&self, place: &str) {
-        self.until_done(&format!("the page is {place}"), async || Ok((self.place().await == place).then_some(()))).await;
+        self.until_done(&format!("the page is {place}"), async || Ok((self.place().await == place).then_some(())))
+            .await;
     }
 
     pub(crate) async fn log_in(&self, name: &str) {
@@ -107,8 +108,10 @@ impl Browser {
     /// The same for one row of a list.
     pub(crate) async fn press_in(&self, row: &str, words: &str) {
         let (row, words) = (literal(row), literal(words));
-        self.click(&format!("//*[@data-row][contains(., {row})]//*[self::a or self::button][normalize-space(.)={words}]"))
-            .await;
+        self.click(&format!(
+            "//*[@data-row][contains(., {row})]//*[self::a or self::button][normalize-space(.)={words}]"
+        ))
+        .await;
     }
 
     /// Clicks on the first visible element that an XPath finds.
@@ -161,18 +164,14 @@ impl Browser {
 
     /// Waits until the page shows these words.
     pub(crate) async fn sees(&self, words: &str) {
-        self.until_done(&format!("{words:?} is shown"), async || {
-            Ok(self.text().await.contains(words).then_some(()))
-        })
-        .await;
+        self.until_done(&format!("{words:?} is shown"), async || Ok(self.text().await.contains(words).then_some(())))
+            .await;
     }
 
     /// The same, but the page no longer shows them.
     pub(crate) async fn sees_no_more(&self, words: &str) {
-        self.until_done(&format!("{words:?} is gone"), async || {
-            Ok((!self.text().await.contains(words)).then_some(()))
-        })
-        .await;
+        self.until_done(&format!("{words:?} is gone"), async || Ok((!self.text().await.contains(words)).then_some(())))
+            .await;
     }
 
     /// Waits until a button has these words.

@@ -20,7 +20,8 @@ const TAME: &str = "mark\"'><img src=x onerror=alert(1)><script>alert(2)</script
 /// A part of it that a page shows when it shows it as text.
 const SHOWN: &str = "<img src=x onerror=alert(1)>";
 /// What must not be on any page.
-const INJECTED: &str = "return document.querySelectorAll('.injected, img[src=x], svg[onload], script:not([src])').length
+const INJECTED: &str =
+    "return document.querySelectorAll('.injected, img[src=x], svg[onload], script:not([src])').length
     + [...document.querySelectorAll('a[href], form[action]')].filter(one =>
         /^\\s*(javascript|data):/i.test(one.getAttribute('href') || one.getAttribute('action'))).length";
 
@@ -36,7 +37,8 @@ fn hostile_alert() -> Value {
 }
 
 /// Prints the mark, as a program that an attacker has got hold of might.
-const SCRIPT: &str = "#!/bin/sh\ncat > /dev/null\ncat \"$(dirname \"$0\")/../mark\"\ncat \"$(dirname \"$0\")/../mark\" >&2\n";
+const SCRIPT: &str =
+    "#!/bin/sh\ncat > /dev/null\ncat \"$(dirname \"$0\")/../mark\"\ncat \"$(dirname \"$0\")/../mark\" >&2\n";
 const CONF: &str = "<ossec_config>
   <command><name>print</name><executable>print.sh</executable><timeout_allowed>yes</timeout_allowed></command>
   <active-response><command>print</command><location>local</location><rules_id>5712</rules_id><timeout>600</timeout></active-response>
@@ -50,7 +52,8 @@ fn rude_receiver() -> String {
         for stream in listener.incoming().flatten() {
             let mut stream = stream;
             let _ = stream.read(&mut [0; 65_536]);
-            let body = format!("HTTP/1.1 500 {}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{MARK}", "No", MARK.len());
+            let body =
+                format!("HTTP/1.1 500 {}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{MARK}", "No", MARK.len());
             let _ = stream.write_all(body.as_bytes());
         }
     });
@@ -87,10 +90,8 @@ async fn what_others_write_is_shown_as_text_on_every_page() {
         (shown["commands"][0]["state"] == "succeeded").then_some(id)
     })
     .await;
-    eventually("the webhook was answered", async || {
-        api.get("/v1/webhooks/rude").await["fault"].as_str().map(drop)
-    })
-    .await;
+    eventually("the webhook was answered", async || api.get("/v1/webhooks/rude").await["fault"].as_str().map(drop))
+        .await;
     let alert = api.get("/v1/alerts?limit=1").await["items"][0]["id"].as_str().unwrap().to_owned();
     let rejected = api.get("/v1/alerts/rejected?limit=1").await["items"][0]["id"].as_str().unwrap().to_owned();
 

@@ -223,7 +223,8 @@ async fn a_policy_is_mended_tried_and_stored_and_an_ossec_conf_is_imported() {
     browser.press("Store all of it").await;
     browser.sees("firewall-drop").await;
     let listed = api.get("/v1/policies?limit=100").await;
-    let names: Vec<&str> = listed["items"].as_array().unwrap().iter().filter_map(|policy| policy["name"].as_str()).collect();
+    let names: Vec<&str> =
+        listed["items"].as_array().unwrap().iter().filter_map(|policy| policy["name"].as_str()).collect();
     assert!(names.iter().any(|name| name.contains("firewall-drop")), "{names:?}");
     browser.has_no_errors(&["422"]).await;
 }

@@ -112,8 +112,7 @@ impl Manager {
     async fn start_in(dir: TempDir, more: &[&str]) -> Self {
         let address = format!("127.0.0.1:{}", free_port());
         let data = dir.path().join("manager").display().to_string();
-        let mut arguments: Vec<String> =
-            ["serve", "--data-dir", &data, "--listen", &address].map(str::to_owned).into();
+        let mut arguments: Vec<String> = ["serve", "--data-dir", &data, "--listen", &address].map(str::to_owned).into();
         arguments.extend(more.iter().map(|&argument| argument.to_owned()));
         let process = spawn(&arguments, dir.path());
         let base = format!("http://{address}");

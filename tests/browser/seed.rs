@@ -45,7 +45,8 @@ impl Night {
         api.policy("watch-web", "31103", &json!({"mode": "observe"})).await;
         let entry = json!({"kind": "ip", "value": "192.0.2.0/24", "reason": "Our scanners"});
         let protected = text(&api.post("/v1/protected", &entry).await["id"]);
-        let receiver = json!({"name": "tickets", "url": "https://tickets.example.org/hook", "settings": {"note": "The desk"}});
+        let receiver =
+            json!({"name": "tickets", "url": "https://tickets.example.org/hook", "settings": {"note": "The desk"}});
         api.post("/v1/webhooks", &receiver).await;
         let active = api.alert("5712", BLOCKED).await;
         api.alert("5712", "203.0.113.8").await;
@@ -102,7 +103,9 @@ impl Night {
 
     /// The same for the pages of administrators.
     pub(crate) fn administrators_pages() -> Vec<(&'static str, String)> {
-        [("people", "/people"), ("keys", "/people/keys"), ("webhook", "/integrations/webhooks/tickets")].map(|(name, path)| (name, path.to_owned())).into()
+        [("people", "/people"), ("keys", "/people/keys"), ("webhook", "/integrations/webhooks/tickets")]
+            .map(|(name, path)| (name, path.to_owned()))
+            .into()
     }
 
     /// Every page with the plan or form of a change that another role can make.

@@ -70,7 +70,10 @@ async fn a_viewer_is_refused_at_every_form_whose_address_is_typed_in() {
     }
     let log = night.manager.api.get("/v1/audit?limit=500").await;
     let entries = log["items"].as_array().unwrap();
-    let deeds: Vec<&Value> = entries.iter().filter(|entry| entry["actor"] == "user:vera").map(|entry| &entry["verb"]).collect();
-    let is_harmless = |deed: &&Value| ["login", "logged_in", "denied"].iter().any(|word| deed.as_str().is_some_and(|deed| deed.contains(word)));
+    let deeds: Vec<&Value> =
+        entries.iter().filter(|entry| entry["actor"] == "user:vera").map(|entry| &entry["verb"]).collect();
+    let is_harmless = |deed: &&Value| {
+        ["login", "logged_in", "denied"].iter().any(|word| deed.as_str().is_some_and(|deed| deed.contains(word)))
+    };
     assert!(deeds.iter().all(is_harmless), "{deeds:?}");
 }

@@ -82,7 +82,8 @@ impl WebDriver {
             arguments.push("--no-sandbox".to_owned());
         }
         // 2: blocked.
-        let javascript = if scripts { json!({}) } else { json!({"profile.managed_default_content_settings.javascript": 2}) };
+        let javascript =
+            if scripts { json!({}) } else { json!({"profile.managed_default_content_settings.javascript": 2}) };
         let wanted = json!({"capabilities": {"alwaysMatch": {
             "browserName": "chrome",
             // A dialog makes the next step fail, so that no test overlooks one.
@@ -211,8 +212,11 @@ impl WebDriver {
 impl Drop for WebDriver {
     fn drop(&mut self) {
         // The session ends first, so that chromedriver removes Chromium's profile.
-        if !self.session.is_empty() && let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.port)) {
-            let request = format!("DELETE /session/{} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n", self.session);
+        if !self.session.is_empty()
+            && let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.port))
+        {
+            let request =
+                format!("DELETE /session/{} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n", self.session);
             let _ = stream.set_read_timeout(Some(Duration::from_secs(10)));
             let _ = stream.write_all(request.as_bytes());
             let _ = stream.read_to_end(&mut Vec::new());

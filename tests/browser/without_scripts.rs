@@ -19,7 +19,10 @@ async fn every_page_is_read_and_a_response_is_lifted_without_scripts() {
         let heading = browser.driver.select("main h1").await.unwrap();
         let heading = heading.first().unwrap_or_else(|| panic!("{name} at {path} has no heading"));
         let heading = browser.driver.text(heading).await.unwrap();
-        assert!(!["Not allowed", "Not found", "The manager cannot answer now"].contains(&heading.as_str()), "{path}: {heading}");
+        assert!(
+            !["Not allowed", "Not found", "The manager cannot answer now"].contains(&heading.as_str()),
+            "{path}: {heading}"
+        );
     }
     browser.open("/").await;
     browser.press_in(BLOCKED, "Lift…").await;
