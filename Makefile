@@ -29,7 +29,7 @@ browser:
 # The pictures of the README, from those that `make browser` has taken.
 screenshots:
 	mkdir -p docs/images
-	for page in now response policies; do cp target/screenshots/$$page-light-1280.png docs/images/$$page.png || exit 1; done
+	for page in now response waiting; do cp target/screenshots/$$page-light-1280.png docs/images/$$page.png || exit 1; done
 
 # Does the server do what openapi.yaml says? Requests made from the contract by schemathesis, as every kind of caller, on both
 # databases, for MINUTES each; clients that generators make of the contract, in Python and TypeScript; and other programs: clients of

@@ -1,7 +1,7 @@
 //! A response by hand: first what is to be done, then the plan of it, then the button.
 
 use axum::extract::Query;
-use riposte_protocol::target::TargetKind;
+use riposte_protocol::target::{Target, TargetKind};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -21,6 +21,9 @@ const SECTION: &str = "/responses";
 const NAMED: usize = 40;
 /// The value of the field that says that the plan was seen.
 const SEEN: &str = "yes";
+
+/// Kinds of targets that have a value; an account can be nearly any text, so it is last.
+const BY_STRICTNESS: [TargetKind; 4] = [TargetKind::Ip, TargetKind::File, TargetKind::Process, TargetKind::User];
 
 /// What was asked for, as a form has it.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -71,6 +74,21 @@ impl Asked {
         }
     }
 
+    /// The kind of the target, of those that the action takes: the one that was asked for, else the first
+    /// that the text can be. `None` if the action takes no target, or can do without and none was typed.
+    fn kind_of(&self, kinds: &[TargetKind]) -> Option<TargetKind> {
+        let value = self.target.trim();
+        let named: Vec<TargetKind> = BY_STRICTNESS.into_iter().filter(|kind| kinds.contains(kind)).collect();
+        if let Some(asked) = named.iter().find(|kind| kind.as_str() == self.kind) {
+            return Some(*asked);
+        }
+        if value.is_empty() && named.len() < kinds.len() {
+            return None;
+        }
+        let fits = named.iter().find(|kind| Target::named(**kind, value).is_ok());
+        fits.or(named.first()).copied()
+    }
+
     /// The request; `kinds` are those that the action takes.
     fn request(&self, kinds: &[TargetKind], dry_run: bool) -> Result<NewManualResponse, String> {
         let named = self.agents.split([',', ' ', '\n']).map(str::trim).filter(|name| !name.is_empty());
@@ -83,12 +101,11 @@ impl Asked {
             "" => None,
             text => Some(text.parse().map_err(|error| format!("the duration {text} {error}"))?),
         };
-        let asked = kinds.iter().find(|kind| kind.as_str() == self.kind);
-        let kind = asked.or(kinds.first()).copied();
         let value = self.target.trim();
-        let target = match kind {
-            None | Some(TargetKind::None | TargetKind::Host) => None,
+        let target = match self.kind_of(kinds) {
             Some(kind) => Some(ManualTarget::Full { kind, value: value.to_owned() }),
+            None if value.is_empty() => None,
+            None => return Err(format!("{} takes no target: leave the field empty", self.action)),
         };
         Ok(NewManualResponse {
             action: self.action.clone(),
@@ -271,5 +288,28 @@ fn foreseen(asked: &Asked, preview: &ManualPreview) -> Plan {
         is_dangerous: *share > 0.5,
         is_empty: *state == ResponseState::Spared,
         ..Plan::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_that_was_typed_is_never_left_out() {
+        let asked =
+            |target: &str| Asked { action: "log-only".to_owned(), target: target.to_owned(), ..Asked::default() };
+        let any = [TargetKind::None, TargetKind::User, TargetKind::Ip];
+        assert_eq!(asked("203.0.113.7").kind_of(&any), Some(TargetKind::Ip));
+        assert_eq!(asked("203.0.113.0/24").kind_of(&any), Some(TargetKind::Ip));
+        assert_eq!(asked("root").kind_of(&any), Some(TargetKind::User));
+        assert_eq!(asked(" ").kind_of(&any), None);
+        // The API says what is wrong with it.
+        assert_eq!(asked("no address").kind_of(&[TargetKind::Ip]), Some(TargetKind::Ip));
+        assert_eq!(asked("").kind_of(&[TargetKind::Ip]), Some(TargetKind::Ip));
+        let refused = asked("203.0.113.7").request(&[TargetKind::Host], true).unwrap_err();
+        assert_eq!(refused, "log-only takes no target: leave the field empty");
+        let asked = Asked { kind: "user".to_owned(), ..asked("10.0.0.1") };
+        assert_eq!(asked.kind_of(&any), Some(TargetKind::User));
     }
 }

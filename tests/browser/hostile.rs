@@ -74,11 +74,11 @@ async fn what_others_write_is_shown_as_text_on_every_page() {
     let token = api.post("/v1/enrollment-tokens", &json!({"labels": {"note": TAME}})).await;
     manager.enrol("web-01", token["token"].as_str().unwrap());
     let agent = manager.run_agent_with("web-01", &["--wazuh-home", home.to_str().unwrap()]).await;
-    api.post("/v1/webhooks", &json!({"name": "rude", "url": rude_receiver(), "settings": {"note": MARK}})).await;
+    api.post("/v1/webhooks", &json!({"name": "rude", "url": rude_receiver(), "settings": {"note": TAME}})).await;
     api.import(CONF).await;
-    api.policy("log-ssh", "5712", &json!({"note": MARK})).await;
-    api.policy("ask-ssh", "5712", &asking(MARK)).await;
-    api.post("/v1/protected", &json!({"kind": "ip", "value": "192.0.2.1", "reason": MARK})).await;
+    api.policy("log-ssh", "5712", &json!({"note": TAME})).await;
+    api.policy("ask-ssh", "5712", &asking(TAME)).await;
+    api.post("/v1/protected", &json!({"kind": "ip", "value": "192.0.2.1", "reason": TAME})).await;
     api.alert_with("5712", "203.0.113.66", &hostile_alert()).await;
     assert_eq!(api.try_post("/v1/alerts", &json!({"rule": MARK, "timestamp": MARK})).await, 202);
     let waits = api.get("/v1/responses?state=awaiting_approval").await;
@@ -94,6 +94,15 @@ async fn what_others_write_is_shown_as_text_on_every_page() {
         .await;
     let alert = api.get("/v1/alerts?limit=1").await["items"][0]["id"].as_str().unwrap().to_owned();
     let rejected = api.get("/v1/alerts/rejected?limit=1").await["items"][0]["id"].as_str().unwrap().to_owned();
+
+    // With the escapes they are refused.
+    for (path, body) in [
+        ("/v1/enrollment-tokens", json!({"labels": {"note": MARK}})),
+        ("/v1/protected", json!({"kind": "ip", "value": "192.0.2.2", "reason": MARK})),
+        ("/v1/protected", json!({"kind": "user", "value": MARK, "reason": "a test"})),
+    ] {
+        assert_eq!(api.try_post(path, &body).await, 422, "{body}");
+    }
 
     let browser = Browser::of(&manager.base, "root").await;
     for (path, has_mark) in [

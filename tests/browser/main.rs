@@ -14,6 +14,7 @@ mod pages;
 mod postgres;
 mod programs;
 mod seed;
+mod single_sign_on;
 mod viewer;
 mod webdriver;
 mod without_scripts;

@@ -76,25 +76,26 @@ impl WebDriver {
             "--disable-dev-shm-usage".to_owned(),
             "--no-proxy-server".to_owned(),
             "--force-device-scale-factor=1".to_owned(),
+            "--hide-scrollbars".to_owned(),
             format!("--window-size={width},900"),
         ];
         if is_root() {
             arguments.push("--no-sandbox".to_owned());
         }
-        // 2: blocked.
-        let javascript =
-            if scripts { json!({}) } else { json!({"profile.managed_default_content_settings.javascript": 2}) };
         let wanted = json!({"capabilities": {"alwaysMatch": {
             "browserName": "chrome",
             // A dialog makes the next step fail, so that no test overlooks one.
             "unhandledPromptBehavior": "dismiss and notify",
             "timeouts": {"pageLoad": PAGE_LOAD.as_millis(), "script": PAGE_LOAD.as_millis()},
             "goog:loggingPrefs": {"browser": "ALL"},
-            "goog:chromeOptions": {"binary": wrapper, "args": arguments, "prefs": javascript},
+            "goog:chromeOptions": {"binary": wrapper, "args": arguments},
         }}});
         let session = started.ask(Method::POST, "/session", &wanted).await;
         let session = session.unwrap_or_else(|why| panic!("Chromium does not start: {}", why.message));
         session["sessionId"].as_str().unwrap().clone_into(&mut started.session);
+        if !scripts {
+            started.devtools("Emulation.setScriptExecutionDisabled", &json!({"value": true})).await.unwrap();
+        }
         started
     }
 

@@ -151,7 +151,7 @@ function follow() {
   if (!types || !window.EventSource) return;
   source = new EventSource("/console/events?type=" + encodeURIComponent(types));
   source.onopen = () => {
-    // Also at the first time: something may have changed since the page was written.
+    // No event told of what happened between the answer with this page and now.
     soon();
     found();
   };
