@@ -20,6 +20,8 @@ use crate::views::statistics::{Statistics, StatisticsStep};
 const DEFAULT_WITHIN: Duration = Duration::from_hours(24);
 /// Default length of a step.
 const DEFAULT_STEP: Duration = Duration::from_hours(1);
+/// Longest range.
+const LONGEST_RANGE: Duration = Duration::from_hours(92 * 24);
 /// Most steps of a range.
 const MOST_STEPS: u128 = 200;
 
@@ -33,10 +35,10 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct RangeOfTime {
-    /// Length of the range, which ends now; default 24h.
+    /// Length of the range, which ends now, at most 92 days; default 24h.
     #[param(value_type = Option<String>, example = "24h")]
     within: Option<Span>,
-    /// Length of a step; default 1h. At most 200 steps fit in the range.
+    /// Length of a step; default 1h. It fits in the range a whole number of times, at most 200.
     #[param(value_type = Option<String>, example = "1h")]
     step: Option<Span>,
 }
@@ -54,9 +56,13 @@ pub async fn find(
     caller.unlimited("these counts are of all agents")?;
     let within = query.within.map_or(DEFAULT_WITHIN, Span::duration);
     let step = query.step.map_or(DEFAULT_STEP, Span::duration);
+    if within > LONGEST_RANGE {
+        return Err(ApiError::invalid(vec![Fault::at("/within", "must be 92 days at most")]));
+    }
     let count = within.as_millis().checked_div(step.as_millis()).unwrap_or(u128::MAX);
-    if count == 0 || count > MOST_STEPS {
-        let why = format!("must fit into the range once, and {MOST_STEPS} times at most");
+    let fits = within.as_millis().checked_rem(step.as_millis()) == Some(0);
+    if count == 0 || count > MOST_STEPS || !fits {
+        let why = format!("must fit into the range a whole number of times, {MOST_STEPS} at most");
         return Err(ApiError::invalid(vec![Fault::at("/step", why)]));
     }
     let (db, until) = (&state.engine.db, state.engine.clock.now());

@@ -1,6 +1,8 @@
 //! Agents: who is here, what each holds and can do, what drifted; enrolment with a command to copy;
 //! labels and revocation.
 
+use std::collections::BTreeMap;
+
 use askama::Template;
 use axum::extract::{Path, Query};
 use axum::http::Method;
@@ -23,7 +25,9 @@ use crate::views::commands::CommandRow;
 use crate::views::effects::EffectRow;
 use crate::views::page::Page;
 
-const LIVE: &str = "agent.*,incident.*,effect.*";
+/// Effects of one agent that are listed, of each kind.
+const LISTED: usize = 500;
+const LIVE: &str = "agent.*,incident.*,effect.*,freeze.*";
 
 /// The filter, as the address has it.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -54,7 +58,7 @@ struct AgentsPage {
     rows: Vec<Row>,
     tokens: Vec<Token>,
     next: Option<String>,
-    may_manage: bool,
+    may_enrol: bool,
 }
 
 /// The list.
@@ -67,10 +71,12 @@ pub(super) async fn list(session: Session, Query(filter): Query<Filter>) -> Page
         with_query(SECTION, [("name", name.as_str()), ("revoked", revoked.as_str()), ("cursor", cursor.as_str())])
     });
     let may_manage = session.may(Right::ManageAgents);
-    let tokens = if may_manage { tokens(&session).await? } else { Vec::new() };
+    // Tokens are for agents of all labels.
+    let may_enrol = may_manage && session.who.scopes.is_empty();
+    let tokens = if may_enrol { tokens(&session).await? } else { Vec::new() };
     let rows = page.items.iter().map(|view| session.agent_row(view)).collect();
     let shell = session.shell("Agents", SECTION, if cursor.is_empty() { LIVE } else { "" }).await?;
-    html(&AgentsPage { shell, filter, rows, tokens, next, may_manage })
+    html(&AgentsPage { shell, filter, rows, tokens, next, may_enrol })
 }
 
 impl Session {
@@ -130,6 +136,7 @@ struct AgentPage {
     row: Row,
     facts: Vec<(&'static str, String)>,
     held: Vec<Held>,
+    is_cut: bool,
     commands: Vec<Command>,
     abilities: Vec<Ability>,
     may_manage: bool,
@@ -141,13 +148,7 @@ pub(super) async fn one(session: Session, Path(id): Path<String>) -> PageResult 
     let id = segment(&id);
     let view: AgentView = session.api.get(&format!("/v1/agents/{id}")).await?;
     let now = session.now();
-    let wanted: Page<EffectRow> =
-        session.api.get(&format!("/v1/effects?agent_id={id}&desired=in_force&limit=200")).await?;
-    let drifted: Page<EffectRow> =
-        session.api.get(&format!("/v1/effects?agent_id={id}&failing=true&limit=200")).await?;
-    let mut effects = wanted.items;
-    effects
-        .extend(drifted.items.into_iter().filter(|effect| effect.desired != crate::domain::effect::Desired::InForce));
+    let (effects, is_cut) = standing(&session, &id).await?;
     let held = effects.iter().map(|effect| Held {
         path: format!("/targets/{}/{}", segment(&effect.target_kind), super::now::path_value(&effect.target_value)),
         what: format!("{} {} {}", effect.action, effect.target_kind, effect.target_value),
@@ -171,6 +172,7 @@ pub(super) async fn one(session: Session, Path(id): Path<String>) -> PageResult 
     html(&AgentPage {
         facts: facts(&view, &row),
         held,
+        is_cut,
         commands,
         abilities: capabilities.iter().map(ability).collect(),
         may_manage: session.may(Right::ManageAgents),
@@ -178,6 +180,19 @@ pub(super) async fn one(session: Session, Path(id): Path<String>) -> PageResult 
         shell,
         row,
     })
+}
+
+/// Effects that are wanted on an agent, or are there; and whether there are more.
+async fn standing(session: &Session, id: &str) -> Result<(Vec<EffectRow>, bool), Trouble> {
+    let mut effects: BTreeMap<String, EffectRow> = BTreeMap::new();
+    let mut is_cut = false;
+    for filter in ["desired=in_force", "actual=in_force", "actual=drifted", "failing=true"] {
+        let page: Page<EffectRow> =
+            session.api.get(&format!("/v1/effects?agent_id={id}&{filter}&limit={LISTED}")).await?;
+        is_cut |= page.next_cursor.is_some();
+        effects.extend(page.items.into_iter().map(|effect| (effect.id.clone(), effect)));
+    }
+    Ok((effects.into_values().rev().collect(), is_cut))
 }
 
 fn ability(capability: &Capability) -> Ability {
@@ -244,7 +259,7 @@ pub(super) async fn labels(session: Session, Path(id): Path<String>, form: Form)
             let change = ChangeAgent { labels: labels.into_iter().collect() };
             session.api.send(Method::PATCH, &path, None, Some(&change)).await
         }
-        Err(why) => Err(Trouble::Broken(why)),
+        Err(why) => Err(Trouble::Mistyped(why)),
     };
     match changed {
         Ok(_) => Ok(session.done(&format!("/agents/{}", segment(&id)), "The labels are set.")),
@@ -258,18 +273,24 @@ pub(super) async fn labels(session: Session, Path(id): Path<String>, form: Form)
 async fn revocation(session: &Session, id: &str) -> Result<Plan, Failure> {
     let id = segment(id);
     let view: AgentView = session.api.get(&format!("/v1/agents/{id}")).await?;
-    let held: Page<EffectRow> =
-        session.api.get(&format!("/v1/effects?agent_id={id}&desired=in_force&limit=500")).await?;
-    let holds = i64::try_from(held.items.len()).unwrap_or(i64::MAX);
+    let (held, is_cut) = standing(session, &id).await?;
+    let endless = held.iter().filter(|effect| effect.until.is_none()).count();
+    let more = if is_cut { ", and more" } else { "" };
+    let holds = format!("{}{more}", count(i64::try_from(held.len()).unwrap_or(i64::MAX), "effect"));
+    let mut warnings = vec![
+        "The agent gets no command any more, and its token is refused. What has an end it undoes by itself on time; the \
+         manager knows nothing of it from then on. It cannot be taken back: the host enrols anew."
+            .to_owned(),
+    ];
+    if endless > 0 {
+        let what = count(i64::try_from(endless).unwrap_or(i64::MAX), "effect");
+        warnings.push(format!("{what} without an end stay in force until an administrator removes them on the host."));
+    }
     let row = session.agent_row(&view);
     Ok(Plan {
         title: format!("Revoke {}", row.name),
-        facts: vec![("State", row.badge.words.clone()), ("Holds", count(holds, "effect"))],
-        warnings: vec![
-            "The agent gets no command any more, and its token is refused. What it holds it undoes by itself on time; \
-             the manager knows nothing of it from then on. It cannot be taken back: the host enrols anew."
-                .to_owned(),
-        ],
+        facts: vec![("State", row.badge.words.clone()), ("Holds", holds)],
+        warnings,
         action: format!("/agents/{id}/revoke"),
         button: "Revoke",
         is_dangerous: true,

@@ -194,7 +194,7 @@ pub(super) async fn act(session: Session, sent: Form) -> PageResult {
     let is_seen = sent.get("seen") == SEEN;
     let request = match asked.request(&kinds, !is_seen) {
         Ok(request) => request,
-        Err(why) => return again(&session, asked, &Trouble::Broken(why)).await,
+        Err(why) => return again(&session, asked, &Trouble::Mistyped(why)).await,
     };
     if !is_seen {
         return match session.api.post::<ManualPreview>("/v1/responses", &request).await {

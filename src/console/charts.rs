@@ -12,7 +12,7 @@ use serde::Deserialize;
 use super::client::Trouble;
 use super::metrics_text::HistogramBuckets;
 use super::page::{PageResult, html};
-use super::policies::{counts, summary};
+use super::policies::{FAILED, counts, summary};
 use super::session::Session;
 use super::shell::Shell;
 use super::system::SECTION;
@@ -158,7 +158,8 @@ async fn counts_of(session: &Session, view: &PolicyView, within: &str) -> Result
 fn responses_chart(counted: &[PolicyCounts]) -> BarChart {
     let acted = |counts: &PolicyCounts| {
         let acted = ["active", "ended"].into_iter().filter_map(|state| counts.responses.get(state));
-        (counts.policy.clone(), acted.sum::<i64>())
+        let in_vain = counts.ended.get(FAILED).copied().unwrap_or_default();
+        (counts.policy.clone(), acted.sum::<i64>() - in_vain)
     };
     let about = "Responses that acted in the chosen time, by policy. Responses by hand are not among them.";
     BarChart::of_counts("Responses by policy", about, ("Policy", "Responses"), counted.iter().map(acted).collect())
@@ -199,7 +200,7 @@ async fn over_time(session: &Session, within: &str) -> Result<Vec<BarChart>, Tro
         ),
         BarChart::new(
             "Responses over time",
-            "Responses that acted, by when they were decided; newest first.",
+            "Responses that were decided to act, by when that was; newest first.",
             ("From", "Responses"),
             bars(acted),
         ),

@@ -26,6 +26,8 @@ pub(super) const NO_BODY: Option<&()> = None;
 pub(super) enum Trouble {
     /// The API refused, in these words.
     Refused(Box<Problem>),
+    /// What was typed cannot be sent.
+    Mistyped(String),
     /// The answer is not what this version expects.
     Broken(String),
 }
@@ -35,6 +37,7 @@ impl Trouble {
     pub(super) fn status(&self) -> StatusCode {
         match self {
             Self::Refused(problem) => StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+            Self::Mistyped(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Broken(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -61,7 +64,7 @@ impl fmt::Display for Trouble {
                     }
                 }
             }
-            Self::Broken(why) => f.write_str(why),
+            Self::Mistyped(why) | Self::Broken(why) => f.write_str(why),
         }
     }
 }

@@ -12,6 +12,7 @@ use super::plan::{Field, Plan};
 use super::responses::Line;
 use super::session::{Form, Session};
 use super::words;
+use crate::domain::response::ResponseState;
 use crate::views::responses::{ApproveResponse, Lift, ResponseView, Say};
 
 const SECTION: &str = "/responses";
@@ -51,7 +52,7 @@ impl Choice {
             Self::Approve => "Approved.",
             Self::Reject => "Rejected: nothing is carried out.",
             Self::Confirm => "Confirmed: it stays.",
-            Self::Lift => "Lifted: what no other response holds is reverted on every agent.",
+            Self::Lift => "Lifted: what no other response holds is being reverted on every agent.",
         }
     }
 }
@@ -140,6 +141,8 @@ async fn plan(session: &Session, choice: Choice, id: &str, reason: &str) -> Resu
 async fn act(session: &Session, choice: Choice, id: &str, form: &Form) -> PageResult {
     let reason = form.get("reason").to_owned();
     let path = format!("/v1/responses/{}/{}", segment(id), choice.word());
+    let before: ResponseView = session.api.get(&format!("/v1/responses/{}", segment(id))).await?;
+    let was_active = before.response.response.state == ResponseState::Active;
     let sent = match choice {
         Choice::Approve => send(session, &path, &ApproveResponse { reason, break_glass: false }).await,
         Choice::Reject | Choice::Confirm => send(session, &path, &Say { reason }).await,
@@ -152,7 +155,12 @@ async fn act(session: &Session, choice: Choice, id: &str, form: &Form) -> PageRe
                 Choice::Approve | Choice::Reject => "/waiting".to_owned(),
                 Choice::Confirm | Choice::Lift => format!("/responses/{}", segment(id)),
             };
-            Ok(session.done(&place, &format!("{action} {aim}: {}", choice.done())))
+            let said = match view.response.response.state {
+                ResponseState::AwaitingApproval => "Your approval counts; it waits for further people.",
+                ResponseState::Ended if choice == Choice::Lift && !was_active => "It had ended already.",
+                _ => choice.done(),
+            };
+            Ok(session.done(&place, &format!("{action} {aim}: {said}")))
         }
         Err(trouble) => {
             let plan = plan(session, choice, id, form.get("reason")).await?;

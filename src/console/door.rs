@@ -1,6 +1,7 @@
 //! The way in: a request goes on with the person's session, or is answered with the login page.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -12,10 +13,17 @@ use axum::response::{IntoResponse as _, Redirect, Response};
 
 use super::client::ApiClient;
 use super::login;
-use super::page::{Failure, Nonce};
+use super::page::{Failure, Nonce, local};
 use super::session::{Cookies, FORM_TOKEN, Session, fields, refuse_other_sites};
 use super::state::Console;
 use crate::views::auth::{IssuedToken, WhoAmI};
+
+/// Largest form that is kept over a login.
+const MAX_KEPT: usize = 256 * 1024;
+/// Fields that are not kept over a login: the token of the form, and that its plan was seen.
+const NOT_KEPT: [&str; 3] = [FORM_TOKEN, "seen", "step"];
+/// How long a request waits for the cookies of another manager's refresh.
+const REFRESHED_ELSEWHERE: Duration = Duration::from_millis(500);
 
 /// Lets a request through with the person's session; without one it answers with the login page.
 pub(super) async fn require(State(console): State<Console>, mut request: Request, next: Next) -> Response {
@@ -23,6 +31,13 @@ pub(super) async fn require(State(console): State<Console>, mut request: Request
     let cookies = Cookies::new(console.is_tls);
     let found = match find(&console, &mut parts, &cookies).await {
         Ok(found) => found,
+        // Another manager has just refreshed the session: the browser gets the new cookies from there.
+        Err(failure) if failure.is_conflict() && parts.method == Method::GET => {
+            tokio::time::sleep(REFRESHED_ELSEWHERE).await;
+            let place = parts.uri.path_and_query().map_or("/", |place| place.as_str());
+            return Redirect::to(local(place)).into_response();
+        }
+        Err(failure) if failure.is_conflict() => return without_session(&console, parts, body).await,
         Err(failure) => return failure.into_response(),
     };
     let Some((session, refreshed)) = found else { return without_session(&console, parts, body).await };
@@ -52,10 +67,9 @@ async fn find(
         Some(token) if console.engine.access_tokens.verify(token, now).is_ok() => token.to_owned(),
         _ => {
             let Some(refresh) = cookies.sent(&parts.headers, "refresh") else { return Ok(None) };
-            match console.refreshes.next(&api, refresh).await {
+            match console.refreshes.next(&console.engine.tasks, &api, refresh).await {
                 Ok(tokens) => refreshed.insert(tokens).access_token.clone(),
                 Err(trouble) if trouble.status() == StatusCode::UNAUTHORIZED => return Ok(None),
-                // Another manager has just refreshed it: the browser has the new cookies, and comes again with them.
                 Err(trouble) => return Err(trouble.into()),
             }
         }
@@ -79,18 +93,21 @@ async fn find(
 /// The login page. What a form held is kept in it, so that nothing that was typed is lost.
 async fn without_session(console: &Console, parts: Parts, body: Body) -> Response {
     let place = parts.uri.path_and_query().map_or("/", |place| place.as_str());
-    if parts.method == Method::GET || parts.method == Method::HEAD {
-        return Redirect::to(&login::path_before(place)).into_response();
+    if parts.method == Method::GET || parts.method == Method::HEAD || place == "/logout" {
+        return Redirect::to(&login::path_before(if place == "/logout" { "/" } else { place })).into_response();
     }
     // Browsers send no cookie with a form of another site. Its fields must not be kept for the next login.
     let sent = match refuse_other_sites(&parts.headers) {
-        Ok(()) => fields(body).await,
+        Ok(()) => fields(body, MAX_KEPT, &console.strangers).await,
         Err(failure) => Err(failure),
     };
     let kept = match sent {
         Ok(fields) => fields,
         Err(failure) => return failure.into_response(),
     };
-    let kept = kept.into_iter().filter(|(name, _)| name != FORM_TOKEN).collect();
-    login::expired(console, &parts, place, kept).await
+    // Passwords and secrets are not kept, and the person sees the plan once more.
+    let is_secret = place.starts_with("/account");
+    let is_kept = |name: &str| !is_secret && !NOT_KEPT.contains(&name);
+    let kept = kept.into_iter().filter(|(name, _)| is_kept(name)).collect();
+    login::expired(console, &parts, if is_secret { "/account" } else { place }, kept).await
 }

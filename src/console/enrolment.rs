@@ -78,7 +78,7 @@ pub(super) async fn enrol(session: Session, form: Form) -> PageResult {
     let (labels, uses, expires_in) = (form.get("labels"), form.get("uses"), form.get("expires_in"));
     let made = match token_request(labels, uses, expires_in) {
         Ok(request) => session.api.post::<CreatedToken>("/v1/enrollment-tokens", &request).await,
-        Err(why) => Err(Trouble::Broken(why)),
+        Err(why) => Err(Trouble::Mistyped(why)),
     };
     match made {
         Ok(made) => {

@@ -48,28 +48,31 @@ impl Which {
 struct Foreseen {
     request: LiftMany,
     lifted: Lifted,
+    /// Whether there are more responses than one lift can name.
+    is_cut: bool,
+}
+
+/// A lift of nothing.
+const fn nothing() -> Lifted {
+    Lifted { count: 0, responses: Vec::new(), plan: None, warnings: Vec::new() }
 }
 
 impl Session {
     async fn foresee(&self, which: &Which) -> Result<Foreseen, Trouble> {
-        let blank = LiftMany {
-            policy: None,
-            alert_id: None,
-            rule_id: None,
-            target: None,
-            since: None,
-            until: None,
-            responses: Vec::new(),
-            everything: false,
-            count: None,
-            dry_run: true,
-            reason: "dry run".to_owned(),
-        };
+        let mut is_cut = false;
         let mut request = match which.targets.as_slice() {
-            [] if which.everything => LiftMany { everything: true, ..blank },
-            [] => LiftMany { policy: Some(which.policy.clone()), ..blank },
-            [target] => LiftMany { target: Some(target.clone()), ..blank },
-            targets => LiftMany { responses: self.active_on(targets).await?, ..blank },
+            [] if which.everything => LiftMany { everything: true, ..blank() },
+            [] => LiftMany { policy: Some(which.policy.clone()), ..blank() },
+            [target] => LiftMany { target: Some(target.clone()), ..blank() },
+            targets => {
+                let mut responses = self.active_on(targets).await?;
+                if responses.is_empty() {
+                    return Ok(Foreseen { request: blank(), lifted: nothing(), is_cut: false });
+                }
+                is_cut = responses.len() > MOST;
+                responses.truncate(MOST);
+                LiftMany { responses, ..blank() }
+            }
         };
         if request.everything {
             // The API wants to know how many are expected.
@@ -77,7 +80,7 @@ impl Session {
             request.count = Some(expected.count);
         }
         let lifted: Lifted = self.api.post("/v1/responses/lift", &request).await?;
-        Ok(Foreseen { request, lifted })
+        Ok(Foreseen { request, lifted, is_cut })
     }
 
     async fn active_on(&self, targets: &[String]) -> Result<Vec<uuid::Uuid>, Trouble> {
@@ -88,12 +91,11 @@ impl Session {
             let page: Page<JudgedResponse> = self.api.get(&path).await?;
             ids.extend(page.items.iter().filter_map(|judged| judged.response.id.parse::<uuid::Uuid>().ok()));
         }
-        ids.truncate(MOST);
         Ok(ids)
     }
 
     fn lift_plan(&self, which: &Which, foreseen: &Foreseen) -> Plan {
-        let Lifted { count: responses, plan, warnings, .. } = &foreseen.lifted;
+        let Lifted { count: responses, responses: ids, plan, warnings } = &foreseen.lifted;
         let mut facts = vec![("Responses", count(i64::try_from(*responses).unwrap_or(i64::MAX), "active response"))];
         let mut stays = Vec::new();
         if let Some(plan) = plan {
@@ -110,11 +112,19 @@ impl Session {
             fields.push(Field::hidden("everything", "yes"));
         }
         fields.extend(which.targets.iter().map(|target| Field::hidden("target", target)));
+        // Exactly these are lifted, whatever is decided meanwhile. More than can be named are told by their number.
+        if ids.len() <= MOST {
+            fields.extend(ids.iter().map(|id| Field::hidden("response", &id.to_string())));
+        }
         fields.push(Field::reason(&which.reason));
+        let cut = format!(
+            "More than {MOST} responses are active there: this lifts {MOST} of them. Do it again for the rest."
+        );
+        let said = warnings.iter().map(|fault| fault.detail.clone()).chain(foreseen.is_cut.then_some(cut));
         Plan {
             title: which.title(),
             facts,
-            warnings: warnings.iter().map(|fault| fault.detail.clone()).collect(),
+            warnings: said.collect(),
             stays,
             fields,
             action: "/lift".to_owned(),
@@ -147,17 +157,41 @@ pub(super) async fn ask(session: Session, Query(pairs): Query<Vec<(String, Strin
 /// Lifts, if it is still as many as the plan said.
 pub(super) async fn act(session: Session, form: Form) -> PageResult {
     let which = Which::of(form.pairs());
-    let mut foreseen = session.foresee(&which).await?;
-    let expected = form.get("count").parse().unwrap_or(0);
-    let request = LiftMany { dry_run: false, count: Some(expected), reason: which.reason.clone(), ..foreseen.request };
+    let named = form.pairs().iter().filter(|(name, _)| name == "response");
+    let responses: Vec<uuid::Uuid> = named.filter_map(|(_, id)| id.parse().ok()).collect();
+    let request = if responses.is_empty() {
+        let expected = form.get("count").parse().unwrap_or(0);
+        LiftMany { dry_run: false, count: Some(expected), ..session.foresee(&which).await?.request }
+    } else {
+        LiftMany { responses, dry_run: false, ..blank() }
+    };
+    let request = LiftMany { reason: which.reason.clone(), ..request };
     match session.api.post::<Lifted>("/v1/responses/lift", &request).await {
         Ok(lifted) => {
             let what = count(i64::try_from(lifted.count).unwrap_or(i64::MAX), "response");
-            Ok(session.done("/", &format!("{what} lifted; what no other response holds is reverted on every agent.")))
+            let said = format!("{what} lifted. What no other response holds is being reverted on every agent.");
+            Ok(session.done("/", &said))
         }
         Err(trouble) => {
-            foreseen = session.foresee(&which).await?;
+            let foreseen = session.foresee(&which).await?;
             session.refused("/", session.lift_plan(&which, &foreseen), &trouble).await
         }
+    }
+}
+
+/// A dry run that lifts nothing yet.
+fn blank() -> LiftMany {
+    LiftMany {
+        policy: None,
+        alert_id: None,
+        rule_id: None,
+        target: None,
+        since: None,
+        until: None,
+        responses: Vec::new(),
+        everything: false,
+        count: None,
+        dry_run: true,
+        reason: "dry run".to_owned(),
     }
 }

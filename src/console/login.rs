@@ -19,6 +19,8 @@ use crate::views::auth::{AskToken, ChangePassword, EndedSession, IssuedToken};
 use crate::views::oidc::SignOnProviders;
 use crate::views::users::{CreateUser, CreatedUser};
 
+/// Largest form of a login, with what is kept in it.
+const MAX_LOGIN: usize = 512 * 1024;
 /// Prefix of the fields that hold what was typed before the login.
 const KEPT: &str = "kept.";
 
@@ -95,7 +97,7 @@ struct ResumePage {
 pub(super) async fn begin(State(console): State<Console>, request: Request) -> PageResult {
     let (parts, body) = request.into_parts();
     refuse_other_sites(&parts.headers)?;
-    let sent = fields(body).await?;
+    let sent = fields(body, MAX_LOGIN, &console.strangers).await?;
     let field = |name: &str| sent.iter().find(|(field, _)| field == name).map_or("", |(_, value)| value.as_str());
     let kept = sent.iter().filter_map(|(name, value)| Some((name.strip_prefix(KEPT)?.to_owned(), value.clone())));
     let kept: Vec<_> = kept.collect();
@@ -113,7 +115,7 @@ pub(super) async fn begin(State(console): State<Console>, request: Request) -> P
         let page = if trouble.is("totp-required") {
             LoginPage { needs_code: true, password, ..page }
         } else if trouble.is("password-change-required") {
-            LoginPage { needs_password: true, password, ..page }
+            LoginPage { needs_password: true, needs_code: totp.is_some(), password, ..page }
         } else {
             LoginPage { fault: Some(trouble.to_string()), ..page }
         };
@@ -126,16 +128,18 @@ pub(super) async fn begin(State(console): State<Console>, request: Request) -> P
             totp: totp.clone(),
             new_password: new.to_owned(),
         };
-        if let Err(trouble) = api.send(Method::POST, "/v1/auth/password", None, Some(&change)).await {
-            let page = LoginPage {
-                username: username.clone(),
-                next: next.clone(),
-                needs_password: true,
-                password,
-                fault: Some(trouble.to_string()),
-                ..blank(&console, &parts).await?
+        let changed = api.send(Method::POST, "/v1/auth/password", None, Some(&change)).await;
+        // A code is valid once: the login asks for the next one.
+        let needs_code = totp.is_some() || changed.as_ref().is_err_and(|trouble| trouble.is("totp-required"));
+        if changed.is_err() || needs_code {
+            let page = LoginPage { next, username, needs_code, kept, ..blank(&console, &parts).await? };
+            return match changed {
+                Ok(_) => html(&LoginPage { password: new.to_owned(), ..page }),
+                Err(trouble) => {
+                    let fault = Some(trouble.to_string());
+                    with_status(trouble.status(), &LoginPage { needs_password: true, password, fault, ..page })
+                }
             };
-            return with_status(trouble.status(), &page);
         }
         new.clone_into(&mut password);
     }
@@ -175,7 +179,7 @@ pub(super) fn begun(
 pub(super) async fn first(State(console): State<Console>, request: Request) -> PageResult {
     let (parts, body) = request.into_parts();
     refuse_other_sites(&parts.headers)?;
-    let sent = fields(body).await?;
+    let sent = fields(body, MAX_LOGIN, &console.strangers).await?;
     let field = |name: &str| sent.iter().find(|(field, _)| field == name).map_or("", |(_, value)| value.as_str());
     let (username, password) = (field("username").trim().to_owned(), Some(field("password").to_owned()));
     let api = ApiClient::new(console.api.clone(), &parts);

@@ -63,8 +63,14 @@ use axum::routing::{get, post};
 
 use state::Console;
 
+use crate::api::front::memory::MemoryBudget;
 use crate::domain::ledger_key::LedgerKeyError;
 use crate::engine::Engine;
+
+/// Memory for forms of people who have logged in, in bytes.
+const PEOPLE: usize = 64 * 1024 * 1024;
+/// Memory for forms without a session, in bytes.
+const STRANGERS: usize = 8 * 1024 * 1024;
 
 /// The API with the console's pages around it.
 ///
@@ -72,7 +78,8 @@ use crate::engine::Engine;
 /// If the library refuses to derive the key of form tokens.
 pub fn router(api: Router, engine: Arc<Engine>, is_tls: bool) -> Result<Router, LedgerKeyError> {
     let forms = Arc::new(tokens::FormTokens::new(&engine.ledger_key)?);
-    let console = Console { api: api.clone(), engine, forms, refreshes: Arc::default(), is_tls };
+    let [people, strangers] = [PEOPLE, STRANGERS].map(MemoryBudget::new);
+    let console = Console { api: api.clone(), engine, forms, refreshes: Arc::default(), people, strangers, is_tls };
     let open = Router::new()
         .route("/login", get(login::page).post(login::begin))
         .route("/login/first", post(login::first))

@@ -56,6 +56,8 @@ pub(super) struct Row {
     is_by_hand: bool,
     changed: Option<Moment>,
     is_address: bool,
+    /// Whether the target has a value by which it can be lifted as a whole.
+    has_value: bool,
 }
 
 /// A view that a person can open by one click.
@@ -127,7 +129,7 @@ pub(super) async fn list(session: Session, Query(filter): Query<Filter>) -> Page
         is_filtered,
         is_new,
         may_respond: session.may(Right::Respond),
-        may_protect: session.may(Right::WritePolicies),
+        may_protect: session.may(Right::WritePolicies) && session.who.scopes.is_empty(),
         filter,
     })
 }
@@ -185,6 +187,7 @@ impl Session {
             is_by_hand: row.until.is_none() && row.responses > 0,
             changed: row.changed_at.map(|at| past(at, now)),
             is_address: row.kind == "ip",
+            has_value: !row.value.is_empty(),
         }
     }
 
@@ -258,7 +261,7 @@ pub(super) async fn target(session: Session, Path((kind, value)): Path<(String, 
         protected: protected.collect(),
         feeds: view.feeds,
         may_respond: session.may(Right::Respond),
-        may_protect: session.may(Right::WritePolicies),
+        may_protect: session.may(Right::WritePolicies) && session.who.scopes.is_empty(),
         row,
     })
 }

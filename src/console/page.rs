@@ -59,6 +59,11 @@ impl Failure {
         Self { status, detail: detail.into() }
     }
 
+    /// Whether something has changed meanwhile.
+    pub(super) fn is_conflict(&self) -> bool {
+        self.status == StatusCode::CONFLICT
+    }
+
     pub(super) fn system(detail: &str) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, detail)
     }

@@ -53,11 +53,14 @@ struct PolicyDeeds {
     spared: i64,
 }
 
+/// Responses that ended without coming into force anywhere.
+pub(super) const FAILED: &str = "failed";
+
 impl PolicyDeeds {
     fn of(counts: &PolicyCounts) -> Self {
         let of = |states: &[&str]| -> i64 { states.iter().filter_map(|state| counts.responses.get(*state)).sum() };
         Self {
-            acted: of(&["active", "ended"]),
+            acted: of(&["active", "ended"]) - counts.ended.get(FAILED).copied().unwrap_or_default(),
             waits: of(&["awaiting_approval"]),
             observed: of(&["observed"]),
             spared: of(&["spared"]),

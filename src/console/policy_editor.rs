@@ -132,6 +132,7 @@ async fn editor(session: &Session, name: &str, version: &str, text: String, faul
 
 /// The faults of the text, as a part of the page.
 pub(super) async fn check(session: Session, form: Form) -> PageResult {
+    require_writer(&session)?;
     html(&FaultsPart { draft: session.draft(form.get("document")) })
 }
 

@@ -181,7 +181,7 @@ fn reason_or(reason: &str) -> String {
 }
 
 async fn preview(session: &Session, asked: &Asked) -> Result<CreatedProtected, Trouble> {
-    let request = asked.request().map_err(Trouble::Broken)?;
+    let request = asked.request().map_err(Trouble::Mistyped)?;
     session.api.post("/v1/protected?dry_run=true", &request).await
 }
 
@@ -203,7 +203,7 @@ pub(super) async fn add(session: Session, form: Form) -> PageResult {
     }
     let made = match asked.request() {
         Ok(request) => session.api.post::<CreatedProtected>("/v1/protected", &request).await,
-        Err(why) => Err(Trouble::Broken(why)),
+        Err(why) => Err(Trouble::Mistyped(why)),
     };
     match made {
         Ok(made) => {

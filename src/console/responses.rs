@@ -3,6 +3,7 @@
 
 use askama::Template;
 use axum::extract::{Path, Query};
+use riposte_protocol::command::Op;
 use riposte_protocol::time::Timestamp;
 use serde::Deserialize;
 
@@ -23,7 +24,9 @@ use crate::views::page::Page;
 use crate::views::responses::{JudgedResponse, ResponseRow, ResponseView};
 
 /// Events after which these pages are loaded anew.
-pub(super) const LIVE: &str = "response.*,approval.*,effect.*,command.*";
+pub(super) const LIVE: &str = "response.*,approval.*,effect.*,command.*,freeze.*";
+/// The most agents and commands of which the API tells with one response.
+const TOLD: usize = 500;
 
 /// A response in a list.
 pub(super) struct Line {
@@ -167,6 +170,8 @@ struct OnePage {
     may_approve: bool,
     may_confirm: bool,
     may_bundle: bool,
+    /// Whether there are more agents or commands than the page shows.
+    is_cut: bool,
 }
 
 /// One response.
@@ -176,7 +181,7 @@ pub(super) async fn one(session: Session, Path(id): Path<String>) -> PageResult 
     let audit: Page<AuditRow> = session.api.get(&format!("/v1/audit?noun=response&noun_id={id}&limit=200")).await?;
     let response = view.response.response.clone();
     let alert: Option<AlertView> = match &response.alert_id {
-        Some(alert) => session.api.get(&format!("/v1/alerts/{}", segment(alert))).await.ok(),
+        Some(alert) => session.found(&format!("/v1/alerts/{}", segment(alert))).await?,
         None => None,
     };
     let now = session.now();
@@ -202,6 +207,7 @@ pub(super) async fn one(session: Session, Path(id): Path<String>) -> PageResult 
             && response.state == ResponseState::Active
             && response.confirm_by.is_some(),
         may_bundle: session.may(Right::Read),
+        is_cut: view.commands.len() >= TOLD || view.effects.len() >= TOLD,
         alert,
         response,
     };
@@ -285,7 +291,8 @@ fn decision(session: &Session, view: &ResponseView, alert: Option<&AlertView>) -
 fn on_agents(session: &Session, view: &ResponseView) -> Vec<OnAgent> {
     let outcomes = view.response.outcome.agent_outcomes.iter().map(|on| {
         let badge = match on.outcome {
-            AgentOutcome::InForce => Badge::new(Tone::Good, "in force"),
+            // Agents that have verified it are not among those that have something to report.
+            AgentOutcome::InForce => Badge::new(Tone::Warn, "in force"),
             AgentOutcome::Pending => Badge::new(Tone::Warn, "pending"),
             AgentOutcome::Failed => Badge::new(Tone::Bad, "failed"),
             AgentOutcome::Lifted => Badge::new(Tone::Plain, "lifted"),
@@ -339,6 +346,7 @@ fn steps_of(session: &Session, command: &CommandRow, results: &[ResultRow]) -> V
             let verified = match result.verified {
                 _ if result.observed => ", only observed",
                 Some(true) => ", verified",
+                Some(false) if command.op == Op::Revert => ", still there afterwards",
                 Some(false) => ", not found afterwards",
                 None => ", cannot be verified",
             };

@@ -4,9 +4,9 @@
 
 use std::sync::Arc;
 
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, Request};
-use axum::http::header::{COOKIE, SET_COOKIE};
+use axum::http::header::{COOKIE, HOST, ORIGIN, SET_COOKIE};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
@@ -16,6 +16,8 @@ use uuid::Uuid;
 use super::client::ApiClient;
 use super::page::{Failure, Nonce};
 use super::state::Console;
+use crate::api::front::extract::Payload;
+use crate::api::front::memory::MemoryBudget;
 use crate::domain::right::Right;
 use crate::views::auth::{IssuedToken, WhoAmI};
 
@@ -102,7 +104,7 @@ impl FromRequest<Console> for Form {
         let session = parts.extensions.get::<Session>().cloned();
         let session = session.ok_or_else(|| Failure::system("the form has no session"))?;
         refuse_other_sites(&parts.headers)?;
-        let form = Self(fields(body).await?);
+        let form = Self(fields(body, MAX_FORM, &console.people).await?);
         if console.forms.is_right(session.id, form.get(FORM_TOKEN)) {
             return Ok(form);
         }
@@ -110,19 +112,34 @@ impl FromRequest<Console> for Form {
     }
 }
 
-/// Refuses a form that the browser says another site has sent.
+/// Refuses a form that the browser says another site has sent. A browser says so by `Sec-Fetch-Site`, or over plain
+/// HTTP and if it is an old one by `Origin`.
 pub(super) fn refuse_other_sites(headers: &HeaderMap) -> Result<(), Failure> {
-    match headers.get(FETCH_SITE).map(HeaderValue::as_bytes) {
-        None | Some(b"same-origin" | b"none") => Ok(()),
-        Some(_) => Err(Failure::new(StatusCode::FORBIDDEN, "Another site sent this form, so it was not carried out.")),
+    let is_own = match headers.get(FETCH_SITE).map(HeaderValue::as_bytes) {
+        Some(site) => site == b"same-origin" || site == b"none",
+        None => headers.get(ORIGIN).is_none_or(|origin| {
+            let origin = origin.to_str().unwrap_or_default();
+            let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+            origin.split_once("://").map(|(_, host)| host) == host
+        }),
+    };
+    if is_own {
+        return Ok(());
     }
+    Err(Failure::new(StatusCode::FORBIDDEN, "Another site sent this form, so it was not carried out."))
 }
 
-/// The fields of a form's body.
-pub(super) async fn fields(body: Body) -> Result<Vec<(String, String)>, Failure> {
-    let bytes = to_bytes(body, MAX_FORM).await;
-    let bytes = bytes.map_err(|_| Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "The form is larger than 4 MiB."))?;
-    let pairs = form_urlencoded::parse(&bytes).into_owned();
+/// The fields of a form's body of at most `limit` bytes, with memory of `budget`.
+///
+/// # Errors
+/// As [`Payload::read`].
+pub(super) async fn fields(body: Body, limit: usize, budget: &MemoryBudget) -> Result<Vec<(String, String)>, Failure> {
+    let payload = Payload::read(Request::new(body), limit, budget).await.map_err(|error| {
+        let problem = error.problem();
+        let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::BAD_REQUEST);
+        Failure::new(status, problem.detail)
+    })?;
+    let pairs = form_urlencoded::parse(&payload.bytes).into_owned();
     // A text field sends its lines so.
     Ok(pairs.map(|(name, value)| (name, value.replace("\r\n", "\n"))).collect())
 }

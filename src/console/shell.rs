@@ -38,6 +38,7 @@ pub(super) struct Shell {
     pub(super) said: Option<String>,
     pub(super) is_frozen: bool,
     pub(super) may_respond: bool,
+    pub(super) may_freeze: bool,
     /// Types of events after which the page is loaded anew, separated by commas; empty: none.
     pub(super) live: &'static str,
 }
@@ -93,6 +94,7 @@ impl Session {
             said: self.said.as_deref().map(str::to_owned),
             is_frozen: self.is_frozen(),
             may_respond: self.may(Right::Respond),
+            may_freeze: self.may(Right::Respond) && self.who.scopes.is_empty(),
             live,
         })
     }

@@ -20,6 +20,8 @@ use crate::views::auth::{AskToken, IssuedToken};
 
 /// How long a login at a provider may take, in seconds; as the API's own cookie.
 const LOGIN_SECS: u64 = 600;
+/// Most characters of a provider's reason.
+const MAX_WHY: usize = 300;
 
 /// Sends the browser to the provider.
 pub(super) async fn begin(
@@ -56,13 +58,14 @@ pub(super) async fn finish(
 ) -> PageResult {
     let (parts, _) = request.into_parts();
     let cookies = Cookies::new(console.is_tls);
-    if returned.code.is_empty() {
-        return Err(Failure::new(StatusCode::FORBIDDEN, returned.error_description));
-    }
     let Some(verifier) = cookies.sent(&parts.headers, "verifier") else {
         let why = "This login was not begun in this browser, or has taken longer than 10 minutes. Begin again.";
         return Err(Failure::new(StatusCode::FORBIDDEN, why));
     };
+    if returned.code.is_empty() {
+        let why: String = returned.error_description.chars().take(MAX_WHY).collect();
+        return Err(Failure::new(StatusCode::FORBIDDEN, format!("The provider did not log you in: {why}")));
+    }
     let asked =
         AskToken { login_code: Some(returned.code), code_verifier: Some(verifier.to_owned()), ..AskToken::default() };
     let api = ApiClient::new(console.api.clone(), &parts);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::Router;
 
 use super::tokens::{FormTokens, Refreshes};
+use crate::api::front::memory::MemoryBudget;
 use crate::engine::Engine;
 
 /// What every page shares; cheap to clone.
@@ -16,6 +17,10 @@ pub(super) struct Console {
     pub(super) engine: Arc<Engine>,
     pub(super) forms: Arc<FormTokens>,
     pub(super) refreshes: Arc<Refreshes>,
+    /// Memory for forms of people who have logged in.
+    pub(super) people: MemoryBudget,
+    /// Memory for forms without a session.
+    pub(super) strangers: MemoryBudget,
     /// Whether browsers reach the manager over TLS.
     pub(super) is_tls: bool,
 }

@@ -11,7 +11,7 @@ use super::paths::{segment, with_query};
 use super::responses::Line;
 use super::session::Session;
 use super::shell::Shell;
-use super::words::{self, Badge};
+use super::words::{self, Badge, Tone};
 use crate::domain::right::Right;
 use crate::engine::webhooks::news::{WaitingResponse, what_waits};
 use crate::views::agents::AgentView;
@@ -19,7 +19,11 @@ use crate::views::alerts::AlertView;
 use crate::views::page::Page;
 use crate::views::responses::{JudgedResponse, ResponseView};
 
-const LIVE: &str = "response.*,approval.*";
+const LIVE: &str = "response.*,approval.*,freeze.*";
+/// The most responses that are put in the order of their deadlines.
+const QUEUED: usize = 5000;
+/// Responses that the queue shows.
+const SHOWN: usize = 200;
 /// Agents named with a response that waits.
 const NAMED: usize = 50;
 /// Former responses on the same target that are shown.
@@ -62,13 +66,20 @@ struct Detail {
 struct WaitingPage {
     shell: Shell,
     queue: Vec<Queued>,
+    hidden: usize,
+    is_more: bool,
     detail: Option<Detail>,
 }
 
 /// The page.
 pub(super) async fn page(session: Session, Query(chosen): Query<Chosen>) -> PageResult {
-    let page: Page<JudgedResponse> = session.api.get("/v1/responses?state=awaiting_approval&limit=200").await?;
-    let mut waiting = page.items;
+    let (mut waiting, mut more) = (Vec::new(), Some(String::new()));
+    while let Some(cursor) = more.take_if(|_| waiting.len() < QUEUED) {
+        let pairs = [("state", "awaiting_approval"), ("limit", "500"), ("cursor", cursor.as_str())];
+        let page: Page<JudgedResponse> = session.api.get(&with_query("/v1/responses", pairs)).await?;
+        waiting.extend(page.items);
+        more = page.next_cursor;
+    }
     // What is decided for them first comes first.
     waiting.sort_by_key(|judged| judged.response.answer_by);
     let current = waiting.iter().find(|judged| judged.response.id == chosen.id).or(waiting.first());
@@ -77,14 +88,16 @@ pub(super) async fn page(session: Session, Query(chosen): Query<Chosen>) -> Page
         Some(id) => Some(detail(&session, id).await?),
         None => None,
     };
-    let queue = waiting.iter().map(|judged| Queued {
+    let hidden = waiting.len().saturating_sub(SHOWN);
+    let is_more = more.is_some();
+    let queue = waiting.iter().take(SHOWN).map(|judged| Queued {
         line: session.line(judged),
         answer_by: judged.response.answer_by.map(|by| coming(by, session.now())),
         is_current: Some(&judged.response.id) == id.as_ref(),
     });
     let queue = queue.collect();
     let shell = session.shell("Waiting", "/waiting", LIVE).await?;
-    html(&WaitingPage { shell, queue, detail })
+    html(&WaitingPage { shell, queue, hidden, is_more, detail })
 }
 
 async fn detail(session: &Session, id: &str) -> Result<Detail, Failure> {
@@ -95,25 +108,30 @@ async fn detail(session: &Session, id: &str) -> Result<Detail, Failure> {
     let WaitingResponse { lines, silence } = what_waits(engine, parsed, response)
         .await
         .map_err(|error| Failure::system(&format!("the response cannot be read: {error}")))?;
-    let lines = lines.into_iter().map(|line| match line.split_once(": ") {
+    let alert: Option<AlertView> = match &response.alert_id {
+        Some(alert) => session.found(&format!("/v1/alerts/{}", segment(alert))).await?,
+        None => None,
+    };
+    let is_shown = |line: &String| alert.is_some() || !line.starts_with("Alert: ");
+    let lines = lines.into_iter().filter(is_shown).map(|line| match line.split_once(": ") {
         Some((name, text)) => (name.to_owned(), text.to_owned()),
         None => (String::new(), line),
     });
     let ids: Vec<String> = response.agents.read().unwrap_or_default();
-    let enrolled = engine.fleet.load().len();
+    // The size of the fleet is for people who may see all of it.
+    let enrolled = if session.who.scopes.is_empty() { engine.fleet.load().len() } else { 0 };
     let share = share(ids.len(), enrolled);
     let mut agents = Vec::new();
     for id in ids.iter().take(NAMED) {
-        let found: Result<AgentView, _> = session.api.get(&format!("/v1/agents/{}", segment(id))).await;
-        if let Ok(view) = found {
-            let badge = words::presence(view.presence, view.agent.revoked_at.is_some());
-            agents.push(Concerned { name: view.agent.name, badge });
-        }
+        let found: Option<AgentView> = session.found(&format!("/v1/agents/{}", segment(id))).await?;
+        agents.push(match found {
+            Some(view) => {
+                let badge = words::presence(view.presence, view.agent.revoked_at.is_some());
+                Concerned { name: view.agent.name, badge }
+            }
+            None => Concerned { name: id.clone(), badge: Badge::new(Tone::Warn, "not for you to see, or revoked") },
+        });
     }
-    let alert = match &response.alert_id {
-        Some(alert) => session.api.get(&format!("/v1/alerts/{}", segment(alert))).await.ok(),
-        None => None,
-    };
     let answers = view
         .answers
         .iter()

@@ -4,8 +4,11 @@
 use std::fmt;
 
 use askama::Template;
+use axum::http::StatusCode;
 use riposte_protocol::message::Outcome;
+use serde::de::DeserializeOwned;
 
+use super::client::Trouble;
 use super::session::Session;
 use crate::domain::actor::Actor;
 use crate::domain::command::CommandState;
@@ -14,6 +17,7 @@ use crate::domain::outcome::ResponseOutcome;
 use crate::domain::presence::Presence;
 use crate::domain::response::ResponseState;
 use crate::domain::right::Right;
+use crate::domain::scope::Scopes;
 use crate::views::effects::EffectRow;
 use crate::views::responses::{OutcomeView, ResponseRow};
 
@@ -63,7 +67,8 @@ impl Badge {
 
 /// The state of a response, with what became of it.
 pub(super) fn response(row: &ResponseRow, outcome: &OutcomeView) -> Badge {
-    let of_outcome = |outcome| match outcome {
+    let of_outcome = |of_all| match of_all {
+        ResponseOutcome::InForce if outcome.agents_unverified > 0 => Badge::new(Tone::Warn, "in force, not verified"),
         ResponseOutcome::InForce => Badge::new(Tone::Good, "in force"),
         ResponseOutcome::Pending => Badge::new(Tone::Warn, "pending"),
         ResponseOutcome::Partly => Badge::new(Tone::Warn, "partly"),
@@ -91,7 +96,7 @@ pub(super) fn effect(effect: &EffectRow) -> Badge {
     }
     match (is_wanted, effect.actual) {
         _ if effect.failed_reverts > 0 => Badge::new(Tone::Bad, "cannot be lifted"),
-        (true, Actual::InForce) if effect.last_apply == Some(LastApply::Unverified) => {
+        (true, Actual::Unknown) if effect.last_apply == Some(LastApply::Unverified) => {
             Badge::new(Tone::Warn, "in force, not verified")
         }
         (true, Actual::InForce) => Badge::new(Tone::Good, "in force, verified"),
@@ -166,10 +171,25 @@ pub(super) fn counts(outcome: &OutcomeView) -> String {
 }
 
 impl Session {
+    /// What a GET returns; `None` if it is not there, or not for this person.
+    ///
+    /// # Errors
+    /// If the API refuses for another reason.
+    pub(super) async fn found<T: DeserializeOwned>(&self, path: &str) -> Result<Option<T>, Trouble> {
+        match self.api.get(path).await {
+            Ok(found) => Ok(Some(found)),
+            Err(trouble) if trouble.status() == StatusCode::NOT_FOUND => Ok(None),
+            Err(trouble) => Err(trouble),
+        }
+    }
+
     /// The name of an agent; its id if it is revoked or unknown.
     pub(super) fn agent(&self, id: &str) -> String {
         let fleet = self.console.engine.fleet.load();
         let found = id.parse().ok().and_then(|id| fleet.get(id));
+        // The name of a hidden agent is not shown.
+        let scopes = Scopes::of(self.who.scopes.iter().cloned());
+        let found = found.filter(|agent| scopes.take_agent(&***agent));
         found.map_or_else(|| id.to_owned(), |agent| agent.name.clone())
     }
 

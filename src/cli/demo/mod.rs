@@ -186,7 +186,10 @@ async fn show(
     let AuditProof { entries, intact, .. } = remote.get("/v1/audit/verify").await?;
     say(&format!("\n{over} The audit log holds {entries} entries, its chain is intact: {intact}."));
     if args.stay || std::io::stdout().is_terminal() {
-        day::leave(remote, AGENT_NAME).await?;
+        // Nothing may stay on this host when the demo ends.
+        if !args.enforce {
+            day::leave(remote, AGENT_NAME).await?;
+        }
         say(&format!("The console stays at {manager} until Ctrl-C."));
         return std::future::pending().await;
     }

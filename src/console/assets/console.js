@@ -35,10 +35,12 @@ async function refresh() {
   try {
     const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
     if (new URL(answer.url).pathname === "/login") return lost("Your session has ended.", "/login?next=" + encodeURIComponent(location.pathname + location.search));
-    if (!answer.ok) return;
+    if (!answer.ok) throw new Error(answer.statusText);
+    outdated(false);
     merge(new DOMParser().parseFromString(await answer.text(), "text/html"));
   } catch {
-    // The banner of the lost connection says it; the next event tries again.
+    outdated(true);
+    stale = true;
   } finally {
     refreshing = false;
     lastRefresh = Date.now();
@@ -46,7 +48,21 @@ async function refresh() {
   }
 }
 
+// A page that could not be loaded anew says so, and tries again.
+function outdated(is) {
+  document.body.classList.toggle("outdated", is);
+  if (is && !lostTimer) lostTimer = setTimeout(() => lost(), LOST_AFTER_MS);
+  if (!is) found();
+}
+
+const names = (root) => $$("[data-rows], [data-part]", root).map((part) => part.dataset.rows || part.dataset.part).sort().join();
+
 function merge(fresh) {
+  // The first row, and the end of the last one, make another page of it.
+  if (names(document) !== names(fresh) && !$("dialog[open]") && !document.activeElement?.closest("main input, main textarea")) {
+    location.reload();
+    return;
+  }
   for (const part of $$("[data-part]")) {
     const next = $(`[data-part="${CSS.escape(part.dataset.part)}"]`, fresh);
     if (next && !part.contains(document.activeElement) && next.innerHTML !== part.innerHTML) part.innerHTML = next.innerHTML;
@@ -68,14 +84,17 @@ function mergeRows(list, freshList) {
     const known = old.get(row.dataset.row);
     old.delete(row.dataset.row);
     if (!known) waiting.push(row);
-    else if (!known.contains(document.activeElement) && !known.hasAttribute("data-open")) {
+    else if (known.innerHTML !== row.innerHTML) {
       const chosen = known.classList.contains("chosen");
+      // A row with the focus keeps it: on the link or button with the same address.
+      const focused = known.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
       const ticked = $("input[type=checkbox]", known)?.checked;
-      if (known.innerHTML !== row.innerHTML) known.innerHTML = row.innerHTML;
+      known.innerHTML = row.innerHTML;
       known.className = row.className;
       known.classList.toggle("chosen", chosen);
       const box = $("input[type=checkbox]", known);
       if (box && ticked) box.checked = true;
+      if (focused) $(`a[href="${CSS.escape(focused)}"]`, known)?.focus({ preventScroll: true });
     }
   }
   for (const row of old.values()) row.classList.add("gone");
@@ -159,7 +178,7 @@ function found() {
   clearTimeout(lostTimer);
   lostTimer = 0;
   lastHeard = Date.now();
-  $("#lost").hidden = true;
+  if (!ended) $("#lost").hidden = true;
 }
 
 function lost(words, place) {
@@ -173,6 +192,7 @@ function lost(words, place) {
     link.textContent = "Log in again";
     banner.replaceChildren(words + " This page is not up to date. ", link);
   } else {
+    if (ended) return;
     $("#lost-since").textContent = new Date(lastHeard).toLocaleTimeString();
   }
   banner.hidden = false;
@@ -345,8 +365,16 @@ for (const box of $$("[data-all]")) {
     for (const one of $$(`input[type=checkbox][name="${CSS.escape(box.dataset.all)}"]`)) one.checked = box.checked;
   });
 }
+// A hidden page gives its connection back: a browser has six for one host.
 document.addEventListener("visibilitychange", () => {
-  if (!document.hidden && stale) soon();
+  if (document.hidden) {
+    clearTimeout(again);
+    again = 0;
+    source?.close();
+  } else if (!ended) {
+    if (!source || source.readyState === EventSource.CLOSED) follow();
+    soon();
+  }
 });
 setInterval(tick, 1000);
 tick();
