@@ -41,7 +41,7 @@ const SCRIPT: &str =
     "#!/bin/sh\ncat > /dev/null\ncat \"$(dirname \"$0\")/../mark\"\ncat \"$(dirname \"$0\")/../mark\" >&2\n";
 const CONF: &str = "<ossec_config>
   <command><name>print</name><executable>print.sh</executable><timeout_allowed>yes</timeout_allowed></command>
-  <active-response><command>print</command><location>local</location><rules_id>5712</rules_id><timeout>600</timeout></active-response>
+  <active-response><command>print</command><location>all</location><rules_id>5712</rules_id><timeout>600</timeout></active-response>
 </ossec_config>";
 
 /// Listens on loopback and answers every request with the mark.

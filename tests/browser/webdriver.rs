@@ -51,7 +51,7 @@ pub(crate) struct WebDriver {
     port: u16,
     http: reqwest::Client,
     session: String,
-    /// Holds the wrapper of Chromium.
+    /// Holds the wrapper of Chromium, and what it writes.
     _dir: TempDir,
 }
 
@@ -59,13 +59,15 @@ impl WebDriver {
     /// Starts Chromium, `width` pixels wide. Without `scripts`, pages run no script.
     pub(crate) async fn start(width: u32, scripts: bool) -> Self {
         require(&[("chromium", "chromium"), ("chromedriver", "chromium-driver")]);
+        let dir = tempfile::Builder::new().prefix("riposte-chromium-").tempdir().unwrap();
         let mut command = tied("chromedriver".as_ref());
-        let mut driver = command.arg("--port=0").stdout(Stdio::piped()).spawn().unwrap();
+        // Chromium leaves files behind: they end with the test.
+        command.arg("--port=0").env("TMPDIR", dir.path());
+        let mut driver = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut output = BufReader::new(driver.stdout.take().unwrap());
         let port = listening_port(&mut output);
         std::thread::spawn(move || std::io::copy(&mut output, &mut std::io::sink()));
         let http = reqwest::Client::builder().no_proxy().timeout(PAGE_LOAD * 2).build().unwrap();
-        let dir = tempfile::Builder::new().prefix("riposte-chromium-").tempdir().unwrap();
         let wrapper = dir.path().join("chromium");
         std::fs::write(&wrapper, WRAPPER).unwrap();
         std::fs::set_permissions(&wrapper, std::fs::Permissions::from_mode(0o700)).unwrap();
