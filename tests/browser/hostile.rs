@@ -48,12 +48,13 @@ const CONF: &str = "<ossec_config>
 fn rude_receiver() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
+    let answer = format!("Answered by a receiver: {MARK}");
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             let mut stream = stream;
             let _ = stream.read(&mut [0; 65_536]);
             let body =
-                format!("HTTP/1.1 500 {}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{MARK}", "No", MARK.len());
+                format!("HTTP/1.1 500 {}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{answer}", "No", answer.len());
             let _ = stream.write_all(body.as_bytes());
         }
     });
@@ -68,7 +69,7 @@ async fn what_others_write_is_shown_as_text_on_every_page() {
     let home = manager.dir.path().join("wazuh");
     let programs = home.join("active-response/bin");
     std::fs::create_dir_all(&programs).unwrap();
-    std::fs::write(home.join("active-response/mark"), MARK).unwrap();
+    std::fs::write(home.join("active-response/mark"), format!("Printed by a script: {MARK}")).unwrap();
     std::fs::write(programs.join("print.sh"), SCRIPT).unwrap();
     std::fs::set_permissions(programs.join("print.sh"), std::fs::Permissions::from_mode(0o750)).unwrap();
     let token = api.post("/v1/enrollment-tokens", &json!({"labels": {"note": TAME}})).await;
@@ -93,7 +94,7 @@ async fn what_others_write_is_shown_as_text_on_every_page() {
     eventually("the webhook was answered", async || api.get("/v1/webhooks/rude").await["fault"].as_str().map(drop))
         .await;
     let alert = api.get("/v1/alerts?limit=1").await["items"][0]["id"].as_str().unwrap().to_owned();
-    let rejected = api.get("/v1/alerts/rejected?limit=1").await["items"][0]["id"].as_str().unwrap().to_owned();
+    let rejected = api.get("/v1/rejected?limit=1").await["items"][0]["id"].as_str().unwrap().to_owned();
 
     // With the escapes they are refused.
     for (path, body) in [
@@ -105,38 +106,36 @@ async fn what_others_write_is_shown_as_text_on_every_page() {
     }
 
     let browser = Browser::of(&manager.base, "root").await;
-    for (path, has_mark) in [
-        ("/".to_owned(), false),
-        ("/targets/ip/203.0.113.66".to_owned(), false),
-        ("/waiting".to_owned(), true),
-        (format!("/responses/{waiting}"), true),
-        (format!("/responses/{waiting}/approve"), false),
-        ("/responses".to_owned(), false),
-        (format!("/responses/{printed}"), true),
-        ("/alerts".to_owned(), true),
-        (format!("/alerts/{alert}"), true),
-        ("/alerts/rejected".to_owned(), false),
-        (format!("/alerts/rejected/{rejected}"), true),
-        ("/policies".to_owned(), true),
-        ("/policies/log-ssh".to_owned(), true),
-        ("/policies/log-ssh/edit".to_owned(), false),
-        ("/agents".to_owned(), true),
-        (format!("/agents/{agent}"), true),
-        (format!("/agents/{agent}/labels"), true),
-        ("/protected".to_owned(), true),
-        ("/integrations".to_owned(), false),
-        ("/integrations/webhooks/rude".to_owned(), true),
-        ("/audit".to_owned(), true),
-        ("/login?next=%22%3E%3Cb%20class=injected%3E".to_owned(), false),
-        (format!("/responses?target={}", "%22%3E%3Cb%20class=injected%3E"), false),
-        ("/targets/user/%22%3E%3Cb%20class=injected%3E".to_owned(), false),
+    for (path, words) in [
+        ("/".to_owned(), ""),
+        ("/targets/ip/203.0.113.66".to_owned(), ""),
+        ("/waiting".to_owned(), SHOWN),
+        (format!("/responses/{waiting}"), SHOWN),
+        (format!("/responses/{waiting}/approve"), ""),
+        ("/responses".to_owned(), ""),
+        (format!("/responses/{printed}"), "Printed by a script: mark\"'><img"),
+        ("/alerts".to_owned(), SHOWN),
+        (format!("/alerts/{alert}"), SHOWN),
+        ("/alerts/rejected".to_owned(), ""),
+        (format!("/alerts/rejected/{rejected}"), SHOWN),
+        ("/policies".to_owned(), SHOWN),
+        ("/policies/log-ssh".to_owned(), SHOWN),
+        ("/policies/log-ssh/edit".to_owned(), ""),
+        ("/agents".to_owned(), SHOWN),
+        (format!("/agents/{agent}"), SHOWN),
+        (format!("/agents/{agent}/labels"), SHOWN),
+        ("/protected".to_owned(), SHOWN),
+        ("/integrations".to_owned(), ""),
+        ("/integrations/webhooks/rude".to_owned(), "Answered by a receiver: mark\"'><img"),
+        ("/audit".to_owned(), SHOWN),
+        ("/login?next=%22%3E%3Cb%20class=injected%3E".to_owned(), ""),
+        (format!("/responses?target={}", "%22%3E%3Cb%20class=injected%3E"), ""),
+        ("/targets/user/%22%3E%3Cb%20class=injected%3E".to_owned(), ""),
     ] {
         browser.open(&path).await;
         let text = browser.text().await;
         assert_eq!(browser.run(INJECTED).await, 0, "{path}: {text}");
-        if has_mark {
-            assert!(text.contains(SHOWN), "{path} does not show the mark: {text}");
-        }
+        assert!(text.contains(words), "{path} does not show {words}: {text}");
         browser.has_no_errors(&["404", "400", "422"]).await;
     }
     // Rows that arrive by themselves are merged by the script.
