@@ -8,9 +8,9 @@ use super::client::{NO_BODY, Trouble};
 use super::format::coming;
 use super::keys::{KeyLine, line};
 use super::page::{PageResult, html, with_status};
-use super::plan::{Field, Plan};
+use super::plan::{ChangePlan, PlanField};
 use super::scope_text::scope_text;
-use super::session::{Cookies, Form, Session};
+use super::session::{Cookies, SentForm, Session};
 use super::shell::Shell;
 use crate::domain::right::Right;
 use crate::views::auth::{ChangePassword, NewTotp, TotpCode};
@@ -74,14 +74,14 @@ fn has_codes(session: &Session) -> bool {
     users.values().any(|stored| stored.user.name == session.who.name && stored.user.has_totp)
 }
 
-fn password_plan(session: &Session) -> Plan {
-    let secret = |name, label| Field { kind: "password", ..Field::text(name, label, "") };
+fn password_plan(session: &Session) -> ChangePlan {
+    let secret = |name, label| PlanField { kind: "password", ..PlanField::text(name, label, "") };
     let mut fields = vec![secret("password", "Current password")];
     if has_codes(session) {
-        fields.push(Field::text("totp", "One-time code of six digits", ""));
+        fields.push(PlanField::text("totp", "One-time code of six digits", ""));
     }
-    fields.push(Field { hint: "12 characters or more.", ..secret("new_password", "New password") });
-    Plan {
+    fields.push(PlanField { hint: "12 characters or more.", ..secret("new_password", "New password") });
+    ChangePlan {
         title: "Change your password".to_owned(),
         warnings: vec!["All your sessions end, also this one: you log in again with the new password.".to_owned()],
         stays: vec!["Your keys stay valid.".to_owned()],
@@ -89,7 +89,7 @@ fn password_plan(session: &Session) -> Plan {
         action: "/account/password".to_owned(),
         button: "Change the password",
         back: SECTION.to_owned(),
-        ..Plan::default()
+        ..ChangePlan::default()
     }
 }
 
@@ -100,7 +100,7 @@ pub(super) async fn ask_password(session: Session) -> PageResult {
 }
 
 /// Changes the password, and asks for a login.
-pub(super) async fn password(session: Session, form: Form) -> PageResult {
+pub(super) async fn password(session: Session, form: SentForm) -> PageResult {
     let body = ChangePassword {
         username: session.who.name.clone(),
         password: form.get("password").to_owned(),
@@ -129,8 +129,8 @@ struct CodesPage {
     fault: Option<String>,
 }
 
-fn codes_plan() -> Plan {
-    Plan {
+fn codes_plan() -> ChangePlan {
+    ChangePlan {
         title: "Set up one-time codes".to_owned(),
         warnings: vec![
             "A secret is shown once, for an authenticator program. Logins need a code only after you have confirmed one."
@@ -139,7 +139,7 @@ fn codes_plan() -> Plan {
         action: "/account/codes".to_owned(),
         button: "Make a secret",
         back: SECTION.to_owned(),
-        ..Plan::default()
+        ..ChangePlan::default()
     }
 }
 
@@ -149,7 +149,7 @@ pub(super) async fn ask_codes(session: Session) -> PageResult {
 }
 
 /// Makes a secret.
-pub(super) async fn codes(session: Session, _: Form) -> PageResult {
+pub(super) async fn codes(session: Session, _: SentForm) -> PageResult {
     let made = session.api.send(Method::POST, "/v1/auth/totp", None, NO_BODY).await;
     match made.and_then(|answer| answer.read::<NewTotp>()) {
         Ok(NewTotp { secret, otpauth_uri }) => show_codes(&session, secret, otpauth_uri, None).await,
@@ -164,7 +164,7 @@ async fn show_codes(session: &Session, secret: String, uri: String, trouble: Opt
 }
 
 /// Confirms the secret by a code. After a wrong code the same secret is shown again.
-pub(super) async fn confirm_codes(session: Session, form: Form) -> PageResult {
+pub(super) async fn confirm_codes(session: Session, form: SentForm) -> PageResult {
     let body = TotpCode { code: form.get("code").trim().to_owned() };
     match session.api.send(Method::POST, "/v1/auth/totp/confirm", None, Some(&body)).await {
         Ok(_) => Ok(session.done(SECTION, "From now on your logins need a one-time code.")),
@@ -174,19 +174,19 @@ pub(super) async fn confirm_codes(session: Session, form: Form) -> PageResult {
     }
 }
 
-fn remove_plan() -> Plan {
-    Plan {
+fn remove_plan() -> ChangePlan {
+    ChangePlan {
         title: "Remove one-time codes".to_owned(),
         warnings: vec!["Logins then need the password alone.".to_owned()],
-        fields: vec![Field {
+        fields: vec![PlanField {
             hint: "If you have lost the device, an administrator can reset your password and remove them.",
-            ..Field::text("code", "One-time code of six digits", "")
+            ..PlanField::text("code", "One-time code of six digits", "")
         }],
         action: "/account/codes/remove".to_owned(),
         button: "Remove them",
         is_dangerous: true,
         back: SECTION.to_owned(),
-        ..Plan::default()
+        ..ChangePlan::default()
     }
 }
 
@@ -196,7 +196,7 @@ pub(super) async fn ask_remove_codes(session: Session) -> PageResult {
 }
 
 /// Ends the need of codes, with one more of them.
-pub(super) async fn remove_codes(session: Session, form: Form) -> PageResult {
+pub(super) async fn remove_codes(session: Session, form: SentForm) -> PageResult {
     let body = TotpCode { code: form.get("code").trim().to_owned() };
     match session.api.send(Method::DELETE, "/v1/auth/totp", None, Some(&body)).await {
         Ok(_) => Ok(session.done(SECTION, "Your logins need no one-time code any more.")),

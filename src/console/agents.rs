@@ -13,12 +13,12 @@ use super::client::{NO_BODY, Trouble};
 use super::enrolment::{SECTION, Token, tokens};
 use super::format::{Moment, coming, count, past};
 use super::labels;
-use super::page::{Failure, PageResult, html};
+use super::page::{PageFailure, PageResult, html};
 use super::paths::{segment, with_query};
-use super::plan::{Field, Plan};
-use super::session::{Form, Session};
+use super::plan::{ChangePlan, PlanField};
+use super::session::{SentForm, Session};
 use super::shell::Shell;
-use super::words::{self, Badge, Tone};
+use super::words::{self, Badge, StateTone};
 use crate::domain::right::Right;
 use crate::views::agents::{AgentView, ChangeAgent};
 use crate::views::commands::CommandRow;
@@ -32,7 +32,7 @@ const LIVE: &str = "agent.*,incident.*,effect.*,freeze.*";
 /// The filter, as the address has it.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Filter {
+pub(super) struct AgentsQuestion {
     name: String,
     revoked: String,
     cursor: String,
@@ -54,7 +54,7 @@ struct Row {
 #[template(path = "agents.html")]
 struct AgentsPage {
     shell: Shell,
-    filter: Filter,
+    filter: AgentsQuestion,
     rows: Vec<Row>,
     tokens: Vec<Token>,
     next: Option<String>,
@@ -62,8 +62,8 @@ struct AgentsPage {
 }
 
 /// The list.
-pub(super) async fn list(session: Session, Query(filter): Query<Filter>) -> PageResult {
-    let Filter { name, revoked, cursor } = &filter;
+pub(super) async fn list(session: Session, Query(filter): Query<AgentsQuestion>) -> PageResult {
+    let AgentsQuestion { name, revoked, cursor } = &filter;
     let revoked_too = if revoked == "yes" { "true" } else { "" };
     let pairs = [("name", name.as_str()), ("revoked", revoked_too), ("cursor", cursor.as_str())];
     let page: Page<AgentView> = session.api.get(&with_query("/v1/agents", pairs)).await?;
@@ -198,9 +198,9 @@ async fn standing(session: &Session, id: &str) -> Result<(Vec<EffectRow>, bool),
 fn ability(capability: &Capability) -> Ability {
     let reason = capability.reason.clone().unwrap_or_default();
     let badge = match capability.available {
-        true if reason.starts_with(ONLY_OBSERVED) => Badge::new(Tone::Warn, "only observes"),
-        true => Badge::new(Tone::Good, "can"),
-        false => Badge::new(Tone::Bad, "cannot"),
+        true if reason.starts_with(ONLY_OBSERVED) => Badge::new(StateTone::Warn, "only observes"),
+        true => Badge::new(StateTone::Good, "can"),
+        false => Badge::new(StateTone::Bad, "cannot"),
     };
     Ability { action: capability.action.clone(), badge, reason }
 }
@@ -226,22 +226,22 @@ fn facts(view: &AgentView, row: &Row) -> Vec<(&'static str, String)> {
     facts
 }
 
-async fn labelling(session: &Session, id: &str, labels: Option<&str>) -> Result<Plan, Failure> {
+async fn labelling(session: &Session, id: &str, labels: Option<&str>) -> Result<ChangePlan, PageFailure> {
     let view: AgentView = session.api.get(&format!("/v1/agents/{}", segment(id))).await?;
     let row = session.agent_row(&view);
-    Ok(Plan {
+    Ok(ChangePlan {
         title: format!("Labels of {}", row.name),
         facts: vec![("Now", if row.labels.is_empty() { "none".to_owned() } else { row.labels.clone() })],
         warnings: vec!["Policies select agents by labels: a change can bring it under other policies.".to_owned()],
-        fields: vec![Field {
+        fields: vec![PlanField {
             kind: "textarea",
             hint: "name=value, separated by commas. An empty value removes the label; others stay.",
-            ..Field::text("labels", "Labels", labels.unwrap_or(&row.labels))
+            ..PlanField::text("labels", "Labels", labels.unwrap_or(&row.labels))
         }],
         action: format!("/agents/{}/labels", segment(id)),
         button: "Set labels",
         back: format!("/agents/{}", segment(id)),
-        ..Plan::default()
+        ..ChangePlan::default()
     })
 }
 
@@ -252,7 +252,7 @@ pub(super) async fn ask_labels(session: Session, Path(id): Path<String>) -> Page
 }
 
 /// Sets an agent's labels.
-pub(super) async fn labels(session: Session, Path(id): Path<String>, form: Form) -> PageResult {
+pub(super) async fn labels(session: Session, Path(id): Path<String>, form: SentForm) -> PageResult {
     let path = format!("/v1/agents/{}", segment(&id));
     let changed = match labels::read(form.get("labels")) {
         Ok(labels) => {
@@ -270,7 +270,7 @@ pub(super) async fn labels(session: Session, Path(id): Path<String>, form: Form)
     }
 }
 
-async fn revocation(session: &Session, id: &str) -> Result<Plan, Failure> {
+async fn revocation(session: &Session, id: &str) -> Result<ChangePlan, PageFailure> {
     let id = segment(id);
     let view: AgentView = session.api.get(&format!("/v1/agents/{id}")).await?;
     let (held, is_cut) = standing(session, &id).await?;
@@ -287,7 +287,7 @@ async fn revocation(session: &Session, id: &str) -> Result<Plan, Failure> {
         warnings.push(format!("{what} without an end stay in force until an administrator removes them on the host."));
     }
     let row = session.agent_row(&view);
-    Ok(Plan {
+    Ok(ChangePlan {
         title: format!("Revoke {}", row.name),
         facts: vec![("State", row.badge.words.clone()), ("Holds", holds)],
         warnings,
@@ -295,7 +295,7 @@ async fn revocation(session: &Session, id: &str) -> Result<Plan, Failure> {
         button: "Revoke",
         is_dangerous: true,
         back: format!("/agents/{id}"),
-        ..Plan::default()
+        ..ChangePlan::default()
     })
 }
 
@@ -306,7 +306,7 @@ pub(super) async fn ask_revoke(session: Session, Path(id): Path<String>) -> Page
 }
 
 /// Revokes an agent.
-pub(super) async fn revoke(session: Session, Path(id): Path<String>, _: Form) -> PageResult {
+pub(super) async fn revoke(session: Session, Path(id): Path<String>, _: SentForm) -> PageResult {
     match session.api.send(Method::DELETE, &format!("/v1/agents/{}", segment(&id)), None, NO_BODY).await {
         Ok(_) => Ok(session.done(SECTION, "The agent is revoked.")),
         Err(trouble) => {

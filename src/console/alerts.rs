@@ -15,7 +15,7 @@ use super::paths::{segment, with_query};
 use super::responses::Line;
 use super::session::Session;
 use super::shell::Shell;
-use super::words::{Badge, Tone};
+use super::words::{Badge, StateTone};
 use crate::domain::alert::{Observable, Observables};
 use crate::domain::duration::Span;
 use crate::domain::right::Right;
@@ -170,13 +170,13 @@ struct VerdictLine {
 impl VerdictLine {
     fn of(verdict: PolicyVerdict) -> Self {
         let badge = match verdict.verdict.as_deref() {
-            _ if !verdict.fires => Badge::new(Tone::Plain, "does not match"),
-            Some("act") => Badge::new(Tone::Good, "would act"),
-            Some("ask") => Badge::new(Tone::Warn, "would wait for approval"),
-            Some("observe") => Badge::new(Tone::Plain, "would only observe"),
-            Some("spare") => Badge::new(Tone::Warn, "would be spared"),
-            Some(other) => Badge::new(Tone::Plain, other),
-            None => Badge::new(Tone::Plain, "matches"),
+            _ if !verdict.fires => Badge::new(StateTone::Plain, "does not match"),
+            Some("act") => Badge::new(StateTone::Good, "would act"),
+            Some("ask") => Badge::new(StateTone::Warn, "would wait for approval"),
+            Some("observe") => Badge::new(StateTone::Plain, "would only observe"),
+            Some("spare") => Badge::new(StateTone::Warn, "would be spared"),
+            Some(other) => Badge::new(StateTone::Plain, other),
+            None => Badge::new(StateTone::Plain, "matches"),
         };
         let selectors = verdict.selectors.iter().enumerate().map(|(index, selector)| {
             let number = index + 1;

@@ -11,7 +11,7 @@ use super::page::{PageResult, html};
 use super::paths::{segment, with_query};
 use super::session::Session;
 use super::shell::Shell;
-use super::words::{Badge, Tone};
+use super::words::{Badge, StateTone};
 use crate::domain::audit::AuditEvent;
 use crate::views::audit::{AuditProof, AuditRow};
 use crate::views::page::Page;
@@ -116,7 +116,8 @@ pub(super) async fn verify(session: Session) -> PageResult {
     if let Some(begins) = &proof.begins {
         facts.push(("The log begins after entry", format!("{}, since {}", begins.after, begins.moved_at)));
     }
-    let badge = if proof.intact { Badge::new(Tone::Good, "intact") } else { Badge::new(Tone::Bad, "not intact") };
+    let badge =
+        if proof.intact { Badge::new(StateTone::Good, "intact") } else { Badge::new(StateTone::Bad, "not intact") };
     let page = ProofPage {
         shell: session.shell("Proof of the audit log", SECTION, "").await?,
         badge,

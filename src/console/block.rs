@@ -8,9 +8,9 @@ use serde_json::{Map, Value, json};
 use super::client::Trouble;
 use super::format::count;
 use super::labels;
-use super::page::{Failure, PageResult};
-use super::plan::{Field, Plan};
-use super::session::{Form, Session};
+use super::page::{PageFailure, PageResult};
+use super::plan::{ChangePlan, PlanField};
+use super::session::{SentForm, Session};
 use crate::domain::response::ResponseState;
 use crate::views::actions::ActionView;
 use crate::views::page::Page;
@@ -28,7 +28,7 @@ const BY_STRICTNESS: [TargetKind; 4] = [TargetKind::Ip, TargetKind::File, Target
 /// What was asked for, as a form has it.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Asked {
+pub(super) struct HandForm {
     kind: String,
     target: String,
     action: String,
@@ -48,8 +48,8 @@ struct Document {
     target_kinds: Vec<TargetKind>,
 }
 
-impl Asked {
-    fn of(form: &Form) -> Self {
+impl HandForm {
+    fn of(form: &SentForm) -> Self {
         let get = |name: &str| form.get(name).to_owned();
         Self {
             kind: get("kind"),
@@ -130,19 +130,21 @@ impl Asked {
 }
 
 /// The form.
-pub(super) async fn ask(session: Session, Query(asked): Query<Asked>) -> PageResult {
+pub(super) async fn ask(session: Session, Query(asked): Query<HandForm>) -> PageResult {
     let plan = form(&session, asked).await?;
     session.plan(SECTION, plan).await
 }
 
-async fn actions(session: &Session) -> Result<Vec<Document>, Failure> {
+async fn actions(session: &Session) -> Result<Vec<Document>, PageFailure> {
     let page: Page<ActionView> = session.api.get("/v1/actions?limit=500").await?;
     let documents = page.items.iter().filter_map(|view| serde_json::to_value(&view.action).ok());
     let documents = documents.map(serde_json::from_value);
-    documents.collect::<Result<_, _>>().map_err(|error| Failure::system(&format!("an action cannot be read: {error}")))
+    documents
+        .collect::<Result<_, _>>()
+        .map_err(|error| PageFailure::system(&format!("an action cannot be read: {error}")))
 }
 
-async fn form(session: &Session, asked: Asked) -> Result<Plan, Failure> {
+async fn form(session: &Session, asked: HandForm) -> Result<ChangePlan, PageFailure> {
     let actions = actions(session).await?;
     let words = |document: &Document| {
         let kinds: Vec<&str> = document.target_kinds.iter().map(|kind| kind.as_str()).collect();
@@ -158,36 +160,38 @@ async fn form(session: &Session, asked: Asked) -> Result<Plan, Failure> {
     let action = if asked.action.is_empty() { usual.map_or("", |(name, _)| *name) } else { asked.action.as_str() };
     let on = if asked.on.is_empty() { "agents" } else { asked.on.as_str() };
     let places = [("agents", "these agents"), ("labels", "agents with these labels"), ("all", "every agent")];
-    let arguments =
-        Field { kind: "textarea", ..Field::optional("arguments", "Arguments", &asked.arguments, "One a line.") };
-    Ok(Plan {
+    let arguments = PlanField {
+        kind: "textarea",
+        ..PlanField::optional("arguments", "Arguments", &asked.arguments, "One a line.")
+    };
+    Ok(ChangePlan {
         title: "Respond by hand".to_owned(),
         fields: vec![
-            Field::hidden("kind", &asked.kind),
-            Field::select("action", "Action", action, &choices),
-            Field::optional(
+            PlanField::hidden("kind", &asked.kind),
+            PlanField::select("action", "Action", action, &choices),
+            PlanField::optional(
                 "target",
                 "Target",
                 &asked.target,
                 "An address, a network, an account, a file or a process.",
             ),
-            Field::select("on", "Where", on, &places),
-            Field::optional("agents", "Agents", &asked.agents, "Names, separated by blanks or commas."),
-            Field::optional("labels", "Labels", &asked.labels, "Such as env=prod, role=web."),
-            Field::optional("for", "For", &asked.r#for, "Such as 10m, 8h or 7d; empty: until a person lifts it."),
+            PlanField::select("on", "Where", on, &places),
+            PlanField::optional("agents", "Agents", &asked.agents, "Names, separated by blanks or commas."),
+            PlanField::optional("labels", "Labels", &asked.labels, "Such as env=prod, role=web."),
+            PlanField::optional("for", "For", &asked.r#for, "Such as 10m, 8h or 7d; empty: until a person lifts it."),
             arguments,
-            Field::reason(&asked.reason),
+            PlanField::reason(&asked.reason),
         ],
         action: "/block".to_owned(),
         button: "Show what it does…",
         back: "/".to_owned(),
-        ..Plan::default()
+        ..ChangePlan::default()
     })
 }
 
 /// Shows the plan, or carries it out once it was seen.
-pub(super) async fn act(session: Session, sent: Form) -> PageResult {
-    let asked = Asked::of(&sent);
+pub(super) async fn act(session: Session, sent: SentForm) -> PageResult {
+    let asked = HandForm::of(&sent);
     let actions = actions(&session).await?;
     let found = actions.iter().find(|document| document.name == asked.action);
     let kinds = found.map(|document| document.target_kinds.clone()).unwrap_or_default();
@@ -216,13 +220,13 @@ pub(super) async fn act(session: Session, sent: Form) -> PageResult {
     }
 }
 
-async fn again(session: &Session, asked: Asked, trouble: &Trouble) -> PageResult {
+async fn again(session: &Session, asked: HandForm, trouble: &Trouble) -> PageResult {
     let plan = form(session, asked).await?;
     session.refused(SECTION, plan, trouble).await
 }
 
 /// What the response would do.
-fn foreseen(asked: &Asked, preview: &ManualPreview) -> Plan {
+fn foreseen(asked: &HandForm, preview: &ManualPreview) -> ChangePlan {
     let ManualPreview { state, detail, target, agents, quorum, unable, protected, already_held, enrolled, share } =
         preview;
     let length = |list: usize| i64::try_from(list).unwrap_or(i64::MAX);
@@ -270,12 +274,12 @@ fn foreseen(asked: &Asked, preview: &ManualPreview) -> Plan {
         ("for", &asked.r#for),
         ("arguments", &asked.arguments),
     ];
-    let mut fields: Vec<Field> = hidden.into_iter().map(|(name, value)| Field::hidden(name, value)).collect();
-    fields.push(Field::hidden("seen", SEEN));
-    fields.push(Field::reason(&asked.reason));
+    let mut fields: Vec<PlanField> = hidden.into_iter().map(|(name, value)| PlanField::hidden(name, value)).collect();
+    fields.push(PlanField::hidden("seen", SEEN));
+    fields.push(PlanField::reason(&asked.reason));
     let pairs = hidden.into_iter().map(|(name, value)| (name, value.as_str()));
     let back = super::paths::with_query("/block", pairs.chain([("reason", asked.reason.as_str())]));
-    Plan {
+    ChangePlan {
         title: format!("{} {}", asked.action, target.clone().unwrap_or_default()),
         facts,
         warnings,
@@ -287,7 +291,7 @@ fn foreseen(asked: &Asked, preview: &ManualPreview) -> Plan {
         back,
         is_dangerous: *share > 0.5,
         is_empty: *state == ResponseState::Spared,
-        ..Plan::default()
+        ..ChangePlan::default()
     }
 }
 
@@ -298,7 +302,7 @@ mod tests {
     #[test]
     fn a_target_that_was_typed_is_never_left_out() {
         let asked =
-            |target: &str| Asked { action: "log-only".to_owned(), target: target.to_owned(), ..Asked::default() };
+            |target: &str| HandForm { action: "log-only".to_owned(), target: target.to_owned(), ..HandForm::default() };
         let any = [TargetKind::None, TargetKind::User, TargetKind::Ip];
         assert_eq!(asked("203.0.113.7").kind_of(&any), Some(TargetKind::Ip));
         assert_eq!(asked("203.0.113.0/24").kind_of(&any), Some(TargetKind::Ip));
@@ -309,7 +313,7 @@ mod tests {
         assert_eq!(asked("").kind_of(&[TargetKind::Ip]), Some(TargetKind::Ip));
         let refused = asked("203.0.113.7").request(&[TargetKind::Host], true).unwrap_err();
         assert_eq!(refused, "log-only takes no target: leave the field empty");
-        let asked = Asked { kind: "user".to_owned(), ..asked("10.0.0.1") };
+        let asked = HandForm { kind: "user".to_owned(), ..asked("10.0.0.1") };
         assert_eq!(asked.kind_of(&any), Some(TargetKind::User));
     }
 }

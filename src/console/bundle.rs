@@ -8,7 +8,7 @@ use axum::response::{IntoResponse as _, Response};
 
 use super::client::NO_BODY;
 use super::format::short;
-use super::page::{Failure, PageResult};
+use super::page::{PageFailure, PageResult};
 use super::paths::segment;
 use super::session::Session;
 
@@ -21,10 +21,10 @@ pub(super) async fn download(session: Session, Path(id): Path<String>) -> PageRe
     if !answer.status().is_success() {
         // The refusal in the API's words.
         let refused = session.api.send(Method::GET, &path, None, NO_BODY).await;
-        return Err(refused.err().map_or_else(|| Failure::system("the bundle cannot be made"), Failure::from));
+        return Err(refused.err().map_or_else(|| PageFailure::system("the bundle cannot be made"), PageFailure::from));
     }
     let name = format!("attachment; filename=\"riposte-incident-{}.json\"", short(&segment(&id)));
-    let name = HeaderValue::from_str(&name).map_err(|_| Failure::system("the name of the bundle is no header"))?;
+    let name = HeaderValue::from_str(&name).map_err(|_| PageFailure::system("the name of the bundle is no header"))?;
     let mut response: Response = answer.into_body().into_response();
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response.headers_mut().insert(CONTENT_DISPOSITION, name);

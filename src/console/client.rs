@@ -95,7 +95,7 @@ pub(super) struct ApiClient {
 
 impl ApiClient {
     /// The API for the browser that sent `parts`, without a credential.
-    pub(super) fn new(router: Router, parts: &Parts) -> Self {
+    pub(super) fn of(router: Router, parts: &Parts) -> Self {
         let extensions = listen::connection_of(&parts.extensions);
         let headers = address::sent_by_proxies(&parts.headers);
         Self { router, bearer: None, extensions, headers }

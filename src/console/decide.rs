@@ -6,11 +6,11 @@ use serde::Serialize;
 
 use super::client::Trouble;
 use super::format::{coming, count};
-use super::page::{Failure, PageResult};
+use super::page::{PageFailure, PageResult};
 use super::paths::segment;
-use super::plan::{Field, Plan};
+use super::plan::{ChangePlan, PlanField};
 use super::responses::Line;
-use super::session::{Form, Session};
+use super::session::{SentForm, Session};
 use super::words;
 use crate::domain::response::ResponseState;
 use crate::views::responses::{ApproveResponse, Lift, ResponseView, Say};
@@ -73,7 +73,7 @@ macro_rules! choices {
             }
 
             $(#[$doc])*
-            pub(super) async fn $act(session: Session, Path(id): Path<String>, form: Form) -> PageResult {
+            pub(super) async fn $act(session: Session, Path(id): Path<String>, form: SentForm) -> PageResult {
                 act(&session, Choice::$choice, &id, &form).await
             }
         )*
@@ -96,7 +96,7 @@ async fn ask(session: &Session, choice: Choice, id: &str, reason: &str) -> PageR
     session.plan(SECTION, plan).await
 }
 
-async fn plan(session: &Session, choice: Choice, id: &str, reason: &str) -> Result<Plan, Failure> {
+async fn plan(session: &Session, choice: Choice, id: &str, reason: &str) -> Result<ChangePlan, PageFailure> {
     let id = segment(id);
     let view: ResponseView = session.api.get(&format!("/v1/responses/{id}")).await?;
     let line = session.line(&view.response);
@@ -123,22 +123,22 @@ async fn plan(session: &Session, choice: Choice, id: &str, reason: &str) -> Resu
     if ids.len() > NAMED {
         concerned.push(format!("and {} more", ids.len() - NAMED));
     }
-    Ok(Plan {
+    Ok(ChangePlan {
         title: format!("{} {} {}", choice.button(), response.action, words::aim(response)),
         facts,
         warnings,
         concerned,
         stays,
-        fields: vec![Field::reason(reason)],
+        fields: vec![PlanField::reason(reason)],
         action: format!("/responses/{id}/{}", choice.word()),
         button: choice.button(),
         is_dangerous: false,
         back: format!("/responses/{id}"),
-        ..Plan::default()
+        ..ChangePlan::default()
     })
 }
 
-async fn act(session: &Session, choice: Choice, id: &str, form: &Form) -> PageResult {
+async fn act(session: &Session, choice: Choice, id: &str, form: &SentForm) -> PageResult {
     let reason = form.get("reason").to_owned();
     let path = format!("/v1/responses/{}/{}", segment(id), choice.word());
     let before: ResponseView = session.api.get(&format!("/v1/responses/{}", segment(id))).await?;

@@ -13,7 +13,7 @@ use axum::response::{IntoResponse as _, Redirect, Response};
 
 use super::client::ApiClient;
 use super::login;
-use super::page::{Failure, Nonce, local};
+use super::page::{Nonce, PageFailure, local};
 use super::session::{Cookies, FORM_TOKEN, Session, fields, refuse_other_sites};
 use super::state::Console;
 use crate::views::auth::{IssuedToken, WhoAmI};
@@ -59,8 +59,8 @@ async fn find(
     console: &Console,
     parts: &mut Parts,
     cookies: &Cookies,
-) -> Result<Option<(Session, Option<Arc<IssuedToken>>)>, Failure> {
-    let api = ApiClient::new(console.api.clone(), parts);
+) -> Result<Option<(Session, Option<Arc<IssuedToken>>)>, PageFailure> {
+    let api = ApiClient::of(console.api.clone(), parts);
     let now = console.engine.clock.now();
     let mut refreshed = None;
     let access = match cookies.sent(&parts.headers, "access") {

@@ -9,8 +9,8 @@ use super::format::{Moment, coming, count};
 use super::labels;
 use super::page::{PageResult, html};
 use super::paths::segment;
-use super::plan::{Field, Plan};
-use super::session::{Form, Session};
+use super::plan::{ChangePlan, PlanField};
+use super::session::{SentForm, Session};
 use super::shell::Shell;
 use crate::views::agents::{CreateToken, CreatedToken, TokenRow};
 use crate::views::page::Page;
@@ -48,18 +48,18 @@ pub(super) async fn ask_enrol(session: Session) -> PageResult {
     session.plan(SECTION, enrolment("", "1", "1h")).await
 }
 
-fn enrolment(labels: &str, uses: &str, expires_in: &str) -> Plan {
-    Plan {
+fn enrolment(labels: &str, uses: &str, expires_in: &str) -> ChangePlan {
+    ChangePlan {
         title: "Enrol agents".to_owned(),
         fields: vec![
-            Field::optional("labels", "Labels for these agents", labels, "Such as env=prod, role=web."),
-            Field::text("uses", "How many agents", uses),
-            Field { hint: "Such as 1h or 7d.", ..Field::text("expires_in", "Valid for", expires_in) },
+            PlanField::optional("labels", "Labels for these agents", labels, "Such as env=prod, role=web."),
+            PlanField::text("uses", "How many agents", uses),
+            PlanField { hint: "Such as 1h or 7d.", ..PlanField::text("expires_in", "Valid for", expires_in) },
         ],
         action: "/agents/enrol".to_owned(),
         button: "Make the token",
         back: SECTION.to_owned(),
-        ..Plan::default()
+        ..ChangePlan::default()
     }
 }
 
@@ -74,7 +74,7 @@ struct TokenPage {
 }
 
 /// Makes a token, and shows the command for the hosts. The token is shown once.
-pub(super) async fn enrol(session: Session, form: Form) -> PageResult {
+pub(super) async fn enrol(session: Session, form: SentForm) -> PageResult {
     let (labels, uses, expires_in) = (form.get("labels"), form.get("uses"), form.get("expires_in"));
     let made = match token_request(labels, uses, expires_in) {
         Ok(request) => session.api.post::<CreatedToken>("/v1/enrollment-tokens", &request).await,
@@ -109,19 +109,19 @@ pub(super) async fn ask_delete_token(session: Session, Path(id): Path<String>) -
     session.plan(SECTION, token_end(&id)).await
 }
 
-fn token_end(id: &str) -> Plan {
-    Plan {
+fn token_end(id: &str) -> ChangePlan {
+    ChangePlan {
         title: "Delete the enrolment token".to_owned(),
         warnings: vec!["No host enrols with it any more. Agents that have enrolled with it stay.".to_owned()],
         action: format!("/agents/tokens/{}/delete", segment(id)),
         button: "Delete",
         back: SECTION.to_owned(),
-        ..Plan::default()
+        ..ChangePlan::default()
     }
 }
 
 /// Deletes a token.
-pub(super) async fn delete_token(session: Session, Path(id): Path<String>, _: Form) -> PageResult {
+pub(super) async fn delete_token(session: Session, Path(id): Path<String>, _: SentForm) -> PageResult {
     let path = format!("/v1/enrollment-tokens/{}", segment(&id));
     match session.api.send(Method::DELETE, &path, None, NO_BODY).await {
         Ok(_) => Ok(session.done(SECTION, "The token is deleted.")),

@@ -1,9 +1,9 @@
 //! The freeze: what it holds back, and the switch.
 
 use super::format::{count, past};
-use super::page::{Failure, PageResult};
-use super::plan::{Field, Plan};
-use super::session::{Form, Session};
+use super::page::{PageFailure, PageResult};
+use super::plan::{ChangePlan, PlanField};
+use super::session::{SentForm, Session};
 use crate::domain::right::Right;
 use crate::views::freeze::{Freeze, SetFreeze};
 
@@ -15,7 +15,7 @@ pub(super) async fn ask(session: Session) -> PageResult {
     session.plan("/", plan).await
 }
 
-async fn plan(session: &Session, reason: &str) -> Result<Plan, Failure> {
+async fn plan(session: &Session, reason: &str) -> Result<ChangePlan, PageFailure> {
     let Freeze { frozen, held_back, last_change } = session.api.get("/v1/freeze").await?;
     let mut facts = vec![("Now", if frozen { "frozen" } else { "commands are delivered" }.to_owned())];
     if frozen {
@@ -37,22 +37,22 @@ async fn plan(session: &Session, reason: &str) -> Result<Plan, Failure> {
     };
     let may = session.may(Right::Respond) && session.who.scopes.is_empty();
     let state = if frozen { "false" } else { "true" };
-    Ok(Plan {
+    Ok(ChangePlan {
         title: if frozen { "Resume deliveries" } else { "Freeze all deliveries" }.to_owned(),
         facts,
         warnings: vec![warning.to_owned()],
-        fields: vec![Field::hidden("frozen", state), Field::reason(reason)],
+        fields: vec![PlanField::hidden("frozen", state), PlanField::reason(reason)],
         action: "/freeze".to_owned(),
         button: if frozen { "Resume" } else { "Freeze" },
         is_dangerous: !frozen,
         is_empty: !may,
         back: "/".to_owned(),
-        ..Plan::default()
+        ..ChangePlan::default()
     })
 }
 
 /// Switches.
-pub(super) async fn act(session: Session, form: Form) -> PageResult {
+pub(super) async fn act(session: Session, form: SentForm) -> PageResult {
     let change = SetFreeze { frozen: form.get("frozen") == "true", reason: form.get("reason").to_owned() };
     match session.api.send(Method::PUT, "/v1/freeze", None, Some(&change)).await {
         Ok(_) if change.frozen => Ok(session.done("/", "Frozen: no command but a revert is delivered.")),

@@ -8,13 +8,13 @@ use serde::de::DeserializeOwned;
 
 use super::client::{NO_BODY, Trouble};
 use super::format::{Moment, past};
-use super::page::{Failure, PageResult, html};
+use super::page::{PageFailure, PageResult, html};
 use super::paths::segment;
-use super::plan::Plan;
-use super::session::{Form, Session};
+use super::plan::ChangePlan;
+use super::session::{SentForm, Session};
 use super::shell::Shell;
-use super::webhooks::WebhookLine;
-use super::words::{Badge, Tone};
+use super::webhooks::{LIVE, SECTION, WebhookLine};
+use super::words::{Badge, StateTone};
 use crate::domain::right::Right;
 use crate::views::alerts::PipelineView;
 use crate::views::feeds::{FeedConsumer, FeedView};
@@ -22,8 +22,6 @@ use crate::views::forwarders::ForwarderRow;
 use crate::views::page::Page;
 use crate::views::webhooks::WebhookView;
 
-pub(super) const SECTION: &str = "/integrations";
-pub(super) const LIVE: &str = "webhook.*,feed.*,incident.*";
 const KIB: i64 = 1024;
 const MIB: i64 = 1024 * KIB;
 
@@ -71,11 +69,11 @@ struct ForwarderLine {
 fn forwarder(session: &Session, row: &ForwarderRow) -> ForwarderLine {
     let now = session.now();
     let badge = if row.is_silent {
-        Badge::new(Tone::Bad, "silent: its alerts do not arrive")
+        Badge::new(StateTone::Bad, "silent: its alerts do not arrive")
     } else if row.behind_bytes > 0 {
-        Badge::new(Tone::Warn, "behind")
+        Badge::new(StateTone::Warn, "behind")
     } else {
-        Badge::new(Tone::Good, "up to date")
+        Badge::new(StateTone::Good, "up to date")
     };
     ForwarderLine {
         name: row.name.clone(),
@@ -100,10 +98,12 @@ struct ConsumerLine {
 
 fn consumer(session: &Session, consumer: &FeedConsumer) -> ConsumerLine {
     let badge = match (consumer.silent_since, consumer.last_at) {
-        (Some(_), _) => Badge::new(Tone::Bad, "does not fetch a removal"),
-        (None, None) => Badge::new(Tone::Warn, "has never fetched"),
-        (None, Some(_)) if consumer.owed_new + consumer.owed_removed > 0 => Badge::new(Tone::Warn, "has an older list"),
-        (None, Some(_)) => Badge::new(Tone::Good, "has the list"),
+        (Some(_), _) => Badge::new(StateTone::Bad, "does not fetch a removal"),
+        (None, None) => Badge::new(StateTone::Warn, "has never fetched"),
+        (None, Some(_)) if consumer.owed_new + consumer.owed_removed > 0 => {
+            Badge::new(StateTone::Warn, "has an older list")
+        }
+        (None, Some(_)) => Badge::new(StateTone::Good, "has the list"),
     };
     let owed = match (consumer.owed_new, consumer.owed_removed) {
         (0, 0) => "nothing".to_owned(),
@@ -132,9 +132,9 @@ struct FeedLine {
 
 fn feed(session: &Session, view: &FeedView) -> FeedLine {
     let badge = match (view.too_long_since, view.consumers.is_empty()) {
-        (Some(_), _) => Badge::new(Tone::Bad, "too long: no consumer gets it"),
-        (None, true) => Badge::new(Tone::Warn, "no consumer"),
-        (None, false) => Badge::new(Tone::Good, "served"),
+        (Some(_), _) => Badge::new(StateTone::Bad, "too long: no consumer gets it"),
+        (None, true) => Badge::new(StateTone::Warn, "no consumer"),
+        (None, false) => Badge::new(StateTone::Good, "served"),
     };
     let policies = if view.policies.is_empty() { "all policies".to_owned() } else { view.policies.join(", ") };
     FeedLine {
@@ -192,7 +192,7 @@ pub(super) async fn ask_forget(session: Session, Path(name): Path<String>) -> Pa
     session.plan(SECTION, plan).await
 }
 
-async fn forget_plan(session: &Session, name: &str) -> Result<Plan, Failure> {
+async fn forget_plan(session: &Session, name: &str) -> Result<ChangePlan, PageFailure> {
     let all: Page<ForwarderRow> = session.api.get("/v1/forwarders?limit=500").await?;
     let found = all.items.iter().find(|row| row.name == name).map(|row| forwarder(session, row));
     let is_empty = found.is_none();
@@ -204,7 +204,7 @@ async fn forget_plan(session: &Session, name: &str) -> Result<Plan, Failure> {
             ("Key", line.key),
         ]
     });
-    Ok(Plan {
+    Ok(ChangePlan {
         title: format!("Forget the forwarder {name}"),
         facts: facts.collect(),
         warnings: vec![
@@ -216,12 +216,12 @@ async fn forget_plan(session: &Session, name: &str) -> Result<Plan, Failure> {
         button: "Forget it",
         back: SECTION.to_owned(),
         is_empty,
-        ..Plan::default()
+        ..ChangePlan::default()
     })
 }
 
 /// Forgets a forwarder.
-pub(super) async fn forget(session: Session, Path(name): Path<String>, _: Form) -> PageResult {
+pub(super) async fn forget(session: Session, Path(name): Path<String>, _: SentForm) -> PageResult {
     match session.api.send(Method::DELETE, &format!("/v1/forwarders/{}", segment(&name)), None, NO_BODY).await {
         Ok(_) => Ok(session.done(SECTION, &format!("The forwarder {name} was forgotten."))),
         Err(trouble) => {

@@ -7,13 +7,13 @@ use serde::Deserialize;
 
 use super::client::{NO_BODY, Trouble};
 use super::format::{Moment, coming, past};
-use super::page::{Failure, PageResult, html};
+use super::page::{PageFailure, PageResult, html};
 use super::paths::{segment, with_query};
-use super::plan::{Field, Plan};
+use super::plan::{ChangePlan, PlanField};
 use super::scope_text::{KEY_ROLES, ROLES, SCOPE_HINT, mistyped, read_role, read_scope, scope_text};
-use super::session::{Form, Session};
+use super::session::{SentForm, Session};
 use super::shell::Shell;
-use super::words::{Badge, Tone};
+use super::words::{Badge, StateTone};
 use crate::domain::duration::Span;
 use crate::views::keys::{CreateKey, CreatedKey, KeyKind, KeyView};
 use crate::views::page::Page;
@@ -52,18 +52,18 @@ pub(super) fn line(session: &Session, view: &KeyView) -> KeyLine {
     let (key, now) = (&view.key, session.now());
     let is_over = key.expires_at.is_some_and(|at| riposte_protocol::time::Timestamp::from(at) <= now);
     let mut badges = vec![match (key.revoked_at.is_some(), is_over) {
-        (true, _) => Badge::new(Tone::Plain, "revoked"),
-        (false, true) => Badge::new(Tone::Plain, "expired"),
-        (false, false) => Badge::new(Tone::Good, "valid"),
+        (true, _) => Badge::new(StateTone::Plain, "revoked"),
+        (false, true) => Badge::new(StateTone::Plain, "expired"),
+        (false, false) => Badge::new(StateTone::Good, "valid"),
     }];
     if view.expires_soon && !is_over {
-        badges.push(Badge::new(Tone::Warn, "expires soon"));
+        badges.push(Badge::new(StateTone::Warn, "expires soon"));
     }
     if key.is_webhook {
-        badges.push(Badge::new(Tone::Plain, "signs requests"));
+        badges.push(Badge::new(StateTone::Plain, "signs requests"));
     }
     if key.certificate.is_some() {
-        badges.push(Badge::new(Tone::Plain, "client certificate"));
+        badges.push(Badge::new(StateTone::Plain, "client certificate"));
     }
     let whose = match (&key.user, &key.pipeline) {
         (Some(user), _) => user.clone(),
@@ -148,7 +148,7 @@ struct TypedKey<'a> {
 }
 
 impl<'a> TypedKey<'a> {
-    fn of(form: &'a Form) -> Self {
+    fn of(form: &'a SentForm) -> Self {
         Self {
             name: form.get("name"),
             role: form.get("role"),
@@ -177,27 +177,27 @@ impl<'a> TypedKey<'a> {
     }
 }
 
-fn add_plan(whose: Whose, typed: &TypedKey<'_>) -> Plan {
-    let name = Field { hint: "What it is for.", ..Field::text("name", "Name", typed.name) };
-    let expires = Field::optional(
+fn add_plan(whose: Whose, typed: &TypedKey<'_>) -> ChangePlan {
+    let name = PlanField { hint: "What it is for.", ..PlanField::text("name", "Name", typed.name) };
+    let expires = PlanField::optional(
         "expires_in",
         "Valid for",
         typed.expires_in,
         "Such as 90d. A key that expires is renewed in time.",
     );
-    let scope = Field::optional("scope", "Limited to", typed.scope, SCOPE_HINT);
+    let scope = PlanField::optional("scope", "Limited to", typed.scope, SCOPE_HINT);
     let fields = match whose {
-        Whose::Own => vec![name, Field::select("role", "Role", typed.role, &ROLES), expires, scope],
+        Whose::Own => vec![name, PlanField::select("role", "Role", typed.role, &ROLES), expires, scope],
         Whose::Program => {
             let hint = "Alerts are deduplicated among the keys of one pipeline.";
             let signs = "The sender signs its requests (Standard Webhooks) instead of sending the key; only with the role ingest";
             vec![
                 name,
-                Field::select("role", "Role", typed.role, &KEY_ROLES),
-                Field::optional("pipeline", "Pipeline whose alerts it sends", typed.pipeline, hint),
+                PlanField::select("role", "Role", typed.role, &KEY_ROLES),
+                PlanField::optional("pipeline", "Pipeline whose alerts it sends", typed.pipeline, hint),
                 expires,
                 scope,
-                Field { kind: "checkbox", is_required: false, ..Field::text("webhook", signs, typed.webhook) },
+                PlanField { kind: "checkbox", is_required: false, ..PlanField::text("webhook", signs, typed.webhook) },
             ]
         }
     };
@@ -207,14 +207,14 @@ fn add_plan(whose: Whose, typed: &TypedKey<'_>) -> Plan {
             "Its requests are yours. It has at most your role, and is valid for 90 days unless you choose otherwise."
         }
     };
-    Plan {
+    ChangePlan {
         title: if whose == Whose::Own { "Create a key of your own".to_owned() } else { "Create an API key".to_owned() },
         warnings: vec![about.to_owned(), "Its secret is shown once.".to_owned()],
         fields,
         action: format!("{}/new", whose.base()),
         button: "Create the key",
         back: whose.back().to_owned(),
-        ..Plan::default()
+        ..ChangePlan::default()
     }
 }
 
@@ -226,7 +226,7 @@ pub(super) async fn ask_add(session: Session, Query(asked): Query<KeysQuestion>)
 }
 
 /// Creates a program's key.
-pub(super) async fn add(session: Session, form: Form) -> PageResult {
+pub(super) async fn add(session: Session, form: SentForm) -> PageResult {
     make(&session, Whose::Program, &form).await
 }
 
@@ -237,11 +237,11 @@ pub(super) async fn ask_add_own(session: Session) -> PageResult {
 }
 
 /// Creates one's own key.
-pub(super) async fn add_own(session: Session, form: Form) -> PageResult {
+pub(super) async fn add_own(session: Session, form: SentForm) -> PageResult {
     make(&session, Whose::Own, &form).await
 }
 
-async fn make(session: &Session, whose: Whose, form: &Form) -> PageResult {
+async fn make(session: &Session, whose: Whose, form: &SentForm) -> PageResult {
     let typed = TypedKey::of(form);
     let made = match typed.read(whose) {
         Ok(key) => session.api.post::<CreatedKey>("/v1/api-keys", &key).await,
@@ -271,7 +271,7 @@ pub(super) async fn ask_revoke(session: Session, Path(id): Path<String>) -> Page
 }
 
 /// Revokes a key.
-pub(super) async fn revoke(session: Session, Path(id): Path<String>, _: Form) -> PageResult {
+pub(super) async fn revoke(session: Session, Path(id): Path<String>, _: SentForm) -> PageResult {
     end(&session, Whose::Program, &id).await
 }
 
@@ -282,12 +282,12 @@ pub(super) async fn ask_revoke_own(session: Session, Path(id): Path<String>) -> 
 }
 
 /// Revokes one's own key.
-pub(super) async fn revoke_own(session: Session, Path(id): Path<String>, _: Form) -> PageResult {
+pub(super) async fn revoke_own(session: Session, Path(id): Path<String>, _: SentForm) -> PageResult {
     end(&session, Whose::Own, &id).await
 }
 
 /// The key of this id; the API has no path of a single one.
-async fn find(session: &Session, id: &str) -> Result<Option<KeyView>, Failure> {
+async fn find(session: &Session, id: &str) -> Result<Option<KeyView>, PageFailure> {
     let mut cursor = String::new();
     for _ in 0..MOST_PAGES {
         let path = with_query("/v1/api-keys", [("limit", "500"), ("cursor", cursor.as_str())]);
@@ -303,7 +303,7 @@ async fn find(session: &Session, id: &str) -> Result<Option<KeyView>, Failure> {
     Ok(None)
 }
 
-async fn revoke_plan(session: &Session, whose: Whose, id: &str) -> Result<Plan, Failure> {
+async fn revoke_plan(session: &Session, whose: Whose, id: &str) -> Result<ChangePlan, PageFailure> {
     let found = find(session, id).await?.map(|view| line(session, &view));
     let is_empty = !found.as_ref().is_some_and(|key| key.is_live);
     let facts = found.iter().flat_map(|key| {
@@ -315,7 +315,7 @@ async fn revoke_plan(session: &Session, whose: Whose, id: &str) -> Result<Plan, 
     } else {
         "Requests with it are refused at once. A revoked key cannot be made valid again.".to_owned()
     };
-    Ok(Plan {
+    Ok(ChangePlan {
         title: format!("Revoke {}", found.as_ref().map_or(id, |key| key.name.as_str())),
         facts: facts.collect(),
         warnings: vec![warning],
@@ -324,7 +324,7 @@ async fn revoke_plan(session: &Session, whose: Whose, id: &str) -> Result<Plan, 
         is_dangerous: true,
         back: whose.back().to_owned(),
         is_empty,
-        ..Plan::default()
+        ..ChangePlan::default()
     })
 }
 

@@ -6,8 +6,8 @@ use axum::extract::Query;
 use super::client::Trouble;
 use super::format::count;
 use super::page::PageResult;
-use super::plan::{Field, Plan};
-use super::session::{Form, Session};
+use super::plan::{ChangePlan, PlanField};
+use super::session::{SentForm, Session};
 use crate::views::page::Page;
 use crate::views::responses::{JudgedResponse, LiftMany, Lifted, StayingEffect};
 
@@ -94,7 +94,7 @@ impl Session {
         Ok(ids)
     }
 
-    fn lift_plan(&self, which: &Which, foreseen: &Foreseen) -> Plan {
+    fn lift_plan(&self, which: &Which, foreseen: &Foreseen) -> ChangePlan {
         let Lifted { count: responses, responses: ids, plan, warnings } = &foreseen.lifted;
         let mut facts = vec![("Responses", count(i64::try_from(*responses).unwrap_or(i64::MAX), "active response"))];
         let mut stays = Vec::new();
@@ -107,21 +107,22 @@ impl Session {
             }
             stays.extend(plan.staying.iter().map(|staying| self.staying(staying)));
         }
-        let mut fields = vec![Field::hidden("count", &responses.to_string()), Field::hidden("policy", &which.policy)];
+        let mut fields =
+            vec![PlanField::hidden("count", &responses.to_string()), PlanField::hidden("policy", &which.policy)];
         if which.everything {
-            fields.push(Field::hidden("everything", "yes"));
+            fields.push(PlanField::hidden("everything", "yes"));
         }
-        fields.extend(which.targets.iter().map(|target| Field::hidden("target", target)));
+        fields.extend(which.targets.iter().map(|target| PlanField::hidden("target", target)));
         // Exactly these are lifted, whatever is decided meanwhile. More than can be named are told by their number.
         if ids.len() <= MOST {
-            fields.extend(ids.iter().map(|id| Field::hidden("response", &id.to_string())));
+            fields.extend(ids.iter().map(|id| PlanField::hidden("response", &id.to_string())));
         }
-        fields.push(Field::reason(&which.reason));
+        fields.push(PlanField::reason(&which.reason));
         let cut = format!(
             "More than {MOST} responses are active there: this lifts {MOST} of them. Do it again for the rest."
         );
         let said = warnings.iter().map(|fault| fault.detail.clone()).chain(foreseen.is_cut.then_some(cut));
-        Plan {
+        ChangePlan {
             title: which.title(),
             facts,
             warnings: said.collect(),
@@ -132,7 +133,7 @@ impl Session {
             back: "/".to_owned(),
             is_dangerous: which.everything,
             is_empty: *responses == 0,
-            ..Plan::default()
+            ..ChangePlan::default()
         }
     }
 
@@ -155,7 +156,7 @@ pub(super) async fn ask(session: Session, Query(pairs): Query<Vec<(String, Strin
 }
 
 /// Lifts, if it is still as many as the plan said.
-pub(super) async fn act(session: Session, form: Form) -> PageResult {
+pub(super) async fn act(session: Session, form: SentForm) -> PageResult {
     let which = Which::of(form.pairs());
     let named = form.pairs().iter().filter(|(name, _)| name == "response");
     let responses: Vec<uuid::Uuid> = named.filter_map(|(_, id)| id.parse().ok()).collect();

@@ -10,7 +10,7 @@ use futures_util::StreamExt as _;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 
-use super::page::{Failure, PageResult};
+use super::page::{PageFailure, PageResult};
 use super::session::Session;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -41,7 +41,7 @@ pub(super) async fn events(session: Session, Query(asked): Query<Types>, headers
         answer = open(None).await?;
     }
     if !answer.status().is_success() {
-        return Err(Failure::new(answer.status(), "The stream of events cannot be opened."));
+        return Err(PageFailure::new(answer.status(), "The stream of events cannot be opened."));
     }
     let first = is_gap.then(|| Ok(Bytes::from_static(b"event: gap\ndata: 1\n\n")));
     let mut buffered = Vec::new();

@@ -11,8 +11,8 @@ use serde::Deserialize;
 
 use super::assets;
 use super::client::{ApiClient, NO_BODY, Trouble};
-use super::page::{Failure, PageResult, html, local, with_status};
-use super::session::{Cookies, Form, Session, fields, refuse_other_sites};
+use super::page::{PageFailure, PageResult, html, local, with_status};
+use super::session::{Cookies, SentForm, Session, fields, refuse_other_sites};
 use super::state::Console;
 use crate::domain::principal::Role;
 use crate::views::auth::{AskToken, ChangePassword, EndedSession, IssuedToken};
@@ -65,8 +65,8 @@ pub(super) async fn page(State(console): State<Console>, Query(asked): Query<Nex
     html(&LoginPage { next: local(&asked.next).to_owned(), ..blank(&console, &parts).await? })
 }
 
-async fn blank(console: &Console, parts: &Parts) -> Result<LoginPage, Failure> {
-    let api = ApiClient::new(console.api.clone(), parts);
+async fn blank(console: &Console, parts: &Parts) -> Result<LoginPage, PageFailure> {
+    let api = ApiClient::of(console.api.clone(), parts);
     let providers: SignOnProviders = api.get("/v1/auth/oidc").await?;
     let providers = providers.providers.into_iter().map(|provider| provider.name).collect();
     let is_first = !console.engine.users.load().values().any(|stored| stored.user.deleted_at.is_none());
@@ -101,7 +101,7 @@ pub(super) async fn begin(State(console): State<Console>, request: Request) -> P
     let field = |name: &str| sent.iter().find(|(field, _)| field == name).map_or("", |(_, value)| value.as_str());
     let kept = sent.iter().filter_map(|(name, value)| Some((name.strip_prefix(KEPT)?.to_owned(), value.clone())));
     let kept: Vec<_> = kept.collect();
-    let api = ApiClient::new(console.api.clone(), &parts);
+    let api = ApiClient::of(console.api.clone(), &parts);
     let (username, next) = (field("username").trim().to_owned(), local(field("next")).to_owned());
     let totp = Some(field("totp").trim().to_owned()).filter(|code| !code.is_empty());
     let mut password = field("password").to_owned();
@@ -161,13 +161,13 @@ pub(super) fn begun(
     tokens: &IssuedToken,
     next: &str,
     kept: Vec<(String, String)>,
-) -> Result<Response, Failure> {
+) -> Result<Response, PageFailure> {
     let now = console.engine.clock.now();
     let mut response = if kept.is_empty() {
         Redirect::to(local(next)).into_response()
     } else {
         let claims = console.engine.access_tokens.verify(&tokens.access_token, now);
-        let claims = claims.map_err(|error| Failure::system(&error.to_string()))?;
+        let claims = claims.map_err(|error| PageFailure::system(&error.to_string()))?;
         let form_token = console.forms.token(claims.sid);
         with_status(StatusCode::OK, &ResumePage { assets: assets::base(), place: next.to_owned(), form_token, kept })?
     };
@@ -182,7 +182,7 @@ pub(super) async fn first(State(console): State<Console>, request: Request) -> P
     let sent = fields(body, MAX_LOGIN, &console.strangers).await?;
     let field = |name: &str| sent.iter().find(|(field, _)| field == name).map_or("", |(_, value)| value.as_str());
     let (username, password) = (field("username").trim().to_owned(), Some(field("password").to_owned()));
-    let api = ApiClient::new(console.api.clone(), &parts);
+    let api = ApiClient::of(console.api.clone(), &parts);
     let person = CreateUser { name: username.clone(), role: Role::Admin, password: password.clone(), scope: None };
     let made = api.with(field("key").trim()).post::<CreatedUser>("/v1/users", &person).await;
     let asked = AskToken { username: Some(username.clone()), password, ..AskToken::default() };
@@ -208,7 +208,7 @@ struct LoggedOutPage {
 }
 
 /// Ends the session. A form may not lead to another site, so the page of the provider is a link.
-pub(super) async fn end(State(console): State<Console>, session: Session, _: Form) -> PageResult {
+pub(super) async fn end(State(console): State<Console>, session: Session, _: SentForm) -> PageResult {
     let answer = session.api.send(Method::DELETE, "/v1/auth/token", None, NO_BODY).await?;
     let mut response = match answer.read::<EndedSession>() {
         Ok(ended) => html(&LoggedOutPage { assets: assets::base(), place: ended.end_session_url })?,

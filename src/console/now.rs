@@ -11,7 +11,7 @@ use super::paths::{segment, with_query};
 use super::responses::Line;
 use super::session::Session;
 use super::shell::Shell;
-use super::words::{Badge, Tone};
+use super::words::{Badge, StateTone};
 use crate::domain::outcome::EffectOutcome;
 use crate::domain::right::Right;
 use crate::views::agents::AgentView;
@@ -24,7 +24,7 @@ const LIVE: &str = "response.*,effect.*,command.*,freeze.*,protected.*";
 /// The filter, as the address has it.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Filter {
+pub(super) struct NowQuestion {
     target: String,
     kind: String,
     action: String,
@@ -42,7 +42,7 @@ pub(super) struct Why {
 }
 
 /// A target in the list.
-pub(super) struct Row {
+pub(super) struct TargetLine {
     kind: String,
     value: String,
     path: String,
@@ -72,10 +72,10 @@ struct Preset {
 #[expect(clippy::struct_excessive_bools, reason = "what the template shows or leaves out")]
 struct NowPage {
     shell: Shell,
-    filter: Filter,
+    filter: NowQuestion,
     states: Vec<(&'static str, String)>,
     presets: Vec<Preset>,
-    rows: Vec<Row>,
+    rows: Vec<TargetLine>,
     next: Option<String>,
     is_filtered: bool,
     is_new: bool,
@@ -84,8 +84,8 @@ struct NowPage {
 }
 
 /// The page.
-pub(super) async fn list(session: Session, Query(filter): Query<Filter>) -> PageResult {
-    let Filter { target, kind, action, policy, agent, state, cursor } = &filter;
+pub(super) async fn list(session: Session, Query(filter): Query<NowQuestion>) -> PageResult {
+    let NowQuestion { target, kind, action, policy, agent, state, cursor } = &filter;
     let given = [("target", target), ("kind", kind), ("action", action), ("policy", policy), ("state", state)];
     let given = given.map(|(name, value)| (name, value.as_str()));
     // The API selects by id; people write names.
@@ -146,16 +146,16 @@ const fn words_of(outcome: EffectOutcome) -> &'static str {
     }
 }
 
-const fn tone_of(outcome: EffectOutcome) -> Tone {
+const fn tone_of(outcome: EffectOutcome) -> StateTone {
     match outcome {
-        EffectOutcome::InForce => Tone::Good,
-        EffectOutcome::Unverified | EffectOutcome::Pending | EffectOutcome::Reverting => Tone::Warn,
-        EffectOutcome::Failed | EffectOutcome::Drifted | EffectOutcome::Failing => Tone::Bad,
+        EffectOutcome::InForce => StateTone::Good,
+        EffectOutcome::Unverified | EffectOutcome::Pending | EffectOutcome::Reverting => StateTone::Warn,
+        EffectOutcome::Failed | EffectOutcome::Drifted | EffectOutcome::Failing => StateTone::Bad,
     }
 }
 
 impl Session {
-    fn row(&self, row: &TargetRow) -> Row {
+    fn row(&self, row: &TargetRow) -> TargetLine {
         let now = self.now();
         let numbers = [
             (EffectOutcome::InForce, row.in_force),
@@ -174,7 +174,7 @@ impl Session {
             };
             Badge::new(tone_of(outcome), words)
         });
-        Row {
+        TargetLine {
             path: format!("/targets/{}/{}", segment(&row.kind), path_value(&row.value)),
             kind: row.kind.clone(),
             value: if row.value.is_empty() { row.kind.clone() } else { row.value.clone() },
@@ -223,7 +223,7 @@ struct OnAgent {
 #[template(path = "target.html")]
 struct TargetPage {
     shell: Shell,
-    row: Row,
+    row: TargetLine,
     on: Vec<OnAgent>,
     history: Vec<Line>,
     protected: Vec<(String, String)>,
@@ -242,7 +242,7 @@ pub(super) async fn target(session: Session, Path((kind, value)): Path<(String, 
         agent: on.agent.clone(),
         action: on.effect.action.clone(),
         badge: on.outcome.map_or_else(
-            || Badge::new(Tone::Warn, "agent revoked: nothing is known"),
+            || Badge::new(StateTone::Warn, "agent revoked: nothing is known"),
             |outcome| Badge::new(tone_of(outcome), words_of(outcome)),
         ),
         reason: on.effect.last_reason.clone(),

@@ -27,7 +27,7 @@ pub(super) struct Nonce(pub(super) String);
 /// Adds the headers of a page, with a fresh nonce.
 pub(super) async fn secure(mut request: Request, next: Next) -> Response {
     let Ok(nonce) = new_secret() else {
-        return Failure::system("the system has no randomness").into_response();
+        return PageFailure::system("the system has no randomness").into_response();
     };
     request.extensions_mut().insert(Nonce(nonce.clone()));
     let mut response = next.run(request).await;
@@ -49,12 +49,12 @@ pub(super) async fn secure(mut request: Request, next: Next) -> Response {
 
 /// A page that cannot be shown, or a change that was not made.
 #[derive(Debug)]
-pub(super) struct Failure {
+pub(super) struct PageFailure {
     status: StatusCode,
     detail: String,
 }
 
-impl Failure {
+impl PageFailure {
     pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         Self { status, detail: detail.into() }
     }
@@ -69,13 +69,13 @@ impl Failure {
     }
 }
 
-impl From<Trouble> for Failure {
+impl From<Trouble> for PageFailure {
     fn from(trouble: Trouble) -> Self {
         Self::new(trouble.status(), trouble.to_string())
     }
 }
 
-impl From<askama::Error> for Failure {
+impl From<askama::Error> for PageFailure {
     fn from(error: askama::Error) -> Self {
         Self::system(&format!("the page cannot be written: {error}"))
     }
@@ -89,7 +89,7 @@ struct FailurePage<'a> {
     detail: &'a str,
 }
 
-impl IntoResponse for Failure {
+impl IntoResponse for PageFailure {
     fn into_response(self) -> Response {
         if self.status.is_server_error() {
             tracing::error!(status = self.status.as_u16(), "a page of the console cannot be shown: {}", self.detail);
@@ -109,7 +109,7 @@ impl IntoResponse for Failure {
 }
 
 /// What a handler of a page returns.
-pub(super) type PageResult = Result<Response, Failure>;
+pub(super) type PageResult = Result<Response, PageFailure>;
 
 /// A place in this console; `/` instead of any other.
 pub(super) fn local(place: &str) -> &str {
@@ -123,7 +123,7 @@ pub(super) fn html(page: &impl Template) -> PageResult {
 }
 
 /// A page with another status than 200.
-pub(super) fn with_status(status: StatusCode, page: &impl Template) -> Result<Response, Failure> {
+pub(super) fn with_status(status: StatusCode, page: &impl Template) -> Result<Response, PageFailure> {
     let mut response = (status, page.render()?).into_response();
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
     Ok(response)

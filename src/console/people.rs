@@ -10,7 +10,7 @@ use super::paths::{segment, with_query};
 use super::scope_text::scope_text;
 use super::session::Session;
 use super::shell::Shell;
-use super::words::{Badge, Tone};
+use super::words::{Badge, StateTone};
 use crate::domain::forgotten::PSEUDONYM_PREFIX;
 use crate::views::page::Page;
 use crate::views::users::UserRow;
@@ -41,16 +41,16 @@ struct PersonLine {
 fn line(session: &Session, user: &UserRow) -> PersonLine {
     let mut badges = Vec::new();
     match (user.deleted_at, user.disabled_at) {
-        (Some(_), _) => badges.push(Badge::new(Tone::Plain, "deleted")),
-        (None, Some(_)) => badges.push(Badge::new(Tone::Warn, "disabled")),
-        (None, None) => badges.push(Badge::new(Tone::Good, "enabled")),
+        (Some(_), _) => badges.push(Badge::new(StateTone::Plain, "deleted")),
+        (None, Some(_)) => badges.push(Badge::new(StateTone::Warn, "disabled")),
+        (None, None) => badges.push(Badge::new(StateTone::Good, "enabled")),
     }
     if user.deleted_at.is_none() {
         if user.must_change_password {
-            badges.push(Badge::new(Tone::Warn, "temporary password"));
+            badges.push(Badge::new(StateTone::Warn, "temporary password"));
         }
         let (tone, words) =
-            if user.has_totp { (Tone::Good, "one-time codes") } else { (Tone::Warn, "no one-time codes") };
+            if user.has_totp { (StateTone::Good, "one-time codes") } else { (StateTone::Warn, "no one-time codes") };
         badges.push(Badge::new(tone, words));
     }
     PersonLine {

@@ -5,12 +5,12 @@ use axum::extract::Path;
 use axum::http::Method;
 
 use super::client::{NO_BODY, Trouble};
-use super::page::{Failure, PageResult};
+use super::page::{PageFailure, PageResult};
 use super::paths::segment;
 use super::people::SECTION;
-use super::plan::{Field, Plan};
+use super::plan::{ChangePlan, PlanField};
 use super::scope_text::{ROLES, SCOPE_HINT, read_role, read_scope, scope_text};
-use super::session::{Form, Session};
+use super::session::{SentForm, Session};
 use crate::views::users::{ChangeUser, CreateUser, CreatedUser, ForgottenUser, NewPassword, ResetPassword, UserRow};
 
 const STATES: [(&str, &str); 2] = [("no", "can log in"), ("yes", "disabled: cannot log in")];
@@ -19,26 +19,29 @@ fn api_path(name: &str) -> String {
     format!("/v1/users/{}", segment(name))
 }
 
-async fn find(session: &Session, name: &str) -> Result<UserRow, Failure> {
+async fn find(session: &Session, name: &str) -> Result<UserRow, PageFailure> {
     Ok(session.api.get(&api_path(name)).await?)
 }
 
-fn add_plan(name: &str, role: &str, scope: &str) -> Plan {
-    Plan {
+fn add_plan(name: &str, role: &str, scope: &str) -> ChangePlan {
+    ChangePlan {
         title: "Add a person".to_owned(),
         warnings: vec![
             "A temporary password is shown once. The person chooses another one at the first login.".to_owned(),
             "A name is given once: it cannot be used again, even after the person was deleted.".to_owned(),
         ],
         fields: vec![
-            Field { hint: "Lower case letters, digits, '.', '_' and '-'.", ..Field::text("name", "Login name", name) },
-            Field::select("role", "Role", role, &ROLES),
-            Field::optional("scope", "Limited to", scope, SCOPE_HINT),
+            PlanField {
+                hint: "Lower case letters, digits, '.', '_' and '-'.",
+                ..PlanField::text("name", "Login name", name)
+            },
+            PlanField::select("role", "Role", role, &ROLES),
+            PlanField::optional("scope", "Limited to", scope, SCOPE_HINT),
         ],
         action: "/people/new".to_owned(),
         button: "Add the person",
         back: SECTION.to_owned(),
-        ..Plan::default()
+        ..ChangePlan::default()
     }
 }
 
@@ -48,7 +51,7 @@ pub(super) async fn ask_add(session: Session) -> PageResult {
 }
 
 /// Adds a person.
-pub(super) async fn add(session: Session, form: Form) -> PageResult {
+pub(super) async fn add(session: Session, form: SentForm) -> PageResult {
     match create(&session, &form).await {
         Ok(CreatedUser { user, temporary_password: Some(password) }) => {
             let about = format!("{} can log in as {} with this password.", user.name, user.role.as_str());
@@ -63,7 +66,7 @@ pub(super) async fn add(session: Session, form: Form) -> PageResult {
     }
 }
 
-async fn create(session: &Session, form: &Form) -> Result<CreatedUser, Trouble> {
+async fn create(session: &Session, form: &SentForm) -> Result<CreatedUser, Trouble> {
     let person = CreateUser {
         name: form.get("name").trim().to_owned(),
         role: read_role(form.get("role"))?,
@@ -81,26 +84,26 @@ pub(super) async fn ask_change(session: Session, Path(name): Path<String>) -> Pa
     session.plan(SECTION, plan).await
 }
 
-fn change_plan(user: &UserRow, role: &str, disabled: &str, scope: &str) -> Plan {
-    Plan {
+fn change_plan(user: &UserRow, role: &str, disabled: &str, scope: &str) -> ChangePlan {
+    ChangePlan {
         title: format!("Change {}", user.name),
         facts: vec![("Role now", user.role.as_str().to_owned())],
         warnings: vec!["Disabling ends the person's sessions and stops the person's keys at once.".to_owned()],
         fields: vec![
-            Field::hidden("version", &user.version.to_string()),
-            Field::select("role", "Role", role, &ROLES),
-            Field::select("disabled", "State", disabled, &STATES),
-            Field::optional("scope", "Limited to", scope, SCOPE_HINT),
+            PlanField::hidden("version", &user.version.to_string()),
+            PlanField::select("role", "Role", role, &ROLES),
+            PlanField::select("disabled", "State", disabled, &STATES),
+            PlanField::optional("scope", "Limited to", scope, SCOPE_HINT),
         ],
         action: format!("/people/{}/change", segment(&user.name)),
         button: "Change",
         back: SECTION.to_owned(),
-        ..Plan::default()
+        ..ChangePlan::default()
     }
 }
 
 /// Changes a person.
-pub(super) async fn change(session: Session, Path(name): Path<String>, form: Form) -> PageResult {
+pub(super) async fn change(session: Session, Path(name): Path<String>, form: SentForm) -> PageResult {
     match send_change(&session, &name, &form).await {
         Ok(()) => Ok(session.done(SECTION, &format!("{name} was changed."))),
         Err(trouble) => {
@@ -111,7 +114,7 @@ pub(super) async fn change(session: Session, Path(name): Path<String>, form: For
     }
 }
 
-async fn send_change(session: &Session, name: &str, form: &Form) -> Result<(), Trouble> {
+async fn send_change(session: &Session, name: &str, form: &SentForm) -> Result<(), Trouble> {
     let change = ChangeUser {
         role: Some(read_role(form.get("role"))?),
         is_disabled: Some(form.get("disabled") == "yes"),
@@ -128,13 +131,13 @@ pub(super) async fn ask_password(session: Session, Path(name): Path<String>) -> 
     session.plan(SECTION, plan).await
 }
 
-fn password_plan(user: &UserRow) -> Plan {
+fn password_plan(user: &UserRow) -> ChangePlan {
     let mut fields = Vec::new();
     if user.has_totp {
         let label = "Also remove the one-time codes, for a person who lost the device";
-        fields.push(Field { kind: "checkbox", is_required: false, ..Field::text("remove_totp", label, "") });
+        fields.push(PlanField { kind: "checkbox", is_required: false, ..PlanField::text("remove_totp", label, "") });
     }
-    Plan {
+    ChangePlan {
         title: format!("Reset the password of {}", user.name),
         warnings: vec![
             "A temporary password is shown once, and must be changed at the next login.".to_owned(),
@@ -144,12 +147,12 @@ fn password_plan(user: &UserRow) -> Plan {
         action: format!("/people/{}/password", segment(&user.name)),
         button: "Reset the password",
         back: SECTION.to_owned(),
-        ..Plan::default()
+        ..ChangePlan::default()
     }
 }
 
 /// Sets a temporary password.
-pub(super) async fn password(session: Session, Path(name): Path<String>, form: Form) -> PageResult {
+pub(super) async fn password(session: Session, Path(name): Path<String>, form: SentForm) -> PageResult {
     let body = ResetPassword { remove_totp: form.get("remove_totp") == "yes" };
     match session.api.post::<NewPassword>(&format!("{}/reset-password", api_path(&name)), &body).await {
         Ok(NewPassword { temporary_password }) => {
@@ -170,8 +173,8 @@ pub(super) async fn ask_delete(session: Session, Path(name): Path<String>) -> Pa
     session.plan(SECTION, plan).await
 }
 
-fn delete_plan(user: &UserRow) -> Plan {
-    Plan {
+fn delete_plan(user: &UserRow) -> ChangePlan {
+    ChangePlan {
         title: format!("Delete {}", user.name),
         facts: vec![("Role", user.role.as_str().to_owned())],
         warnings: vec![
@@ -186,12 +189,12 @@ fn delete_plan(user: &UserRow) -> Plan {
         button: "Delete the person",
         is_dangerous: true,
         back: SECTION.to_owned(),
-        ..Plan::default()
+        ..ChangePlan::default()
     }
 }
 
 /// Deletes a person.
-pub(super) async fn delete(session: Session, Path(name): Path<String>, _: Form) -> PageResult {
+pub(super) async fn delete(session: Session, Path(name): Path<String>, _: SentForm) -> PageResult {
     match session.api.send(Method::DELETE, &api_path(&name), None, NO_BODY).await {
         Ok(_) => Ok(session.done(SECTION, &format!("{name} was deleted."))),
         Err(trouble) => {
@@ -207,8 +210,8 @@ pub(super) async fn ask_forget(session: Session, Path(name): Path<String>) -> Pa
     session.plan(SECTION, plan).await
 }
 
-fn forget_plan(user: &UserRow) -> Plan {
-    Plan {
+fn forget_plan(user: &UserRow) -> ChangePlan {
+    ChangePlan {
         title: format!("Forget {}", user.name),
         warnings: vec![
             "A pseudonym takes the place of the name, and texts of the audit log that can name the person are removed. This \
@@ -220,12 +223,12 @@ fn forget_plan(user: &UserRow) -> Plan {
         button: "Forget the person",
         is_dangerous: true,
         back: SECTION.to_owned(),
-        ..Plan::default()
+        ..ChangePlan::default()
     }
 }
 
 /// Forgets a deleted person.
-pub(super) async fn forget(session: Session, Path(name): Path<String>, _: Form) -> PageResult {
+pub(super) async fn forget(session: Session, Path(name): Path<String>, _: SentForm) -> PageResult {
     let sent = session.api.send(Method::POST, &format!("{}/forget", api_path(&name)), None, NO_BODY).await;
     match sent.and_then(|answer| answer.read::<ForgottenUser>()) {
         Ok(ForgottenUser { pseudonym }) => {

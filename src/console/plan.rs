@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 
 use super::client::Trouble;
-use super::page::{Failure, html, with_status};
+use super::page::{PageFailure, html, with_status};
 use super::session::Session;
 use super::shell::Shell;
 use crate::domain::right::Right;
@@ -29,7 +29,7 @@ const NEEDS: [(&str, &str, Right); 11] = [
 
 /// A field of the form.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Field {
+pub(super) struct PlanField {
     pub(super) name: &'static str,
     pub(super) label: &'static str,
     pub(super) value: String,
@@ -41,7 +41,7 @@ pub(super) struct Field {
     pub(super) choices: Vec<(String, String)>,
 }
 
-impl Field {
+impl PlanField {
     /// A field of one line.
     pub(super) fn text(name: &'static str, label: &'static str, value: &str) -> Self {
         Self { name, label, value: value.to_owned(), kind: "text", is_required: true, ..Self::default() }
@@ -71,7 +71,7 @@ impl Field {
 
 /// What a change would do.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Plan {
+pub(super) struct ChangePlan {
     pub(super) title: String,
     /// Name and value: what, where, how many, until when.
     pub(super) facts: Vec<(&'static str, String)>,
@@ -81,7 +81,7 @@ pub(super) struct Plan {
     pub(super) concerned: Vec<String>,
     /// What stays, and why.
     pub(super) stays: Vec<String>,
-    pub(super) fields: Vec<Field>,
+    pub(super) fields: Vec<PlanField>,
     /// Where the form goes.
     pub(super) action: String,
     pub(super) button: &'static str,
@@ -105,7 +105,7 @@ fn right(action: &str) -> Option<Right> {
 #[template(path = "plan.html")]
 struct PlanPage {
     shell: Shell,
-    plan: Plan,
+    plan: ChangePlan,
 }
 
 impl Session {
@@ -113,14 +113,14 @@ impl Session {
     ///
     /// # Errors
     /// If the frame cannot be made.
-    pub(super) async fn plan(&self, section: &str, plan: Plan) -> Result<Response, Failure> {
+    pub(super) async fn plan(&self, section: &str, plan: ChangePlan) -> Result<Response, PageFailure> {
         let shell = self.shell(plan.title.clone(), section, "").await?;
         let plan = self.within_rights(plan);
         html(&PlanPage { shell, plan })
     }
 
     /// The plan, without its form if the person's role lacks the right.
-    fn within_rights(&self, mut plan: Plan) -> Plan {
+    fn within_rights(&self, mut plan: ChangePlan) -> ChangePlan {
         if right(&plan.action).is_some_and(|right| !self.may(right)) {
             plan.warnings.push(format!("Your role, {}, may look at this and not do it.", self.who.role.as_str()));
             plan.is_empty = true;
@@ -132,10 +132,15 @@ impl Session {
     ///
     /// # Errors
     /// If the frame cannot be made.
-    pub(super) async fn refused(&self, section: &str, plan: Plan, trouble: &Trouble) -> Result<Response, Failure> {
+    pub(super) async fn refused(
+        &self,
+        section: &str,
+        plan: ChangePlan,
+        trouble: &Trouble,
+    ) -> Result<Response, PageFailure> {
         let status = trouble.status();
         let shell = self.shell(plan.title.clone(), section, "").await?;
-        let plan = Plan { fault: Some(trouble.to_string()), ..self.within_rights(plan) };
+        let plan = ChangePlan { fault: Some(trouble.to_string()), ..self.within_rights(plan) };
         let status = if status.is_client_error() { status } else { StatusCode::SERVICE_UNAVAILABLE };
         with_status(status, &PlanPage { shell, plan })
     }

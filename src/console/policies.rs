@@ -17,7 +17,7 @@ use super::policy_text::{DiffLine, WrittenPolicy, WrittenVersion, diff};
 use super::responses::Line;
 use super::session::Session;
 use super::shell::Shell;
-use super::words::{Badge, Tone};
+use super::words::{Badge, StateTone};
 use crate::domain::right::Right;
 use crate::views::page::Page;
 use crate::views::policies::{BreakerRow, PolicyCounts, PolicySummary, PolicyView};
@@ -37,10 +37,10 @@ const NEWEST: &str = "10";
 /// The mode of a policy.
 pub(super) fn mode_badge(mode: &str) -> Badge {
     match mode {
-        "enforce" => Badge::new(Tone::Good, "enforce"),
-        "approve" => Badge::new(Tone::Warn, "asks for approval"),
-        "observe" => Badge::new(Tone::Plain, "observe"),
-        other => Badge::new(Tone::Plain, other),
+        "enforce" => Badge::new(StateTone::Good, "enforce"),
+        "approve" => Badge::new(StateTone::Warn, "asks for approval"),
+        "observe" => Badge::new(StateTone::Plain, "observe"),
+        other => Badge::new(StateTone::Plain, other),
     }
 }
 

@@ -13,9 +13,9 @@ use super::page::{PageResult, html, with_status};
 use super::paths::segment;
 use super::policies::SECTION;
 use super::policy_text::{WrittenPolicy, read};
-use super::session::{Form, Session};
+use super::session::{SentForm, Session};
 use super::shell::Shell;
-use super::words::{Badge, Tone};
+use super::words::{Badge, StateTone};
 use crate::domain::duration::Span;
 use crate::views::backtest::{BacktestReport, NewBacktest, Sample};
 
@@ -60,10 +60,10 @@ struct SampleLine {
 impl SampleLine {
     fn of(sample: &Sample) -> Self {
         let badge = match sample.outcome.as_str() {
-            "act" => Badge::new(Tone::Good, "acts"),
-            "ask" => Badge::new(Tone::Warn, "asks for approval"),
-            SPARED => Badge::new(Tone::Plain, "spared"),
-            other => Badge::new(Tone::Plain, other),
+            "act" => Badge::new(StateTone::Good, "acts"),
+            "ask" => Badge::new(StateTone::Warn, "asks for approval"),
+            SPARED => Badge::new(StateTone::Plain, "spared"),
+            other => Badge::new(StateTone::Plain, other),
         };
         Self {
             alert: sample.alert_id,
@@ -79,7 +79,11 @@ impl SampleLine {
     /// An alert that the draft does not act on: it spares it, or does not match.
     fn gone(sample: &Sample) -> Self {
         let line = Self::of(sample);
-        if sample.outcome == SPARED { line } else { Self { badge: Badge::new(Tone::Plain, "does not match"), ..line } }
+        if sample.outcome == SPARED {
+            line
+        } else {
+            Self { badge: Badge::new(StateTone::Plain, "does not match"), ..line }
+        }
     }
 }
 
@@ -117,7 +121,7 @@ struct BacktestPage {
 }
 
 /// Runs it.
-pub(super) async fn run(session: Session, form: Form) -> PageResult {
+pub(super) async fn run(session: Session, form: SentForm) -> PageResult {
     let (text, range) = (form.get("document"), form.get("range"));
     let mut page = BacktestPage {
         shell: session.shell("Backtest", SECTION, "").await?,

@@ -8,12 +8,12 @@ use serde_json::{Map, Value};
 
 use super::client::{NO_BODY, Trouble};
 use super::format::count;
-use super::page::{Failure, PageResult};
+use super::page::{PageFailure, PageResult};
 use super::paths::{segment, with_query};
-use super::plan::{Field, Plan};
+use super::plan::{ChangePlan, PlanField};
 use super::policies::{SECTION, counts, spelled, summary};
 use super::policy_text::{WrittenPolicy, diff};
-use super::session::{Form, Session};
+use super::session::{SentForm, Session};
 use crate::views::policies::{PolicyCounts, ResetBreaker, Rollback};
 
 const MODES: [(&str, &str); 3] = [
@@ -42,7 +42,7 @@ fn api_path(name: &str) -> String {
 }
 
 /// The version that the form was made of.
-fn version(form: &Form) -> Option<i64> {
+fn version(form: &SentForm) -> Option<i64> {
     form.given("version").and_then(|text| text.parse().ok())
 }
 
@@ -56,7 +56,7 @@ pub(super) async fn ask_mode(
     session.plan(SECTION, plan).await
 }
 
-async fn mode_plan(session: &Session, name: &str, wanted: &str) -> Result<Plan, Failure> {
+async fn mode_plan(session: &Session, name: &str, wanted: &str) -> Result<ChangePlan, PageFailure> {
     let WrittenPolicy { view, version, .. } = session.policy(name).await?;
     let now = summary(&view)?.mode;
     let counts = counts(session, name, "24h").await?;
@@ -69,18 +69,21 @@ async fn mode_plan(session: &Session, name: &str, wanted: &str) -> Result<Plan, 
         },
         wanted => wanted,
     };
-    Ok(Plan {
+    Ok(ChangePlan {
         title: format!("Change the mode of {name}"),
         facts: vec![("Mode now", now), ("In the last 24 hours", deeds(&counts))],
         warnings: vec![
             "In enforce it acts on each alert that matches, without asking.".to_owned(),
             "Responses that are in force stay until they end. Those that wait for approval go on waiting.".to_owned(),
         ],
-        fields: vec![Field::hidden("version", &version.to_string()), Field::select("mode", "New mode", wanted, &MODES)],
+        fields: vec![
+            PlanField::hidden("version", &version.to_string()),
+            PlanField::select("mode", "New mode", wanted, &MODES),
+        ],
         action: format!("{}/mode", path(name)),
         button: "Change the mode",
         back: path(name),
-        ..Plan::default()
+        ..ChangePlan::default()
     })
 }
 
@@ -92,7 +95,7 @@ fn deeds(counts: &PolicyCounts) -> String {
 }
 
 /// Changes the mode.
-pub(super) async fn mode(session: Session, Path(name): Path<String>, form: Form) -> PageResult {
+pub(super) async fn mode(session: Session, Path(name): Path<String>, form: SentForm) -> PageResult {
     let mode = form.get("mode").to_owned();
     let sent = set_mode(&session, &name, version(&form), &mode).await;
     match sent {
@@ -122,7 +125,7 @@ pub(super) async fn ask_rollback(
     session.plan(SECTION, plan).await
 }
 
-async fn rollback_plan(session: &Session, name: &str, to: i64) -> Result<Plan, Failure> {
+async fn rollback_plan(session: &Session, name: &str, to: i64) -> Result<ChangePlan, PageFailure> {
     let WrittenPolicy { version, text, .. } = session.policy(name).await?;
     let (versions, _) = session.policy_versions(name, VERSIONS).await?;
     let wanted = versions.iter().find(|row| row.version == to).and_then(|row| row.text.as_deref());
@@ -135,7 +138,7 @@ async fn rollback_plan(session: &Session, name: &str, to: i64) -> Result<Plan, F
     } else if lines.is_empty() {
         warnings.push(format!("Version {to} says the same as the one in force."));
     }
-    Ok(Plan {
+    Ok(ChangePlan {
         title: format!("Roll {name} back to version {to}"),
         facts: vec![
             ("In force", format!("version {version}")),
@@ -147,17 +150,17 @@ async fn rollback_plan(session: &Session, name: &str, to: i64) -> Result<Plan, F
         ],
         warnings,
         concerned: lines,
-        fields: vec![Field::hidden("version", &version.to_string()), Field::hidden("to", &to.to_string())],
+        fields: vec![PlanField::hidden("version", &version.to_string()), PlanField::hidden("to", &to.to_string())],
         action: format!("{}/rollback", path(name)),
         button: "Roll back",
         back: path(name),
         is_empty: wanted.is_none(),
-        ..Plan::default()
+        ..ChangePlan::default()
     })
 }
 
 /// Rolls back.
-pub(super) async fn rollback(session: Session, Path(name): Path<String>, form: Form) -> PageResult {
+pub(super) async fn rollback(session: Session, Path(name): Path<String>, form: SentForm) -> PageResult {
     let to = form.get("to").parse().unwrap_or_default();
     let body = Rollback { version: to };
     let api_path = format!("{}/rollback", api_path(&name));
@@ -180,7 +183,7 @@ pub(super) async fn ask_reset(
     session.plan(SECTION, plan).await
 }
 
-async fn reset_plan(session: &Session, name: &str, agent: &str, reason: &str) -> Result<Plan, Failure> {
+async fn reset_plan(session: &Session, name: &str, agent: &str, reason: &str) -> Result<ChangePlan, PageFailure> {
     let WrittenPolicy { view, .. } = session.policy(name).await?;
     let on_agents =
         view.stopped_agents.iter().filter(|on| agent.is_empty() || on.agent == agent || on.agent_id == agent);
@@ -196,7 +199,7 @@ async fn reset_plan(session: &Session, name: &str, agent: &str, reason: &str) ->
         "The policy acts again at once, and its failure counts start at zero. If the cause remains, the breaker opens again."
             .to_owned()
     };
-    Ok(Plan {
+    Ok(ChangePlan {
         title: if agent.is_empty() {
             format!("Let {name} act again")
         } else {
@@ -204,17 +207,17 @@ async fn reset_plan(session: &Session, name: &str, agent: &str, reason: &str) ->
         },
         warnings: vec![warning],
         concerned,
-        fields: vec![Field::hidden("agent", agent), Field::reason(reason)],
+        fields: vec![PlanField::hidden("agent", agent), PlanField::reason(reason)],
         action: format!("{}/reset", path(name)),
         button: "Reset",
         back: path(name),
         is_empty,
-        ..Plan::default()
+        ..ChangePlan::default()
     })
 }
 
 /// Resets a breaker.
-pub(super) async fn reset(session: Session, Path(name): Path<String>, form: Form) -> PageResult {
+pub(super) async fn reset(session: Session, Path(name): Path<String>, form: SentForm) -> PageResult {
     let agent = form.given("agent").map(str::to_owned);
     let body = ResetBreaker { reason: form.get("reason").to_owned(), agent: agent.clone() };
     let api_path = format!("{}/reset", api_path(&name));
@@ -233,10 +236,10 @@ pub(super) async fn ask_delete(session: Session, Path(name): Path<String>) -> Pa
     session.plan(SECTION, plan).await
 }
 
-async fn delete_plan(session: &Session, name: &str) -> Result<Plan, Failure> {
+async fn delete_plan(session: &Session, name: &str) -> Result<ChangePlan, PageFailure> {
     let WrittenPolicy { view, version, .. } = session.policy(name).await?;
     let counts = counts(session, name, "24h").await?;
-    Ok(Plan {
+    Ok(ChangePlan {
         title: format!("Delete {name}"),
         facts: vec![("Mode", summary(&view)?.mode), ("In the last 24 hours", deeds(&counts))],
         warnings: vec!["Alerts that only this policy matches get no response any more.".to_owned()],
@@ -244,17 +247,17 @@ async fn delete_plan(session: &Session, name: &str) -> Result<Plan, Failure> {
             "Its responses stay in force until they end, or are lifted.".to_owned(),
             "Its versions are kept.".to_owned(),
         ],
-        fields: vec![Field::hidden("version", &version.to_string())],
+        fields: vec![PlanField::hidden("version", &version.to_string())],
         action: format!("{}/delete", path(name)),
         button: "Delete the policy",
         is_dangerous: true,
         back: path(name),
-        ..Plan::default()
+        ..ChangePlan::default()
     })
 }
 
 /// Deletes the policy.
-pub(super) async fn delete(session: Session, Path(name): Path<String>, form: Form) -> PageResult {
+pub(super) async fn delete(session: Session, Path(name): Path<String>, form: SentForm) -> PageResult {
     match session.api.send(Method::DELETE, &api_path(&name), version(&form), NO_BODY).await {
         Ok(_) => {
             let place = with_query("/responses", [("policy", name.as_str()), ("state", "active")]);

@@ -9,11 +9,11 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::client::Trouble;
-use super::page::{Failure, PageResult, html, with_status};
+use super::page::{PageFailure, PageResult, html, with_status};
 use super::paths::segment;
 use super::policies::SECTION;
 use super::policy_text::{DiffLine, DraftState, WrittenPolicy, diff, read, write};
-use super::session::{Form, Session};
+use super::session::{SentForm, Session};
 use super::shell::Shell;
 use crate::domain::fault::Fault;
 use crate::domain::right::Right;
@@ -92,11 +92,11 @@ fn back(name: &str) -> String {
 ///
 /// # Errors
 /// 403 without the right.
-pub(super) fn require_writer(session: &Session) -> Result<(), Failure> {
+pub(super) fn require_writer(session: &Session) -> Result<(), PageFailure> {
     if session.may(Right::WritePolicies) {
         return Ok(());
     }
-    Err(Failure::new(StatusCode::FORBIDDEN, "Policies are changed by people with the right write_policies."))
+    Err(PageFailure::new(StatusCode::FORBIDDEN, "Policies are changed by people with the right write_policies."))
 }
 
 /// The editor of a new policy.
@@ -131,24 +131,24 @@ async fn editor(session: &Session, name: &str, version: &str, text: String, faul
 }
 
 /// The faults of the text, as a part of the page.
-pub(super) async fn check(session: Session, form: Form) -> PageResult {
+pub(super) async fn check(session: Session, form: SentForm) -> PageResult {
     require_writer(&session)?;
     html(&FaultsPart { draft: session.draft(form.get("document")) })
 }
 
 /// What the form of a new policy asks for.
-pub(super) async fn create(session: Session, form: Form) -> PageResult {
+pub(super) async fn create(session: Session, form: SentForm) -> PageResult {
     turn(&session, "", &form).await
 }
 
 /// What the form of a stored policy asks for.
-pub(super) async fn replace(session: Session, Path(name): Path<String>, form: Form) -> PageResult {
+pub(super) async fn replace(session: Session, Path(name): Path<String>, form: SentForm) -> PageResult {
     turn(&session, &name, &form).await
 }
 
 /// Goes on with the text as the pressed button says: to the editor, to the difference, or to the
 /// manager.
-async fn turn(session: &Session, name: &str, form: &Form) -> PageResult {
+async fn turn(session: &Session, name: &str, form: &SentForm) -> PageResult {
     let (text, version) = (form.get("document"), form.get("version"));
     match form.get("step") {
         "edit" => editor(session, name, version, text.to_owned(), None).await,
@@ -203,14 +203,14 @@ fn unprocessable(mut page: Response) -> Response {
 }
 
 /// The text of a version that was in force before; empty if it is too old to be listed.
-async fn before(session: &Session, name: &str, version: i64) -> Result<String, Failure> {
+async fn before(session: &Session, name: &str, version: i64) -> Result<String, PageFailure> {
     let (versions, _) = session.policy_versions(name, 100).await?;
     let found = versions.into_iter().find(|row| row.version == version);
     Ok(found.and_then(|row| row.text).unwrap_or_default())
 }
 
 /// The text as the manager would write it; as it is if it has faults.
-fn normalised(session: &Session, text: &str) -> Result<String, Failure> {
+fn normalised(session: &Session, text: &str) -> Result<String, PageFailure> {
     let Ok(document) = read(text) else { return Ok(text.to_owned()) };
     match session.console.engine.check_policy(&document) {
         Ok(policy) => Ok(write(&policy)?),
@@ -222,7 +222,7 @@ fn normalised(session: &Session, text: &str) -> Result<String, Failure> {
 async fn save(session: &Session, name: &str, version: &str, text: &str) -> PageResult {
     let document = match read(text) {
         Ok(document) => document,
-        Err(Fault { detail, .. }) => return Err(Failure::new(StatusCode::UNPROCESSABLE_ENTITY, detail)),
+        Err(Fault { detail, .. }) => return Err(PageFailure::new(StatusCode::UNPROCESSABLE_ENTITY, detail)),
     };
     let stored = store(session, name, version, &document).await;
     match stored {

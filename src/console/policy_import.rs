@@ -9,14 +9,14 @@ use serde_json::Value;
 
 use super::client::Trouble;
 use super::format::count;
-use super::page::{Failure, PageResult, html, with_status};
+use super::page::{PageFailure, PageResult, html, with_status};
 use super::paths::with_query;
 use super::policies::{SECTION, mode_badge};
 use super::policy_editor::require_writer;
 use super::policy_text::{DiffLine, WrittenPolicy, diff, write};
-use super::session::{Form, Session};
+use super::session::{SentForm, Session};
 use super::shell::Shell;
-use super::words::{Badge, Tone};
+use super::words::{Badge, StateTone};
 use crate::views::import::{Import, Level, Note};
 use crate::views::problem::Problem;
 
@@ -33,9 +33,9 @@ struct NoteLine {
 impl NoteLine {
     fn of(note: &Note) -> Self {
         let tone = match note.level {
-            Level::Error => Tone::Bad,
-            Level::Warning => Tone::Warn,
-            Level::Info => Tone::Plain,
+            Level::Error => StateTone::Bad,
+            Level::Warning => StateTone::Warn,
+            Level::Info => StateTone::Plain,
         };
         let place = note.line.map_or_else(String::new, |line| format!("line {line}"));
         Self { badge: Badge::new(tone, note.level.as_str()), place, message: note.message.clone() }
@@ -80,7 +80,7 @@ pub(super) async fn ask(session: Session) -> PageResult {
     html(&page)
 }
 
-async fn page(session: &Session, configuration: &str, wazuh_manager: &str) -> Result<ImportPage, Failure> {
+async fn page(session: &Session, configuration: &str, wazuh_manager: &str) -> Result<ImportPage, PageFailure> {
     require_writer(session)?;
     Ok(ImportPage {
         shell: session.shell("Import an ossec.conf", SECTION, "").await?,
@@ -92,7 +92,7 @@ async fn page(session: &Session, configuration: &str, wazuh_manager: &str) -> Re
 }
 
 /// Shows what it comes to, or stores it.
-pub(super) async fn run(session: Session, form: Form) -> PageResult {
+pub(super) async fn run(session: Session, form: SentForm) -> PageResult {
     let (configuration, wazuh_manager) = (form.get("configuration"), form.get("wazuh_manager").trim());
     let mut page = page(&session, configuration, wazuh_manager).await?;
     if form.get("step") == "store" {
@@ -183,9 +183,9 @@ async fn policy(session: &Session, document: &Value) -> Result<ImportedLine, Tro
         None => Vec::new(),
     };
     badges.push(match (&stored, lines.is_empty()) {
-        (None, _) => Badge::new(Tone::Good, "new"),
-        (Some(_), true) => Badge::new(Tone::Plain, "stored already, the same"),
-        (Some(_), false) => Badge::new(Tone::Warn, "stored already, and differs"),
+        (None, _) => Badge::new(StateTone::Good, "new"),
+        (Some(_), true) => Badge::new(StateTone::Plain, "stored already, the same"),
+        (Some(_), false) => Badge::new(StateTone::Warn, "stored already, and differs"),
     });
     Ok(ImportedLine { name, badges, text, diff: lines, is_stored: stored.is_some() })
 }

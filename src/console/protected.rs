@@ -7,10 +7,10 @@ use serde::Deserialize;
 
 use super::client::{NO_BODY, Trouble};
 use super::format::{Moment, coming, count, past};
-use super::page::{Failure, PageResult, html};
+use super::page::{PageFailure, PageResult, html};
 use super::paths::{segment, with_query};
-use super::plan::{Field, Plan};
-use super::session::{Form, Session};
+use super::plan::{ChangePlan, PlanField};
+use super::session::{SentForm, Session};
 use super::shell::Shell;
 use crate::domain::right::Right;
 use crate::views::page::Page;
@@ -79,7 +79,7 @@ fn may_change(session: &Session) -> bool {
 /// A new entry, as a form has it.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Asked {
+pub(super) struct ProtectForm {
     kind: String,
     value: String,
     policies: String,
@@ -87,7 +87,7 @@ pub(super) struct Asked {
     reason: String,
 }
 
-impl Asked {
+impl ProtectForm {
     fn request(&self) -> Result<CreateProtected, String> {
         let policies = self.policies.split([',', ' ', '\n']).map(str::trim).filter(|name| !name.is_empty());
         let expires_in = match self.expires_in.trim() {
@@ -103,7 +103,7 @@ impl Asked {
         })
     }
 
-    fn form(&self) -> Plan {
+    fn form(&self) -> ChangePlan {
         let kinds = [
             ("ip", "an address or a network"),
             ("user", "an account"),
@@ -112,28 +112,28 @@ impl Asked {
             ("host", "a host: no response of kind host touches it"),
             ("agent", "an agent: no response acts there"),
         ];
-        Plan {
+        ChangePlan {
             title: "Protect".to_owned(),
             fields: vec![
-                Field::select("kind", "What", if self.kind.is_empty() { "ip" } else { &self.kind }, &kinds),
-                Field::text("value", "Value", &self.value),
-                Field::optional(
+                PlanField::select("kind", "What", if self.kind.is_empty() { "ip" } else { &self.kind }, &kinds),
+                PlanField::text("value", "Value", &self.value),
+                PlanField::optional(
                     "policies",
                     "Only against these policies",
                     &self.policies,
                     "Empty: against every response.",
                 ),
-                Field::optional("expires_in", "For", &self.expires_in, "Such as 30d; empty: until it is removed."),
-                Field::reason(&self.reason),
+                PlanField::optional("expires_in", "For", &self.expires_in, "Such as 30d; empty: until it is removed."),
+                PlanField::reason(&self.reason),
             ],
             action: "/protected/add".to_owned(),
             button: "Show what it lifts…",
             back: SECTION.to_owned(),
-            ..Plan::default()
+            ..ChangePlan::default()
         }
     }
 
-    fn foreseen(&self, preview: &CreatedProtected) -> Plan {
+    fn foreseen(&self, preview: &CreatedProtected) -> ChangePlan {
         let CreatedProtected { kind, value, expires_at, lifts, warnings, .. } = preview;
         let lifts = i64::try_from(lifts.len()).unwrap_or(i64::MAX);
         let until = expires_at.map_or_else(|| "until it is removed".to_owned(), |at| at.to_string());
@@ -144,10 +144,11 @@ impl Asked {
             ("policies", &self.policies),
             ("expires_in", &self.expires_in),
         ];
-        let mut fields: Vec<Field> = hidden.into_iter().map(|(name, value)| Field::hidden(name, value)).collect();
-        fields.push(Field::hidden("seen", SEEN));
-        fields.push(Field::reason(&self.reason));
-        Plan {
+        let mut fields: Vec<PlanField> =
+            hidden.into_iter().map(|(name, value)| PlanField::hidden(name, value)).collect();
+        fields.push(PlanField::hidden("seen", SEEN));
+        fields.push(PlanField::reason(&self.reason));
+        ChangePlan {
             title: format!("Protect {kind} {value}"),
             facts: vec![
                 ("Protects", format!("{kind} {value}")),
@@ -164,11 +165,11 @@ impl Asked {
 }
 
 /// The form of a new entry. With a value it shows at once what the entry would lift.
-pub(super) async fn ask(session: Session, Query(asked): Query<Asked>) -> PageResult {
+pub(super) async fn ask(session: Session, Query(asked): Query<ProtectForm>) -> PageResult {
     if asked.value.trim().is_empty() {
         return session.plan(SECTION, asked.form()).await;
     }
-    let with_reason = Asked { reason: reason_or(&asked.reason), ..asked.clone() };
+    let with_reason = ProtectForm { reason: reason_or(&asked.reason), ..asked.clone() };
     match preview(&session, &with_reason).await {
         Ok(preview) => session.plan(SECTION, asked.foreseen(&preview)).await,
         Err(trouble) => session.refused(SECTION, asked.form(), &trouble).await,
@@ -180,15 +181,15 @@ fn reason_or(reason: &str) -> String {
     if reason.trim().is_empty() { "dry run".to_owned() } else { reason.to_owned() }
 }
 
-async fn preview(session: &Session, asked: &Asked) -> Result<CreatedProtected, Trouble> {
+async fn preview(session: &Session, asked: &ProtectForm) -> Result<CreatedProtected, Trouble> {
     let request = asked.request().map_err(Trouble::Mistyped)?;
     session.api.post("/v1/protected?dry_run=true", &request).await
 }
 
 /// Shows what a new entry lifts, or makes it once that was seen.
-pub(super) async fn add(session: Session, form: Form) -> PageResult {
+pub(super) async fn add(session: Session, form: SentForm) -> PageResult {
     let get = |name: &str| form.get(name).to_owned();
-    let asked = Asked {
+    let asked = ProtectForm {
         kind: get("kind"),
         value: get("value"),
         policies: get("policies"),
@@ -220,9 +221,9 @@ pub(super) async fn ask_remove(session: Session, Path(id): Path<String>) -> Page
     session.plan(SECTION, plan).await
 }
 
-async fn removal(session: &Session, id: &str) -> Result<Plan, Failure> {
+async fn removal(session: &Session, id: &str) -> Result<ChangePlan, PageFailure> {
     let row: ProtectedRow = session.api.get(&format!("/v1/protected/{}", segment(id))).await?;
-    Ok(Plan {
+    Ok(ChangePlan {
         title: format!("Protect {} {} no more", row.kind, row.value),
         facts: vec![
             ("Entry", format!("{} {}", row.kind, row.value)),
@@ -235,12 +236,12 @@ async fn removal(session: &Session, id: &str) -> Result<Plan, Failure> {
         button: "Remove",
         is_dangerous: true,
         back: SECTION.to_owned(),
-        ..Plan::default()
+        ..ChangePlan::default()
     })
 }
 
 /// Removes an entry.
-pub(super) async fn remove(session: Session, Path(id): Path<String>, _: Form) -> PageResult {
+pub(super) async fn remove(session: Session, Path(id): Path<String>, _: SentForm) -> PageResult {
     match session.api.send(Method::DELETE, &format!("/v1/protected/{}", segment(&id)), None, NO_BODY).await {
         Ok(_) => Ok(session.done(SECTION, "The entry is removed.")),
         Err(trouble) => {

@@ -7,10 +7,10 @@ use serde::Deserialize;
 
 use super::client::NO_BODY;
 use super::format::{Moment, count, past};
-use super::page::{Failure, PageResult, html};
+use super::page::{PageFailure, PageResult, html};
 use super::paths::{segment, with_query};
-use super::plan::Plan;
-use super::session::{Form, Session};
+use super::plan::ChangePlan;
+use super::session::{SentForm, Session};
 use super::shell::Shell;
 use crate::domain::fault::Fault;
 use crate::domain::right::Right;
@@ -101,7 +101,7 @@ pub(super) async fn one(session: Session, Path(id): Path<String>) -> PageResult 
     html(&RejectedOnePage { shell, line: line(&session, &alert), raw: alert.raw, may_resend })
 }
 
-async fn find(session: &Session, id: &str) -> Result<RejectedAlert, Failure> {
+async fn find(session: &Session, id: &str) -> Result<RejectedAlert, PageFailure> {
     Ok(session.api.get(&format!("/v1/rejected/{}", segment(id))).await?)
 }
 
@@ -111,7 +111,7 @@ pub(super) async fn ask_resend(session: Session, Path(id): Path<String>) -> Page
     session.plan(SECTION, plan).await
 }
 
-async fn plan(session: &Session, id: &str) -> Result<Plan, Failure> {
+async fn plan(session: &Session, id: &str) -> Result<ChangePlan, PageFailure> {
     let alert = find(session, id).await?;
     let line = line(session, &alert);
     let warnings = vec![
@@ -119,7 +119,7 @@ async fn plan(session: &Session, id: &str) -> Result<Plan, Failure> {
             .to_owned(),
         "An alert that is older than a policy's max_age is spared.".to_owned(),
     ];
-    Ok(Plan {
+    Ok(ChangePlan {
         title: "Take the alert in again".to_owned(),
         facts: vec![
             ("From", line.sender),
@@ -135,12 +135,12 @@ async fn plan(session: &Session, id: &str) -> Result<Plan, Failure> {
         action: format!("/alerts/rejected/{}/resend", segment(id)),
         button: "Take it in again",
         back: format!("/alerts/rejected/{}", segment(id)),
-        ..Plan::default()
+        ..ChangePlan::default()
     })
 }
 
 /// Sends it again.
-pub(super) async fn resend(session: Session, Path(id): Path<String>, _: Form) -> PageResult {
+pub(super) async fn resend(session: Session, Path(id): Path<String>, _: SentForm) -> PageResult {
     let path = format!("/v1/rejected/{}/resend", segment(&id));
     let sent = session.api.send(Method::POST, &path, None, NO_BODY).await;
     match sent.and_then(|answer| answer.read::<Intake>()) {

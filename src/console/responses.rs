@@ -12,7 +12,7 @@ use super::page::{PageResult, html};
 use super::paths::{segment, with_query};
 use super::session::Session;
 use super::shell::Shell;
-use super::words::{self, Badge, Tone};
+use super::words::{self, Badge, StateTone};
 use crate::domain::outcome::{AgentOutcome, ResponseOutcome};
 use crate::domain::response::{Decision, ResponseState};
 use crate::domain::right::Right;
@@ -69,7 +69,7 @@ impl Session {
 /// The filter of the list, as the address has it.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Filter {
+pub(super) struct ResponsesQuestion {
     state: String,
     outcome: String,
     policy: String,
@@ -82,7 +82,7 @@ pub(super) struct Filter {
 #[template(path = "responses.html")]
 struct ListPage {
     shell: Shell,
-    filter: Filter,
+    filter: ResponsesQuestion,
     states: Vec<(&'static str, String)>,
     outcomes: Vec<(&'static str, String)>,
     lines: Vec<Line>,
@@ -91,9 +91,9 @@ struct ListPage {
 }
 
 /// The list of responses.
-pub(super) async fn list(session: Session, Query(filter): Query<Filter>) -> PageResult {
+pub(super) async fn list(session: Session, Query(filter): Query<ResponsesQuestion>) -> PageResult {
     let pairs = |cursor: &'static str| {
-        let Filter { state, outcome, policy, target, action, .. } = &filter;
+        let ResponsesQuestion { state, outcome, policy, target, action, .. } = &filter;
         let pairs =
             [("state", state), ("outcome", outcome), ("policy", policy), ("target", target), ("action", action)];
         (cursor, pairs.map(|(name, value)| (name, value.as_str())))
@@ -112,9 +112,9 @@ pub(super) async fn list(session: Session, Query(filter): Query<Filter>) -> Page
 }
 
 /// One step of a timeline.
-pub(super) struct Step {
+pub(super) struct TimelineStep {
     at: Option<Moment>,
-    tone: Tone,
+    tone: StateTone,
     /// Whether it says that something is missing.
     is_gap: bool,
     words: String,
@@ -123,8 +123,8 @@ pub(super) struct Step {
     output: String,
 }
 
-impl Step {
-    fn new(at: Millis, now: Timestamp, tone: Tone, words: impl Into<String>) -> Self {
+impl TimelineStep {
+    fn new(at: Millis, now: Timestamp, tone: StateTone, words: impl Into<String>) -> Self {
         let at = Some(past(at, now));
         Self { at, tone, is_gap: false, words: words.into(), detail: String::new(), output: String::new() }
     }
@@ -132,7 +132,7 @@ impl Step {
     fn gap(words: impl Into<String>) -> Self {
         Self {
             at: None,
-            tone: Tone::Plain,
+            tone: StateTone::Plain,
             is_gap: true,
             words: words.into(),
             detail: String::new(),
@@ -150,7 +150,7 @@ struct OnAgent {
     name: String,
     badge: Badge,
     reason: String,
-    steps: Vec<Step>,
+    steps: Vec<TimelineStep>,
 }
 
 #[derive(Template)]
@@ -161,7 +161,7 @@ struct OnePage {
     response: ResponseRow,
     line: Line,
     alert: Option<AlertView>,
-    decision: Vec<Step>,
+    decision: Vec<TimelineStep>,
     agents: Vec<OnAgent>,
     history: Vec<(Moment, String, String, String)>,
     facts: Vec<(&'static str, String)>,
@@ -244,16 +244,19 @@ fn facts(session: &Session, view: &ResponseView) -> Vec<(&'static str, String)> 
 }
 
 /// Alert, decision, approvals, end.
-fn decision(session: &Session, view: &ResponseView, alert: Option<&AlertView>) -> Vec<Step> {
+fn decision(session: &Session, view: &ResponseView, alert: Option<&AlertView>) -> Vec<TimelineStep> {
     let (response, now) = (&view.response.response, session.now());
     let mut steps = Vec::new();
     match alert {
         Some(alert) => {
             let what = format!("Alert of rule {}, level {}", alert.rule.id, alert.rule.level);
-            steps.push(Step::new(alert.time.into(), now, Tone::Plain, what).saying(alert.rule.description.clone()));
+            steps.push(
+                TimelineStep::new(alert.time.into(), now, StateTone::Plain, what)
+                    .saying(alert.rule.description.clone()),
+            );
         }
         None if response.alert_id.is_some() => {
-            steps.push(Step::gap("The alert is not kept any more, or you may not see it."));
+            steps.push(TimelineStep::gap("The alert is not kept any more, or you may not see it."));
         }
         None => {}
     }
@@ -263,26 +266,29 @@ fn decision(session: &Session, view: &ResponseView, alert: Option<&AlertView>) -
         _ => "decided",
     };
     let by = session.by(response);
-    let tone = if response.state == ResponseState::Spared { Tone::Warn } else { Tone::Good };
-    steps.push(Step::new(response.created_at, now, tone, format!("{by}: {decided}")).saying(response.note.clone()));
+    let tone = if response.state == ResponseState::Spared { StateTone::Warn } else { StateTone::Good };
+    steps.push(
+        TimelineStep::new(response.created_at, now, tone, format!("{by}: {decided}")).saying(response.note.clone()),
+    );
     for answer in &view.answers {
         let (tone, said) = match answer.answer {
-            Decision::Approve => (Tone::Good, "approved"),
-            Decision::Reject => (Tone::Bad, "rejected"),
-            Decision::Confirm => (Tone::Good, "confirmed"),
+            Decision::Approve => (StateTone::Good, "approved"),
+            Decision::Reject => (StateTone::Bad, "rejected"),
+            Decision::Confirm => (StateTone::Good, "confirmed"),
         };
-        let step = Step::new(answer.at, now, tone, format!("{} {said}", session.actor(&answer.principal)));
+        let step = TimelineStep::new(answer.at, now, tone, format!("{} {said}", session.actor(&answer.principal)));
         steps.push(step.saying(answer.reason.clone()));
     }
     if let (ResponseState::AwaitingApproval, Some(by)) = (response.state, response.answer_by) {
         let quorum = response.quorum.unwrap_or(1);
         let people = if quorum == 1 { "one person".to_owned() } else { format!("{quorum} people") };
-        steps.push(Step::gap(format!("Waits for {people}, for {} more", coming(by, now).words)));
+        steps.push(TimelineStep::gap(format!("Waits for {people}, for {} more", coming(by, now).words)));
     }
     if let Some(at) = response.ended_at {
         let why = response.reason.as_deref().unwrap_or("ended").replace('_', " ");
         steps.push(
-            Step::new(at, now, Tone::Plain, format!("The response ended: {why}")).saying(response.detail.clone()),
+            TimelineStep::new(at, now, StateTone::Plain, format!("The response ended: {why}"))
+                .saying(response.detail.clone()),
         );
     }
     steps
@@ -292,10 +298,10 @@ fn on_agents(session: &Session, view: &ResponseView) -> Vec<OnAgent> {
     let outcomes = view.response.outcome.agent_outcomes.iter().map(|on| {
         let badge = match on.outcome {
             // Agents that have verified it are not among those that have something to report.
-            AgentOutcome::InForce => Badge::new(Tone::Warn, "in force"),
-            AgentOutcome::Pending => Badge::new(Tone::Warn, "pending"),
-            AgentOutcome::Failed => Badge::new(Tone::Bad, "failed"),
-            AgentOutcome::Lifted => Badge::new(Tone::Plain, "lifted"),
+            AgentOutcome::InForce => Badge::new(StateTone::Warn, "in force"),
+            AgentOutcome::Pending => Badge::new(StateTone::Warn, "pending"),
+            AgentOutcome::Failed => Badge::new(StateTone::Bad, "failed"),
+            AgentOutcome::Lifted => Badge::new(StateTone::Plain, "lifted"),
         };
         (on.agent_id.clone(), on.agent.clone(), badge, on.reason.clone())
     });
@@ -319,25 +325,25 @@ fn on_agents(session: &Session, view: &ResponseView) -> Vec<OnAgent> {
 }
 
 /// Queued, delivered, acknowledged, and what the agent answered.
-fn steps_of(session: &Session, command: &CommandRow, results: &[ResultRow]) -> Vec<Step> {
+fn steps_of(session: &Session, command: &CommandRow, results: &[ResultRow]) -> Vec<TimelineStep> {
     let now = session.now();
     let op = command.op.as_str();
-    let mut steps = vec![Step::new(command.created_at, now, Tone::Plain, format!("{op} queued"))];
+    let mut steps = vec![TimelineStep::new(command.created_at, now, StateTone::Plain, format!("{op} queued"))];
     let times = command.deliveries;
     match command.delivered_at {
         Some(at) if times > 1 => {
-            steps.push(Step::new(at, now, Tone::Plain, format!("{op} delivered, {times} times in all")));
+            steps.push(TimelineStep::new(at, now, StateTone::Plain, format!("{op} delivered, {times} times in all")));
         }
-        Some(at) => steps.push(Step::new(at, now, Tone::Plain, format!("{op} delivered"))),
+        Some(at) => steps.push(TimelineStep::new(at, now, StateTone::Plain, format!("{op} delivered"))),
         None if command.finished_at.is_none() => {
-            steps.push(Step::gap("Not delivered yet: the agent has not been here"));
+            steps.push(TimelineStep::gap("Not delivered yet: the agent has not been here"));
         }
         None => {}
     }
     match command.acknowledged_at {
-        Some(at) => steps.push(Step::new(at, now, Tone::Plain, format!("{op} acknowledged by the agent"))),
+        Some(at) => steps.push(TimelineStep::new(at, now, StateTone::Plain, format!("{op} acknowledged by the agent"))),
         None if command.delivered_at.is_some() && command.finished_at.is_none() => {
-            steps.push(Step::gap("The agent has not acknowledged it yet"));
+            steps.push(TimelineStep::gap("The agent has not acknowledged it yet"));
         }
         None => {}
     }
@@ -359,17 +365,18 @@ fn steps_of(session: &Session, command: &CommandRow, results: &[ResultRow]) -> V
                 result.message,
                 if took.as_secs() == 0 { format!("{} ms", took.as_millis()) } else { span(took) }
             );
-            let step = Step::new(result.received_at, now, words::result(result.outcome), what).saying(detail);
-            steps.push(Step { output: result.output.clone(), ..step });
+            let step = TimelineStep::new(result.received_at, now, words::result(result.outcome), what).saying(detail);
+            steps.push(TimelineStep { output: result.output.clone(), ..step });
         }
         None => {
             if let Some(at) = command.finished_at {
                 let badge = words::command(command.state);
                 steps.push(
-                    Step::new(at, now, badge.tone, format!("{op} {}", badge.words)).saying(command.detail.clone()),
+                    TimelineStep::new(at, now, badge.tone, format!("{op} {}", badge.words))
+                        .saying(command.detail.clone()),
                 );
             } else if command.acknowledged_at.is_some() {
-                steps.push(Step::gap("No result yet"));
+                steps.push(TimelineStep::gap("No result yet"));
             }
         }
     }

@@ -14,7 +14,7 @@ use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
 
 use super::client::ApiClient;
-use super::page::{Failure, Nonce};
+use super::page::{Nonce, PageFailure};
 use super::state::Console;
 use crate::api::front::extract::Payload;
 use crate::api::front::memory::MemoryBudget;
@@ -68,18 +68,18 @@ impl Session {
 }
 
 impl FromRequestParts<Console> for Session {
-    type Rejection = Failure;
+    type Rejection = PageFailure;
 
-    async fn from_request_parts(parts: &mut Parts, _: &Console) -> Result<Self, Failure> {
+    async fn from_request_parts(parts: &mut Parts, _: &Console) -> Result<Self, PageFailure> {
         let found = parts.extensions.get::<Self>().cloned();
-        found.ok_or_else(|| Failure::system("the page has no session"))
+        found.ok_or_else(|| PageFailure::system("the page has no session"))
     }
 }
 
 /// A form that a person sent, with its token checked.
-pub(super) struct Form(Vec<(String, String)>);
+pub(super) struct SentForm(Vec<(String, String)>);
 
-impl Form {
+impl SentForm {
     /// Value of a field; empty if it was not sent.
     pub(super) fn get(&self, name: &str) -> &str {
         self.0.iter().find(|(field, _)| field == name).map_or("", |(_, value)| value.as_str())
@@ -96,25 +96,25 @@ impl Form {
     }
 }
 
-impl FromRequest<Console> for Form {
-    type Rejection = Failure;
+impl FromRequest<Console> for SentForm {
+    type Rejection = PageFailure;
 
-    async fn from_request(request: Request, console: &Console) -> Result<Self, Failure> {
+    async fn from_request(request: Request, console: &Console) -> Result<Self, PageFailure> {
         let (parts, body) = request.into_parts();
         let session = parts.extensions.get::<Session>().cloned();
-        let session = session.ok_or_else(|| Failure::system("the form has no session"))?;
+        let session = session.ok_or_else(|| PageFailure::system("the form has no session"))?;
         refuse_other_sites(&parts.headers)?;
         let form = Self(fields(body, MAX_FORM, &console.people).await?);
         if console.forms.is_right(session.id, form.get(FORM_TOKEN)) {
             return Ok(form);
         }
-        Err(Failure::new(StatusCode::FORBIDDEN, "The form belongs to another session. Open the page again."))
+        Err(PageFailure::new(StatusCode::FORBIDDEN, "The form belongs to another session. Open the page again."))
     }
 }
 
 /// Refuses a form that the browser says another site has sent. A browser says so by `Sec-Fetch-Site`, or over plain
 /// HTTP and if it is an old one by `Origin`.
-pub(super) fn refuse_other_sites(headers: &HeaderMap) -> Result<(), Failure> {
+pub(super) fn refuse_other_sites(headers: &HeaderMap) -> Result<(), PageFailure> {
     let is_own = match headers.get(FETCH_SITE).map(HeaderValue::as_bytes) {
         Some(site) => site == b"same-origin" || site == b"none",
         None => headers.get(ORIGIN).is_none_or(|origin| {
@@ -126,18 +126,22 @@ pub(super) fn refuse_other_sites(headers: &HeaderMap) -> Result<(), Failure> {
     if is_own {
         return Ok(());
     }
-    Err(Failure::new(StatusCode::FORBIDDEN, "Another site sent this form, so it was not carried out."))
+    Err(PageFailure::new(StatusCode::FORBIDDEN, "Another site sent this form, so it was not carried out."))
 }
 
 /// The fields of a form's body of at most `limit` bytes, with memory of `budget`.
 ///
 /// # Errors
 /// As [`Payload::read`].
-pub(super) async fn fields(body: Body, limit: usize, budget: &MemoryBudget) -> Result<Vec<(String, String)>, Failure> {
+pub(super) async fn fields(
+    body: Body,
+    limit: usize,
+    budget: &MemoryBudget,
+) -> Result<Vec<(String, String)>, PageFailure> {
     let payload = Payload::read(Request::new(body), limit, budget).await.map_err(|error| {
         let problem = error.problem();
         let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::BAD_REQUEST);
-        Failure::new(status, problem.detail)
+        PageFailure::new(status, problem.detail)
     })?;
     let pairs = form_urlencoded::parse(&payload.bytes).into_owned();
     // A text field sends its lines so.

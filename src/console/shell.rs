@@ -6,7 +6,7 @@ use axum::response::{IntoResponse as _, Redirect, Response};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::assets;
-use super::page::{Failure, local};
+use super::page::{PageFailure, local};
 use super::session::{Cookies, Session};
 use crate::domain::right::Right;
 use crate::views::page::Page;
@@ -68,7 +68,7 @@ impl Session {
         title: impl Into<String>,
         section: &str,
         live: &'static str,
-    ) -> Result<Shell, Failure> {
+    ) -> Result<Shell, PageFailure> {
         let waiting: Page<JudgedResponse> =
             self.api.get(&format!("/v1/responses?state=awaiting_approval&limit={}", COUNTED + 1)).await?;
         let waiting = match waiting.items.len() {

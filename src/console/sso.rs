@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::client::ApiClient;
 use super::login::{self, Next};
-use super::page::{Failure, PageResult, local};
+use super::page::{PageFailure, PageResult, local};
 use super::paths::{segment, with_query};
 use super::session::Cookies;
 use super::state::Console;
@@ -29,7 +29,7 @@ pub(super) async fn begin(
     Path(provider): Path<String>,
     Query(asked): Query<Next>,
 ) -> PageResult {
-    let verifier = new_secret().map_err(|_| Failure::system("the system has no randomness"))?;
+    let verifier = new_secret().map_err(|_| PageFailure::system("the system has no randomness"))?;
     let to = console.engine.providers.console();
     let path = format!("/v1/auth/oidc/{}/start", segment(&provider));
     let place = with_query(&path, [("redirect_uri", to.as_str()), ("code_challenge", challenge(&verifier).as_str())]);
@@ -60,15 +60,15 @@ pub(super) async fn finish(
     let cookies = Cookies::new(console.is_tls);
     let Some(verifier) = cookies.sent(&parts.headers, "verifier") else {
         let why = "This login was not begun in this browser, or has taken longer than 10 minutes. Begin again.";
-        return Err(Failure::new(StatusCode::FORBIDDEN, why));
+        return Err(PageFailure::new(StatusCode::FORBIDDEN, why));
     };
     if returned.code.is_empty() {
         let why: String = returned.error_description.chars().take(MAX_WHY).collect();
-        return Err(Failure::new(StatusCode::FORBIDDEN, format!("The provider did not log you in: {why}")));
+        return Err(PageFailure::new(StatusCode::FORBIDDEN, format!("The provider did not log you in: {why}")));
     }
     let asked =
         AskToken { login_code: Some(returned.code), code_verifier: Some(verifier.to_owned()), ..AskToken::default() };
-    let api = ApiClient::new(console.api.clone(), &parts);
+    let api = ApiClient::of(console.api.clone(), &parts);
     let tokens: IssuedToken = api.post("/v1/auth/token", &asked).await?;
     let next = cookies.sent(&parts.headers, "next").unwrap_or_default();
     let next = percent_decode_str(next).decode_utf8_lossy().into_owned();

@@ -11,7 +11,7 @@ use super::metrics_text::MetricSample;
 use super::page::{PageResult, html};
 use super::session::Session;
 use super::shell::Shell;
-use super::words::{Badge, Tone};
+use super::words::{Badge, StateTone};
 use crate::views::health::Readiness;
 use crate::views::nodes::{Node, NodeState};
 use crate::views::page::Page;
@@ -90,9 +90,9 @@ pub(super) async fn page(session: Session) -> PageResult {
         Ready::Refused(why) => (vec![why], Vec::new(), Vec::new(), Vec::new()),
     };
     let badge = match (problems.is_empty(), warnings.is_empty()) {
-        (false, _) => Badge::new(Tone::Bad, "not ready"),
-        (true, false) => Badge::new(Tone::Warn, "ready, needs attention"),
-        (true, true) => Badge::new(Tone::Good, "ready"),
+        (false, _) => Badge::new(StateTone::Bad, "not ready"),
+        (true, false) => Badge::new(StateTone::Warn, "ready, needs attention"),
+        (true, true) => Badge::new(StateTone::Good, "ready"),
     };
     let waiting = key.rotation.iter().flat_map(|rotation| &rotation.waiting).take(WAITING);
     let waiting: Vec<_> = waiting.map(|agent| (agent.name.clone(), agent.reason.clone())).collect();
@@ -143,11 +143,11 @@ fn stages(session: &Session, ready: &Readiness) -> Vec<StageLine> {
     let lines = ready.stages.iter().map(|(name, round)| StageLine {
         name: name.replace('_', " "),
         badge: match &round.fault {
-            Some(_) => Badge::new(Tone::Bad, "failing"),
+            Some(_) => Badge::new(StateTone::Bad, "failing"),
             None if round.late_millis > LATE_MILLIS => {
-                Badge::new(Tone::Warn, format!("{} s late", round.late_millis / 1000))
+                Badge::new(StateTone::Warn, format!("{} s late", round.late_millis / 1000))
             }
-            None => Badge::new(Tone::Good, "on time"),
+            None => Badge::new(StateTone::Good, "on time"),
         },
         last: round.last_finished_at.map(|at| past(at.into(), session.now())),
         took: format!("{} ms", round.took_millis),
@@ -158,9 +158,9 @@ fn stages(session: &Session, ready: &Readiness) -> Vec<StageLine> {
 
 fn node_line(session: &Session, node: &Node) -> NodeLine {
     let badge = match node.state {
-        NodeState::Serving => Badge::new(Tone::Good, "serving"),
-        NodeState::Starting => Badge::new(Tone::Warn, "starting"),
-        NodeState::Lost => Badge::new(Tone::Bad, "lost"),
+        NodeState::Serving => Badge::new(StateTone::Good, "serving"),
+        NodeState::Starting => Badge::new(StateTone::Warn, "starting"),
+        NodeState::Lost => Badge::new(StateTone::Bad, "lost"),
     };
     let duties = node.duties.iter().map(|duty| match duty.late_seconds {
         Some(late) if late > 0 => format!("{} ({late} s late)", duty.name),

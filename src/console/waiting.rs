@@ -6,12 +6,12 @@ use axum::extract::Query;
 use serde::Deserialize;
 
 use super::format::{Moment, coming, count};
-use super::page::{Failure, PageResult, html};
+use super::page::{PageFailure, PageResult, html};
 use super::paths::{segment, with_query};
 use super::responses::Line;
 use super::session::Session;
 use super::shell::Shell;
-use super::words::{self, Badge, Tone};
+use super::words::{self, Badge, StateTone};
 use crate::domain::right::Right;
 use crate::engine::webhooks::news::{WaitingResponse, what_waits};
 use crate::views::agents::AgentView;
@@ -32,7 +32,7 @@ const HISTORY: usize = 8;
 /// Which one is shown at the right.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Chosen {
+pub(super) struct WaitingQuestion {
     id: String,
 }
 
@@ -72,7 +72,7 @@ struct WaitingPage {
 }
 
 /// The page.
-pub(super) async fn page(session: Session, Query(chosen): Query<Chosen>) -> PageResult {
+pub(super) async fn page(session: Session, Query(chosen): Query<WaitingQuestion>) -> PageResult {
     let (mut waiting, mut more) = (Vec::new(), Some(String::new()));
     while let Some(cursor) = more.take_if(|_| waiting.len() < QUEUED) {
         let pairs = [("state", "awaiting_approval"), ("limit", "500"), ("cursor", cursor.as_str())];
@@ -100,14 +100,14 @@ pub(super) async fn page(session: Session, Query(chosen): Query<Chosen>) -> Page
     html(&WaitingPage { shell, queue, hidden, is_more, detail })
 }
 
-async fn detail(session: &Session, id: &str) -> Result<Detail, Failure> {
+async fn detail(session: &Session, id: &str) -> Result<Detail, PageFailure> {
     let view: ResponseView = session.api.get(&format!("/v1/responses/{}", segment(id))).await?;
     let response = &view.response.response;
     let engine = &session.console.engine;
-    let parsed = id.parse().map_err(|_| Failure::system("the id of a response is none"))?;
+    let parsed = id.parse().map_err(|_| PageFailure::system("the id of a response is none"))?;
     let WaitingResponse { lines, silence } = what_waits(engine, parsed, response)
         .await
-        .map_err(|error| Failure::system(&format!("the response cannot be read: {error}")))?;
+        .map_err(|error| PageFailure::system(&format!("the response cannot be read: {error}")))?;
     let alert: Option<AlertView> = match &response.alert_id {
         Some(alert) => session.found(&format!("/v1/alerts/{}", segment(alert))).await?,
         None => None,
@@ -129,7 +129,9 @@ async fn detail(session: &Session, id: &str) -> Result<Detail, Failure> {
                 let badge = words::presence(view.presence, view.agent.revoked_at.is_some());
                 Concerned { name: view.agent.name, badge }
             }
-            None => Concerned { name: id.clone(), badge: Badge::new(Tone::Warn, "not for you to see, or revoked") },
+            None => {
+                Concerned { name: id.clone(), badge: Badge::new(StateTone::Warn, "not for you to see, or revoked") }
+            }
         });
     }
     let answers = view
@@ -161,7 +163,7 @@ fn share(concerned: usize, enrolled: usize) -> String {
 }
 
 /// What was done to the same target before.
-async fn history(session: &Session, view: &ResponseView) -> Result<Vec<Line>, Failure> {
+async fn history(session: &Session, view: &ResponseView) -> Result<Vec<Line>, PageFailure> {
     let Some(target) = view.response.response.target_value.as_deref().filter(|target| !target.is_empty()) else {
         return Ok(Vec::new());
     };

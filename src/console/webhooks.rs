@@ -9,17 +9,19 @@ use serde_json::Value;
 
 use super::client::NO_BODY;
 use super::format::{Moment, coming, count, past};
-use super::integrations::{LIVE, SECTION};
-use super::page::{Failure, PageResult, html};
+use super::page::{PageFailure, PageResult, html};
 use super::paths::{segment, with_query};
-use super::plan::{Field, Plan};
+use super::plan::{ChangePlan, PlanField};
 use super::policy_text::write;
 use super::scope_text::mistyped;
-use super::session::{Form, Session};
+use super::session::{SentForm, Session};
 use super::shell::Shell;
-use super::words::{Badge, Tone};
+use super::words::{Badge, StateTone};
 use crate::views::page::Page;
 use crate::views::webhooks::{ReplayWebhook, WebhookMessage, WebhookReplay, WebhookTrial, WebhookView};
+
+pub(super) const LIVE: &str = "webhook.*,feed.*,incident.*";
+pub(super) const SECTION: &str = "/integrations";
 
 /// A webhook as a list shows it.
 pub(super) struct WebhookLine {
@@ -37,11 +39,11 @@ impl WebhookLine {
     /// The line of a webhook.
     pub(super) fn of(session: &Session, view: &WebhookView) -> Self {
         let badge = match view.state.as_str() {
-            "ok" => Badge::new(Tone::Good, "takes messages"),
-            "failing" => Badge::new(Tone::Bad, "failing"),
-            "disabled" => Badge::new(Tone::Plain, "disabled"),
-            "new" => Badge::new(Tone::Warn, "new: no message was taken yet"),
-            other => Badge::new(Tone::Plain, other),
+            "ok" => Badge::new(StateTone::Good, "takes messages"),
+            "failing" => Badge::new(StateTone::Bad, "failing"),
+            "disabled" => Badge::new(StateTone::Plain, "disabled"),
+            "new" => Badge::new(StateTone::Warn, "new: no message was taken yet"),
+            other => Badge::new(StateTone::Plain, other),
         };
         Self {
             name: view.name.clone(),
@@ -94,7 +96,7 @@ fn api_path(name: &str) -> String {
     format!("/v1/webhooks/{}", segment(name))
 }
 
-async fn find(session: &Session, name: &str) -> Result<WebhookView, Failure> {
+async fn find(session: &Session, name: &str) -> Result<WebhookView, PageFailure> {
     Ok(session.api.get(&api_path(name)).await?)
 }
 
@@ -151,16 +153,16 @@ fn facts(session: &Session, view: &WebhookView) -> Vec<(&'static str, String)> {
     facts
 }
 
-async fn test_plan(session: &Session, name: &str) -> Result<Plan, Failure> {
+async fn test_plan(session: &Session, name: &str) -> Result<ChangePlan, PageFailure> {
     let view = find(session, name).await?;
-    Ok(Plan {
+    Ok(ChangePlan {
         title: format!("Send {name} a test message"),
         facts: vec![("Sent to", view.place)],
         warnings: vec!["The receiver gets one message that says that it is a test.".to_owned()],
         action: format!("{}/test", path(name)),
         button: "Send it",
         back: path(name),
-        ..Plan::default()
+        ..ChangePlan::default()
     })
 }
 
@@ -171,7 +173,7 @@ pub(super) async fn ask_test(session: Session, Path(name): Path<String>) -> Page
 }
 
 /// Sends a test message.
-pub(super) async fn test(session: Session, Path(name): Path<String>, _: Form) -> PageResult {
+pub(super) async fn test(session: Session, Path(name): Path<String>, _: SentForm) -> PageResult {
     let sent = session.api.send(Method::POST, &format!("{}/test", api_path(&name)), None, NO_BODY).await;
     let trouble = match sent.and_then(|answer| answer.read::<WebhookTrial>()) {
         Ok(WebhookTrial { is_taken: true, millis, .. }) => {
@@ -184,21 +186,21 @@ pub(super) async fn test(session: Session, Path(name): Path<String>, _: Form) ->
     session.refused(SECTION, plan, &trouble).await
 }
 
-async fn replay_plan(session: &Session, name: &str, event: &str) -> Result<Plan, Failure> {
+async fn replay_plan(session: &Session, name: &str, event: &str) -> Result<ChangePlan, PageFailure> {
     let view = find(session, name).await?;
     let dead = count(view.dead, "message");
     let what =
         if event.is_empty() { format!("{dead} that were given up") } else { format!("the message of event {event}") };
-    Ok(Plan {
+    Ok(ChangePlan {
         title: format!("Send {name} again what it has not taken"),
         facts: vec![("What", what), ("Sent to", view.place)],
         warnings: vec!["The receiver may have seen some of them: each has the id of its event.".to_owned()],
-        fields: vec![Field::hidden("event", event)],
+        fields: vec![PlanField::hidden("event", event)],
         action: format!("{}/replay", path(name)),
         button: "Send again",
         back: path(name),
         is_empty: view.dead == 0,
-        ..Plan::default()
+        ..ChangePlan::default()
     })
 }
 
@@ -213,7 +215,7 @@ pub(super) async fn ask_replay(
 }
 
 /// Sends again.
-pub(super) async fn replay(session: Session, Path(name): Path<String>, form: Form) -> PageResult {
+pub(super) async fn replay(session: Session, Path(name): Path<String>, form: SentForm) -> PageResult {
     let events = match form.given("event").map(str::parse::<i64>) {
         None => Ok(None),
         Some(Ok(event)) => Ok(Some(vec![event])),

@@ -23,14 +23,14 @@ use crate::views::responses::{OutcomeView, ResponseRow};
 
 /// How a state looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Tone {
+pub(super) enum StateTone {
     Good,
     Warn,
     Bad,
     Plain,
 }
 
-impl Tone {
+impl StateTone {
     /// Class and sign.
     pub(super) const fn look(self) -> (&'static str, &'static str) {
         match self {
@@ -42,7 +42,7 @@ impl Tone {
     }
 }
 
-impl fmt::Display for Tone {
+impl fmt::Display for StateTone {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.look().0)
     }
@@ -55,12 +55,12 @@ impl fmt::Display for Tone {
     ext = "html"
 )]
 pub(super) struct Badge {
-    pub(super) tone: Tone,
+    pub(super) tone: StateTone,
     pub(super) words: String,
 }
 
 impl Badge {
-    pub(super) fn new(tone: Tone, words: impl Into<String>) -> Self {
+    pub(super) fn new(tone: StateTone, words: impl Into<String>) -> Self {
         Self { tone, words: words.into() }
     }
 }
@@ -68,22 +68,24 @@ impl Badge {
 /// The state of a response, with what became of it.
 pub(super) fn response(row: &ResponseRow, outcome: &OutcomeView) -> Badge {
     let of_outcome = |of_all| match of_all {
-        ResponseOutcome::InForce if outcome.agents_unverified > 0 => Badge::new(Tone::Warn, "in force, not verified"),
-        ResponseOutcome::InForce => Badge::new(Tone::Good, "in force"),
-        ResponseOutcome::Pending => Badge::new(Tone::Warn, "pending"),
-        ResponseOutcome::Partly => Badge::new(Tone::Warn, "partly"),
-        ResponseOutcome::Failed => Badge::new(Tone::Bad, "failed"),
-        ResponseOutcome::Lifted => Badge::new(Tone::Plain, if row.one_shot { "done" } else { "lifted" }),
+        ResponseOutcome::InForce if outcome.agents_unverified > 0 => {
+            Badge::new(StateTone::Warn, "in force, not verified")
+        }
+        ResponseOutcome::InForce => Badge::new(StateTone::Good, "in force"),
+        ResponseOutcome::Pending => Badge::new(StateTone::Warn, "pending"),
+        ResponseOutcome::Partly => Badge::new(StateTone::Warn, "partly"),
+        ResponseOutcome::Failed => Badge::new(StateTone::Bad, "failed"),
+        ResponseOutcome::Lifted => Badge::new(StateTone::Plain, if row.one_shot { "done" } else { "lifted" }),
     };
     match row.state {
         ResponseState::Active | ResponseState::Ended => {
-            outcome.outcome.map_or_else(|| Badge::new(Tone::Plain, row.state.as_str()), of_outcome)
+            outcome.outcome.map_or_else(|| Badge::new(StateTone::Plain, row.state.as_str()), of_outcome)
         }
-        ResponseState::AwaitingApproval => Badge::new(Tone::Warn, "waits for approval"),
-        ResponseState::Rejected => Badge::new(Tone::Plain, "rejected"),
-        ResponseState::Lapsed => Badge::new(Tone::Plain, "lapsed: not answered in time"),
-        ResponseState::Observed => Badge::new(Tone::Plain, "observed only"),
-        ResponseState::Spared => Badge::new(Tone::Plain, "spared"),
+        ResponseState::AwaitingApproval => Badge::new(StateTone::Warn, "waits for approval"),
+        ResponseState::Rejected => Badge::new(StateTone::Plain, "rejected"),
+        ResponseState::Lapsed => Badge::new(StateTone::Plain, "lapsed: not answered in time"),
+        ResponseState::Observed => Badge::new(StateTone::Plain, "observed only"),
+        ResponseState::Spared => Badge::new(StateTone::Plain, "spared"),
     }
 }
 
@@ -92,57 +94,57 @@ pub(super) fn effect(effect: &EffectRow) -> Badge {
     use crate::domain::effect::{Desired, LastApply};
     let is_wanted = effect.desired == Desired::InForce;
     if effect.agent_revoked {
-        return Badge::new(Tone::Warn, "agent revoked: nothing is known");
+        return Badge::new(StateTone::Warn, "agent revoked: nothing is known");
     }
     match (is_wanted, effect.actual) {
-        _ if effect.failed_reverts > 0 => Badge::new(Tone::Bad, "cannot be lifted"),
+        _ if effect.failed_reverts > 0 => Badge::new(StateTone::Bad, "cannot be lifted"),
         (true, Actual::Unknown) if effect.last_apply == Some(LastApply::Unverified) => {
-            Badge::new(Tone::Warn, "in force, not verified")
+            Badge::new(StateTone::Warn, "in force, not verified")
         }
-        (true, Actual::InForce) => Badge::new(Tone::Good, "in force, verified"),
-        (_, Actual::Drifted) => Badge::new(Tone::Bad, "drifted"),
+        (true, Actual::InForce) => Badge::new(StateTone::Good, "in force, verified"),
+        (_, Actual::Drifted) => Badge::new(StateTone::Bad, "drifted"),
         (true, _) => match effect.last_apply {
-            Some(LastApply::Observed) => Badge::new(Tone::Plain, "observed only"),
+            Some(LastApply::Observed) => Badge::new(StateTone::Plain, "observed only"),
             Some(
                 LastApply::Failed
                 | LastApply::Refused
                 | LastApply::TimedOut
                 | LastApply::Expired
                 | LastApply::Cancelled,
-            ) => Badge::new(Tone::Bad, "failed"),
-            _ => Badge::new(Tone::Warn, "pending"),
+            ) => Badge::new(StateTone::Bad, "failed"),
+            _ => Badge::new(StateTone::Warn, "pending"),
         },
-        (false, Actual::InForce | Actual::Unknown) => Badge::new(Tone::Warn, "being lifted"),
-        (false, Actual::Absent) => Badge::new(Tone::Plain, "lifted"),
+        (false, Actual::InForce | Actual::Unknown) => Badge::new(StateTone::Warn, "being lifted"),
+        (false, Actual::Absent) => Badge::new(StateTone::Plain, "lifted"),
     }
 }
 
 /// The state of a command.
 pub(super) fn command(state: CommandState) -> Badge {
     let tone = match state {
-        CommandState::Succeeded => Tone::Good,
-        CommandState::Failed | CommandState::TimedOut | CommandState::Refused | CommandState::Expired => Tone::Bad,
-        CommandState::Queued | CommandState::Delivered | CommandState::Acknowledged => Tone::Warn,
-        CommandState::Cancelled => Tone::Plain,
+        CommandState::Succeeded => StateTone::Good,
+        CommandState::Failed | CommandState::TimedOut | CommandState::Refused | CommandState::Expired => StateTone::Bad,
+        CommandState::Queued | CommandState::Delivered | CommandState::Acknowledged => StateTone::Warn,
+        CommandState::Cancelled => StateTone::Plain,
     };
     Badge::new(tone, state.as_str().replace('_', " "))
 }
 
 /// The outcome of a result.
-pub(super) const fn result(outcome: Outcome) -> Tone {
+pub(super) const fn result(outcome: Outcome) -> StateTone {
     match outcome {
-        Outcome::Succeeded => Tone::Good,
-        _ => Tone::Bad,
+        Outcome::Succeeded => StateTone::Good,
+        _ => StateTone::Bad,
     }
 }
 
 /// Whether an agent is here.
 pub(super) fn presence(presence: Presence, is_revoked: bool) -> Badge {
     match presence {
-        _ if is_revoked => Badge::new(Tone::Plain, "revoked"),
-        Presence::Streaming => Badge::new(Tone::Good, "connected"),
-        Presence::Polling => Badge::new(Tone::Good, "polls"),
-        Presence::Away => Badge::new(Tone::Bad, "away"),
+        _ if is_revoked => Badge::new(StateTone::Plain, "revoked"),
+        Presence::Streaming => Badge::new(StateTone::Good, "connected"),
+        Presence::Polling => Badge::new(StateTone::Good, "polls"),
+        Presence::Away => Badge::new(StateTone::Bad, "away"),
     }
 }
 

@@ -53,8 +53,11 @@ fn rude_receiver() -> String {
         for stream in listener.incoming().flatten() {
             let mut stream = stream;
             let _ = stream.read(&mut [0; 65_536]);
-            let body =
-                format!("HTTP/1.1 500 {}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{answer}", "No", answer.len());
+            let body = format!(
+                "HTTP/1.1 500 {}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{answer}",
+                "No",
+                answer.len()
+            );
             let _ = stream.write_all(body.as_bytes());
         }
     });

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use riposte_protocol::time::Timestamp;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 
-use super::{ALERTS, POLICIES, SampleAlert, SendingManager, SentAlert, ready};
+use super::samples::{ALERTS, POLICIES, SampleAlert, SendingManager, SentAlert, TOKEN_LASTS, ready};
 use crate::cli::client::Remote;
 use crate::cli::{keyfiles, serve};
 use crate::clock::Clock;
@@ -80,12 +80,11 @@ async fn live(remote: &Remote, clock: &Clock, until: Timestamp) -> anyhow::Resul
         expires_in: None,
     };
     let _: CreatedProtected = remote.post("/v1/protected", &scanners).await?;
-    for document in serde_json::from_str::<Vec<Value>>(POLICIES)? {
-        let mut document = document;
-        document["mode"] = json!("observe");
+    for mut document in serde_json::from_str::<Vec<Map<String, Value>>>(POLICIES)? {
+        document.insert("mode".to_owned(), json!("observe"));
         let _: PolicyView = remote.post("/v1/policies", &document).await?;
     }
-    let samples: Vec<Value> = serde_json::from_str(ALERTS)?;
+    let samples: Vec<SampleAlert> = serde_json::from_str(ALERTS)?;
     let mut number = 0_u64;
     while clock.now().plus(STEP) < until {
         // Fewer at night, more in the afternoon, and a wave of guesses before noon.
@@ -106,7 +105,7 @@ async fn live(remote: &Remote, clock: &Clock, until: Timestamp) -> anyhow::Resul
     }
     // Made at the end of the day, because it is good for an hour.
     let labels = [("env", "demo"), ("wazuh_id", "001")].map(|(key, value)| (key.to_owned(), value.into()));
-    let asked = CreateToken { labels: labels.into_iter().collect(), uses: 1, expires_in: super::TOKEN_LASTS.parse()? };
+    let asked = CreateToken { labels: labels.into_iter().collect(), uses: 1, expires_in: TOKEN_LASTS.parse()? };
     let created: CreatedToken = remote.post("/v1/enrollment-tokens", &asked).await?;
     Ok(Lived { password, token: created.token.context("the manager returned no token")? })
 }
@@ -120,8 +119,8 @@ pub(super) async fn leave(remote: &Remote, agent: &str) -> anyhow::Result<()> {
         "respond": {"action": "disable-account", "target": "destination.user", "for": "2h"}, "approval": {"within": "2h"},
         "note": "A person decides before an account is locked."});
     let _: PolicyView = remote.post("/v1/policies", &asks).await?;
-    let samples: Vec<Value> = serde_json::from_str(ALERTS)?;
-    let logon = samples.iter().position(|sample| sample.pointer("/rule/id") == Some(&json!("92657")));
+    let samples: Vec<SampleAlert> = serde_json::from_str(ALERTS)?;
+    let logon = samples.iter().position(|sample| sample.rule.id == "92657");
     let logon = u64::try_from(logon.context("the demo has no alert of a privileged logon")?)?;
     // A number that is none of the day's, of the same sample.
     let number = u64::try_from(samples.len())? * 1_000_000 + logon;
@@ -135,20 +134,15 @@ pub(super) async fn leave(remote: &Remote, agent: &str) -> anyhow::Result<()> {
 }
 
 /// One of the samples, from another attacker each time.
-fn sample(samples: &[Value], number: u64, at: Timestamp) -> anyhow::Result<SentAlert> {
+fn sample(samples: &[SampleAlert], number: u64, at: Timestamp) -> anyhow::Result<SentAlert> {
     let length = u64::try_from(samples.len())?;
-    let mut document = samples[usize::try_from(number % length)?].clone();
-    if let Some(address) = document.pointer_mut("/data/srcip") {
+    let mut sample = samples[usize::try_from(number % length)?].clone();
+    if let Some(address) = &mut sample.data.srcip {
         // One in eight is the site's own scanner, which is protected.
         let host = number.wrapping_mul(37) % ATTACKERS;
-        let address_of_the_day = if number.is_multiple_of(8) {
-            format!("192.0.2.{}", host % 14 + 1)
-        } else {
-            format!("203.0.113.{}", host + 1)
-        };
-        *address = json!(address_of_the_day);
+        let is_scanner = number.is_multiple_of(8);
+        *address = if is_scanner { format!("192.0.2.{}", host % 14 + 1) } else { format!("203.0.113.{}", host + 1) };
     }
-    let sample: SampleAlert = serde_json::from_value(document)?;
     let id = format!("{}.{number}", at.as_secs());
     Ok(SentAlert { timestamp: at, id, manager: SendingManager { name: "demo" }, sample })
 }

@@ -3,6 +3,7 @@
 //! timeline is read from the audit log through the public API; the console shows the same.
 
 mod day;
+mod samples;
 
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
@@ -12,13 +13,12 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use clap::Args;
 use reqwest::Method;
-use riposte_protocol::time::Timestamp;
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 
 use day::Lived;
+use samples::{ALERTS, LOOK, POLICIES, SampleAlert, SampleRule, SentAlert, patiently, ready};
 
 use super::client::Remote;
 use super::output::say;
@@ -39,17 +39,9 @@ use crate::views::effects::EffectRow;
 use crate::views::page::Page;
 use crate::views::policies::PolicyView;
 
-const POLICIES: &str = include_str!("policies.json");
-const ALERTS: &str = include_str!("alerts.json");
 const AGENT_NAME: &str = "demo-host";
 /// Time between two alerts: slow enough to read along.
 const PACE: Duration = Duration::from_millis(1500);
-/// Polling interval of the audit log.
-const LOOK: Duration = Duration::from_millis(200);
-/// Validity of the agent's enrolment token.
-const TOKEN_LASTS: &str = "1h";
-/// Time limit for the agent's connection, and for the last revert.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Flags of `riposte demo`.
 #[derive(Debug, Args)]
@@ -117,25 +109,6 @@ impl Drop for ScratchDir {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
     }
-}
-
-async fn ready(manager: &str, key_file: PathBuf) -> anyhow::Result<Remote> {
-    let remote = Remote::to(manager, key_file);
-    patiently("the manager to be ready", async || remote.get::<Page<AgentView>>("/v1/agents").await.ok()).await?;
-    Ok(remote)
-}
-
-/// Repeats a request until it succeeds or times out.
-async fn patiently<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> anyhow::Result<T> {
-    let asking = async {
-        loop {
-            if let Some(answer) = ask().await {
-                return answer;
-            }
-            tokio::time::sleep(LOOK).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, asking).await.with_context(|| format!("waited too long for {what}"))
 }
 
 async fn show(
@@ -239,63 +212,6 @@ async fn stop(agent: &mut Child) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A sample alert: what is printed of it, and the rest as it is.
-#[derive(Debug, Serialize, Deserialize)]
-struct SampleAlert {
-    rule: SampleRule,
-    agent: SampleAgent,
-    data: SampleData,
-    #[serde(flatten)]
-    rest: Map<String, Value>,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct SampleRule {
-    id: String,
-    level: u8,
-    description: String,
-    #[serde(flatten)]
-    rest: Map<String, Value>,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct SampleAgent {
-    id: String,
-    name: String,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct SampleData {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    srcip: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    dstuser: Option<String>,
-    #[serde(flatten)]
-    rest: Map<String, Value>,
-}
-
-/// A sample alert as a Wazuh manager would send it at this time.
-#[derive(Debug, Serialize)]
-struct SentAlert {
-    timestamp: Timestamp,
-    id: String,
-    manager: SendingManager,
-    #[serde(flatten)]
-    sample: SampleAlert,
-}
-
-#[derive(Debug, Serialize)]
-struct SendingManager {
-    name: &'static str,
-}
-
-impl SentAlert {
-    fn new(sample: SampleAlert, number: usize, timestamp: Timestamp) -> Self {
-        let id = format!("{}.{number}", timestamp.as_secs());
-        Self { timestamp, id, manager: SendingManager { name: "demo" }, sample }
-    }
-}
-
 async fn hand_in(remote: &Remote, number: usize, sample: SampleAlert) -> anyhow::Result<()> {
     let SampleAlert { rule, agent, data, .. } = &sample;
     let aim = data.srcip.as_ref().or(data.dstuser.as_ref()).map(String::as_str).unwrap_or_default();
@@ -374,6 +290,8 @@ fn print_at(at: &str, word: &str, rest: &str) {
 
 #[cfg(test)]
 mod tests {
+    use riposte_protocol::time::Timestamp;
+
     use super::*;
     use crate::domain::formats::{self, AlertMappings};
 
