@@ -88,7 +88,7 @@ impl Browser {
         format!("{} shows:\n{text}", self.place().await)
     }
 
-    /// The first of the elements that an XPath finds and that a person can see.
+    /// The first of the elements that an `XPath` finds and that a person can see.
     async fn visible(&self, path: &str) -> Step<Option<Element>> {
         for element in self.driver.find(path).await? {
             if self.driver.is_displayed(&element).await? {
@@ -114,7 +114,7 @@ impl Browser {
         .await;
     }
 
-    /// Clicks on the first visible element that an XPath finds.
+    /// Clicks on the first visible element that an `XPath` finds.
     pub(crate) async fn click(&self, path: &str) {
         self.until_done(&format!("click {path}"), async || match self.visible(path).await? {
             Some(element) => self.driver.click(&element).await.map(Some),
@@ -236,7 +236,7 @@ impl Browser {
     }
 }
 
-/// A text as XPath writes it.
+/// A text as `XPath` writes it.
 fn literal(text: &str) -> String {
     assert!(!text.contains('"'), "{text}");
     format!("\"{text}\"")

@@ -52,7 +52,7 @@ fn rude_receiver() -> String {
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             let mut stream = stream;
-            let _ = stream.read(&mut [0; 65_536]);
+            let _ = stream.read(&mut vec![0; 65_536]);
             let body = format!(
                 "HTTP/1.1 500 {}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{answer}",
                 "No",
@@ -129,7 +129,7 @@ async fn what_others_write_is_shown_as_text_on_every_page() {
         (format!("/agents/{agent}/labels"), SHOWN),
         ("/protected".to_owned(), SHOWN),
         ("/integrations".to_owned(), ""),
-        ("/integrations/webhooks/rude".to_owned(), "Answered by a receiver: mark\"'><img"),
+        ("/integrations/webhooks/rude".to_owned(), "it answered 500 Internal Server Error"),
         ("/audit".to_owned(), SHOWN),
         ("/login?next=%22%3E%3Cb%20class=injected%3E".to_owned(), ""),
         (format!("/responses?target={}", "%22%3E%3Cb%20class=injected%3E"), ""),
@@ -138,6 +138,7 @@ async fn what_others_write_is_shown_as_text_on_every_page() {
         browser.open(&path).await;
         let text = browser.text().await;
         assert_eq!(browser.run(INJECTED).await, 0, "{path}: {text}");
+        assert!(!text.contains("Answered by a receiver"), "{path}: what a receiver answers is kept nowhere: {text}");
         assert!(text.contains(words), "{path} does not show {words}: {text}");
         browser.has_no_errors(&["404", "400", "422"]).await;
     }

@@ -9,7 +9,7 @@ use crate::seed::Night;
 
 /// Findings of axe-core that count.
 const SERIOUS: [&str; 2] = ["serious", "critical"];
-/// Runs axe-core on the page; the last argument is WebDriver's.
+/// Runs axe-core on the page; the last argument is `WebDriver`'s.
 const AXE: &str = "const done = arguments[arguments.length - 1];
     axe.run(document, { resultTypes: ['violations'] }).then(found => done(found.violations.map(one => (
         { id: one.id, impact: one.impact, nodes: one.nodes.map(node => node.target.join(' ') + ': ' + node.failureSummary) }

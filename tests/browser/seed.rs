@@ -48,6 +48,16 @@ impl Night {
         let receiver =
             json!({"name": "tickets", "url": "https://tickets.example.org/hook", "settings": {"note": "The desk"}});
         api.post("/v1/webhooks", &receiver).await;
+        let scans =
+            json!({"action": "log-only", "target": "source.ip", "on": {"labels": {"env": "prod"}}, "for": "8h"});
+        api.policy("log-scans", "40601", &json!({"respond": scans, "note": "Hosts that try many ports."})).await;
+        let words = "Network scan from same source ip.";
+        for (address, level) in
+            [("198.51.100.23", 10), ("198.51.100.61", 10), ("2001:db8:7::1f", 12), ("203.0.113.90", 8)]
+        {
+            let rule = json!({"level": level, "id": "40601", "groups": ["recon"], "description": words});
+            api.alert_with("40601", address, &json!({"rule": rule})).await;
+        }
         let active = api.alert("5712", BLOCKED).await;
         api.alert("5712", "203.0.113.8").await;
         api.alert("5712", "192.0.2.9").await;

@@ -32,7 +32,7 @@ impl Provider {
         let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let (input, output) = (process.stdin.take().unwrap(), BufReader::new(process.stdout.take().unwrap()));
         let mut started = Self { process, input, output, issuer: String::new() };
-        started.issuer = started.answer()["issuer"].as_str().unwrap().to_owned();
+        started.answer()["issuer"].as_str().unwrap().clone_into(&mut started.issuer);
         started
     }
 

@@ -11,10 +11,10 @@ use crate::seed::Night;
 
 /// What could change something: forms that are posted, except the one of the logout, and links to
 /// plans.
-const POWERS: &str = r#"
+const POWERS: &str = r"
     const forms = [...document.querySelectorAll('form[method=post]')].filter(form => form.getAttribute('action') !== '/logout');
     return [...forms.map(form => form.getAttribute('action')),
-        ...[...document.querySelectorAll('main a[data-plan]')].map(link => link.getAttribute('href'))];"#;
+        ...[...document.querySelectorAll('main a[data-plan]')].map(link => link.getAttribute('href'))];";
 
 /// Where the links of a page lead in the console.
 const LINKS: &str = "return [...document.querySelectorAll('a[href^=\"/\"]')].map(link => link.getAttribute('href'));";

@@ -1,6 +1,6 @@
 //! A client of `WebDriver` (W3C), as far as the tests need it: `chromedriver` on a port of its own,
 //! and one session with a headless Chromium. It is written by hand because the crates for it turn on
-//! serde_json's `preserve_order`, and with it the programs under test would be built otherwise than
+//! `serde_json`'s `preserve_order`, and with it the programs under test would be built otherwise than
 //! those that are shipped.
 
 use std::io::{BufReader, Read as _, Write as _};
@@ -20,7 +20,7 @@ use crate::programs::{is_root, require, tied};
 /// The key under which `WebDriver` sends the id of an element.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 /// A page that is not loaded after this time hangs.
-const PAGE_LOAD: Duration = Duration::from_secs(60);
+const PAGE_LOAD: Duration = Duration::from_mins(1);
 /// Chromium ends with `chromedriver`, however that ends.
 const WRAPPER: &str = "#!/bin/sh\nexec setpriv --pdeathsig SIGKILL chromium \"$@\"\n";
 /// Lines that `chromedriver` writes before it listens.
@@ -38,12 +38,6 @@ pub(crate) type Step<T> = Result<T, Refused>;
 /// An element of a page.
 #[derive(Clone, Debug)]
 pub(crate) struct Element(String);
-
-impl Element {
-    pub(crate) fn argument(&self) -> Value {
-        json!({ELEMENT: self.0})
-    }
-}
 
 /// A session with a Chromium of its own; both end with it.
 pub(crate) struct WebDriver {
@@ -131,7 +125,7 @@ impl WebDriver {
         Ok(self.read("/url").await?.as_str().unwrap_or_default().to_owned())
     }
 
-    /// The elements that an XPath finds.
+    /// The elements that an `XPath` finds.
     pub(crate) async fn find(&self, path: &str) -> Step<Vec<Element>> {
         self.found("xpath", path).await
     }
@@ -189,14 +183,6 @@ impl WebDriver {
 
     pub(crate) async fn cookies(&self) -> Step<Vec<Value>> {
         Ok(self.read("/cookie").await?.as_array().cloned().unwrap_or_default())
-    }
-
-    pub(crate) async fn add_cookie(&self, cookie: &Value) -> Step<()> {
-        self.post("/cookie", &json!({"cookie": cookie})).await.map(drop)
-    }
-
-    pub(crate) async fn forget_cookies(&self) -> Step<()> {
-        self.ask(Method::DELETE, &format!("/session/{}/cookie", self.session), &Value::Null).await.map(drop)
     }
 
     /// A command of Chromium's own protocol.
