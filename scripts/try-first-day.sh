@@ -367,7 +367,7 @@ step 'Lifted again'
 # The answer of `responses` is one object; its own id is the only key of that name without a prefix.
 response=$(sed 's/.*[{,]"id":"\([^"]*\)".*/\1/' "$work/responses")
 types 'riposte response list --state active'
-types "riposte response lift $response --reason 'a customer who forgot the password'"
+types "riposte response lift $response --reason 'a customer who forgot the password' --yes"
 until_true reaches "$attacker" "$attacked"
 if has_block; then fail 'the block is still in the kernel'; fi
 count=$typed

@@ -2,19 +2,24 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use clap::Subcommand;
+use clap_complete::ArgValueCompleter;
 use reqwest::Method;
 use riposte_protocol::time::difference;
 
 use super::client::{NO_BODY, Remote};
+use super::complete;
 use super::listing::Listing;
+use super::night::agents::{self, LabelAgent, OneAgent, RevokeAgent};
 use super::night::effects::{self, DriftArgs};
+use super::night::resolve;
 use super::output::say;
+use super::shown::ListForm;
 use super::terminal::plain;
 use crate::domain::duration::Span;
 use crate::domain::presence::Presence;
-use crate::views::agents::{AgentView, ChangeAgent, CreateToken, CreatedToken};
+use crate::views::agents::{AgentView, CreateToken, CreatedToken};
 use crate::views::nodes::Node;
 
 /// Agents.
@@ -35,23 +40,19 @@ pub enum AgentCommand {
         #[arg(long = "label")]
         labels: Vec<String>,
     },
+    /// Show one agent: where it is, what it can do and why not, what it holds and what waits for it.
+    Show(OneAgent),
     /// Change an agent's labels: KEY=VALUE sets a label, KEY- removes it.
-    Label {
-        /// Which manager.
-        #[command(flatten)]
-        remote: Remote,
-        /// Agent, by name or id.
-        agent: String,
-        /// KEY=VALUE or KEY-; may be repeated.
-        #[arg(required = true)]
-        labels: Vec<String>,
-    },
+    Label(LabelAgent),
+    /// Revoke an agent: it gets no command any more.
+    Revoke(RevokeAgent),
     /// Order an agent to replace its own key.
     RotateKey {
         /// Which manager.
         #[command(flatten)]
         remote: Remote,
         /// Agent, by name or id.
+        #[arg(add = ArgValueCompleter::new(complete::agents))]
         agent: String,
     },
     /// List the agents.
@@ -77,16 +78,18 @@ pub enum AgentCommand {
 pub async fn run(command: AgentCommand) -> anyhow::Result<ExitCode> {
     match command {
         AgentCommand::Token { remote, uses, expires_in, labels } => token(remote, uses, expires_in, labels).await,
-        AgentCommand::Label { remote, agent, labels } => label(remote, agent, labels).await,
+        AgentCommand::Show(args) => agents::show(args).await,
+        AgentCommand::Label(args) => agents::label(args).await,
+        AgentCommand::Revoke(args) => agents::revoke(args).await,
         AgentCommand::RotateKey { remote, agent } => rotate_key(remote, agent).await,
         AgentCommand::Drift(args) => effects::drift(args).await,
         AgentCommand::List { listing, outdated, away } => {
-            let version = if outdated { Some(manager_version(&listing.remote).await?) } else { None };
+            let version = if outdated { Some(manager_version(&listing.shown.remote).await?) } else { None };
             let is_away = |view: &AgentView| view.agent.revoked_at.is_none() && view.presence == Presence::Away;
             let is_listed = |view: &AgentView| {
                 version.as_ref().is_none_or(|version| is_outdated(view, version)) && (!away || is_away(view))
             };
-            listing.print_where("/v1/agents", &AGENT_COLUMNS, agent_row, is_listed).await?;
+            listing.print_where("/v1/agents", &AGENTS, is_listed).await?;
             Ok(ExitCode::SUCCESS)
         }
     }
@@ -115,43 +118,23 @@ async fn token(remote: Remote, uses: i64, expires_in: Span, labels: Vec<String>)
     Ok(ExitCode::SUCCESS)
 }
 
-/// `riposte agent label`
-async fn label(remote: Remote, agent: String, changes: Vec<String>) -> anyhow::Result<ExitCode> {
-    let labels = changes.iter().map(|change| match (change.split_once('='), change.strip_suffix('-')) {
-        (Some((key, value)), _) => Ok((key.to_owned(), Some(value).into())),
-        (None, Some(key)) => Ok((key.to_owned(), None::<&str>.into())),
-        (None, None) => bail!("{change:?} is neither KEY=VALUE nor KEY-"),
-    });
-    let body = ChangeAgent { labels: labels.collect::<anyhow::Result<_>>()? };
-    let path = format!("/v1/agents/{}", id_of(&remote, agent).await?);
-    let changed: AgentView = remote.send(Method::PATCH, &path, None, Some(&body)).await?.done()?;
-    say(&plain(&format!("{} {}", changed.agent.name, changed.agent.labels.as_str())));
-    Ok(ExitCode::SUCCESS)
-}
-
 /// `riposte agent rotate-key`
 async fn rotate_key(remote: Remote, agent: String) -> anyhow::Result<ExitCode> {
-    let path = format!("/v1/agents/{}/rotate-key", id_of(&remote, agent).await?);
+    let path = format!("/v1/agents/{}/rotate-key", resolve::agent(&remote, &agent).await?);
     let AgentView { agent, presence, .. } = remote.send(Method::POST, &path, None, NO_BODY).await?.done()?;
     let when = if presence == Presence::Away { "when it connects" } else { "now" };
     say(&plain(&format!("{} replaces its key {when}; `riposte agent list` shows since when it has one", agent.name)));
     Ok(ExitCode::SUCCESS)
 }
 
-/// The id of an agent that is named by its name or its id.
-async fn id_of(remote: &Remote, agent: String) -> anyhow::Result<String> {
-    if agent.parse::<uuid::Uuid>().is_ok() {
-        return Ok(agent);
-    }
-    let agents: Vec<AgentView> = remote.items("/v1/agents").await?;
-    let found = agents.into_iter().find(|one| one.agent.name.eq_ignore_ascii_case(&agent));
-    let found =
-        found.with_context(|| format!("no agent called {agent} is enrolled; `riposte agent list` lists them"))?;
-    Ok(found.agent.id)
-}
-
-/// What stands above the agents.
-const AGENT_COLUMNS: [&str; 7] = ["id", "presence", "last seen", "name", "version", "key since", "labels"];
+/// How agents are listed.
+const AGENTS: ListForm<'_, AgentView> = ListForm {
+    noun: ("agent", "agents"),
+    head: &["id", "presence", "last seen", "name", "version", "key since", "labels"],
+    more: &["enrolled", "platform"],
+    row: &agent_row,
+    name: &|view: &AgentView| view.agent.name.clone(),
+};
 
 fn agent_row(view: &AgentView) -> Vec<String> {
     let AgentView { agent, presence, away_since, rejecting, wazuh_claim, .. } = view;
@@ -176,7 +159,8 @@ fn agent_row(view: &AgentView) -> Vec<String> {
     let ordered = agent.key_ordered_at.map_or_else(String::new, |at| format!(", ordered to rotate {at}"));
     // Older managers do not say.
     let key = agent.key_since.map_or_else(|| "?".to_owned(), |since| format!("{since}{ordered}"));
-    vec![agent.id.clone(), here, seen, agent.name.clone(), agent.version.clone(), key, labels]
+    let (enrolled, platform) = (agent.enrolled_at.to_string(), agent.platform.as_str().to_owned());
+    vec![agent.id.clone(), here, seen, agent.name.clone(), agent.version.clone(), key, labels, enrolled, platform]
 }
 
 #[cfg(test)]

@@ -11,11 +11,13 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::client::{NO_BODY, Remote, segment};
+use super::listing::Listing;
 use super::output::{complain, say};
 use super::policy::explain;
 use super::reply::{Reply, Said};
 use super::response;
-use super::terminal::{cell, plain, plain_lines, table};
+use super::shown::{ListForm, ShownArgs, WatchedArgs};
+use super::terminal::{cell, plain};
 use crate::domain::fault::Fault;
 use crate::views::alerts::{AlertView, Intake, Rejected, RejectedAlert};
 use crate::views::page::Page;
@@ -27,7 +29,7 @@ pub enum AlertCommand {
     /// List alerts, newest first.
     List(List),
     /// Show an alert with its raw text and its responses.
-    Show(One),
+    Show(ShowAlert),
     /// Explain why each policy matches or does not.
     Explain(One),
     /// Send the alerts in files: one, a list, or one a line.
@@ -42,7 +44,7 @@ pub enum AlertCommand {
 #[derive(Debug, Args)]
 pub struct List {
     #[command(flatten)]
-    remote: Remote,
+    watched: WatchedArgs,
     /// Id in the pipeline.
     #[arg(long, value_name = "ID")]
     source_id: Option<String>,
@@ -52,15 +54,19 @@ pub struct List {
     /// Minimum rule level.
     #[arg(long, value_name = "LEVEL")]
     min_level: Option<i64>,
-    /// Maximum number of alerts.
-    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=500))]
-    limit: u16,
-    /// Print JSON, one alert per line.
-    #[arg(long)]
-    json: bool,
 }
 
-/// An alert.
+/// An alert to show.
+#[derive(Debug, Args)]
+pub struct ShowAlert {
+    #[command(flatten)]
+    shown: ShownArgs,
+    /// Alert id: Riposte's, or the pipeline's, such as 1795169472.12345.
+    #[arg(value_name = "ID")]
+    id: String,
+}
+
+/// An alert to explain.
 #[derive(Debug, Args)]
 pub struct One {
     #[command(flatten)]
@@ -90,16 +96,13 @@ pub struct SendAlerts {
 #[derive(Debug, Args)]
 pub struct RejectedArgs {
     #[command(flatten)]
-    remote: Remote,
+    listing: Listing,
     /// Show this one, with its text.
     #[arg(value_name = "ID")]
     id: Option<String>,
     /// Pipeline of the sender's key.
     #[arg(long, value_name = "NAME")]
     pipeline: Option<String>,
-    /// Print JSON, one alert per line.
-    #[arg(long)]
-    json: bool,
 }
 
 /// Arguments of `riposte alert resend`.
@@ -124,7 +127,7 @@ pub struct Resend {
 /// If the manager cannot be reached, or does not have the alert.
 pub async fn run(command: AlertCommand) -> anyhow::Result<ExitCode> {
     match command {
-        AlertCommand::List(args) => list(args).await?,
+        AlertCommand::List(args) => args.watched.again(async || list(&args).await).await?,
         AlertCommand::Show(args) => show(args).await?,
         AlertCommand::Send(args) => return send(args).await,
         AlertCommand::Rejected(args) => rejected(args).await?,
@@ -175,39 +178,40 @@ fn reasons(row: &RejectedAlert) -> String {
 }
 
 async fn rejected(args: RejectedArgs) -> anyhow::Result<()> {
-    if let Some(id) = &args.id {
-        let Said { json, view }: Said<RejectedAlert> =
-            args.remote.get(&format!("/v1/rejected/{}", segment(id))).await?;
-        if args.json {
-            say(&json.to_string());
-            return Ok(());
+    let RejectedArgs { listing, id, pipeline } = args;
+    let Some(id) = id else { return listing.print(&rejected_path(pipeline.as_deref()), &REJECTED).await };
+    let said: Said<RejectedAlert> = listing.shown.remote.get(&format!("/v1/rejected/{}", segment(&id))).await?;
+    let faults: Vec<Fault> = said.view.errors.read()?;
+    listing.shown.print_one(&said, &id, |view| {
+        let mut lines =
+            vec![format!("{} from {}, received {} times, last {}", view.id, view.sender, view.count, view.last_at)];
+        lines.extend(faults.iter().map(|fault| format!("  {} {}", fault.pointer, fault.detail)));
+        match &view.raw {
+            Some(raw) => lines.extend(raw.lines().map(str::to_owned)),
+            None => lines.push(format!("its {} bytes were too many to be kept", view.size)),
         }
-        say(&plain(&format!("{} from {}, received {} times, last {}", view.id, view.sender, view.count, view.last_at)));
-        for fault in view.errors.read::<Vec<Fault>>().unwrap_or_default() {
-            say(&plain(&format!("  {} {}", fault.pointer, fault.detail)));
-        }
-        say(&plain_lines(&view.raw.unwrap_or_else(|| format!("its {} bytes were too many to be kept", view.size))));
-        return Ok(());
-    }
-    let rows: Vec<Said<RejectedAlert>> = args.remote.items(&rejected_path(args.pipeline.as_deref())).await?;
-    if args.json {
-        for row in &rows {
-            say(&row.json.to_string());
-        }
-        return Ok(());
-    }
-    let cells = |Said { view, .. }: &Said<RejectedAlert>| {
+        lines
+    })
+}
+
+/// How rejected alerts are listed.
+const REJECTED: ListForm<'_, RejectedAlert> = ListForm {
+    noun: ("rejected alert", "rejected alerts"),
+    head: &["id", "pipeline", "last", "times", "reasons"],
+    more: &["sender", "bytes"],
+    row: &|view| {
         vec![
             view.id.clone(),
             cell(view.pipeline.as_ref()),
             view.last_at.to_string(),
             view.count.to_string(),
             reasons(view),
+            view.sender.clone(),
+            view.size.to_string(),
         ]
-    };
-    table(&["id", "pipeline", "last", "times", "reasons"], &rows.iter().map(cells).collect::<Vec<_>>());
-    Ok(())
-}
+    },
+    name: &|view| view.id.clone(),
+};
 
 async fn resend(args: Resend) -> anyhow::Result<ExitCode> {
     let ids = if args.all {
@@ -232,27 +236,38 @@ async fn resend(args: Resend) -> anyhow::Result<ExitCode> {
     Ok(if again == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn list(args: List) -> anyhow::Result<()> {
-    let List { remote, source_id, rule, min_level, limit, json } = args;
-    let mut path = format!("/v1/alerts?limit={limit}");
-    for (key, value) in
-        [("source_id", source_id), ("rule_id", rule), ("min_level", min_level.map(|level| level.to_string()))]
-    {
+async fn list(args: &List) -> anyhow::Result<()> {
+    let List { watched, source_id, rule, min_level } = args;
+    let mut path = format!("/v1/alerts?limit={}", watched.limit);
+    let min_level = min_level.map(|level| level.to_string());
+    for (key, value) in [("source_id", source_id), ("rule_id", rule), ("min_level", &min_level)] {
         if let Some(value) = value {
-            path.extend(["&", key, "=", &segment(&value)]);
+            path.extend(["&", key, "=", &segment(value)]);
         }
     }
-    let page: Page<Said<AlertView>> = remote.get(&path).await?;
-    for alert in &page.items {
-        say(&if json { alert.json.to_string() } else { plain(&line(&alert.view)) });
-    }
-    if page.items.is_empty() && !json {
-        say("no alert");
-    }
-    Ok(())
+    let page: Page<Said<AlertView>> = watched.shown.remote.get(&path).await?;
+    let form = ListForm {
+        noun: ("alert", "alerts"),
+        head: &["id", "time", "rule", "level", "agent", "description"],
+        more: &["pipeline", "id there"],
+        row: &|AlertView { id, pipeline, pipeline_id, time, rule, agent, .. }: &AlertView| {
+            vec![
+                id.to_string(),
+                time.to_string(),
+                rule.id.clone(),
+                rule.level.to_string(),
+                cell(agent.name.as_ref().or(agent.id.as_ref())),
+                cell(Some(&rule.description)),
+                pipeline.to_string(),
+                pipeline_id.to_string(),
+            ]
+        },
+        name: &|alert: &AlertView| alert.id.to_string(),
+    };
+    watched.shown.print(&page.items, &form, &watched.more(page.next_cursor.is_some(), "alerts"))
 }
 
-/// An alert with its responses, as `--json` prints it.
+/// An alert with its responses, as `-o json` prints it.
 #[derive(Serialize)]
 struct WithResponses {
     #[serde(flatten)]
@@ -260,30 +275,21 @@ struct WithResponses {
     responses: Vec<Said<JudgedResponse>>,
 }
 
-async fn show(args: One) -> anyhow::Result<()> {
-    let One { remote, id, json } = args;
-    let Said { json: alert, view }: Said<AlertView> = remote.get(&format!("/v1/alerts/{}", segment(&id))).await?;
+async fn show(args: ShowAlert) -> anyhow::Result<()> {
+    let ShowAlert { shown, id } = args;
+    let Said { json: alert, view }: Said<AlertView> = shown.remote.get(&format!("/v1/alerts/{}", segment(&id))).await?;
     let path = format!("/v1/responses?limit=500&alert_id={}", view.id);
-    let Page { items: responses, .. } = remote.get::<Page<Said<JudgedResponse>>>(&path).await?;
-    if json {
-        say(&serde_json::to_value(WithResponses { alert, responses })?.to_string());
-        return Ok(());
-    }
-    say(&plain(&line(&view)));
-    for decided in &responses {
-        for line in response::below_alert(&decided.view) {
-            say(&plain(&line));
-        }
-    }
+    let Page { items: responses, .. } = shown.remote.get::<Page<Said<JudgedResponse>>>(&path).await?;
+    let mut lines = vec![line(&view)];
+    lines.extend(responses.iter().flat_map(|decided| response::below_alert(&decided.view)));
     if responses.is_empty() {
-        say("  no response; see `riposte alert explain`");
+        lines.push("  no response; see `riposte alert explain`".to_owned());
     }
-    // The raw alert, without terminal control sequences.
-    let raw: Option<Value> = view.raw.map(|raw| serde_json::from_str(raw.get())).transpose()?;
-    for line in serde_json::to_string_pretty(&raw)?.lines() {
-        say(&plain(line));
-    }
-    Ok(())
+    let raw: Option<Value> = view.raw.as_ref().map(|raw| serde_json::from_str(raw.get())).transpose()?;
+    lines.extend(serde_json::to_string_pretty(&raw)?.lines().map(str::to_owned));
+    let name = view.id.to_string();
+    let json = serde_json::to_value(WithResponses { alert, responses })?;
+    shown.print_one(&Said { json, view }, &name, |_| lines)
 }
 
 fn line(alert: &AlertView) -> String {

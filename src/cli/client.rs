@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::OnceLock;
+use std::sync::{Once, OnceLock};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
@@ -223,6 +223,19 @@ impl Remote {
         Ok(CliSession::new(session.username.clone(), reply.done()?))
     }
 
+    /// The same manager with a credential that needs no request: a key, or the access token of a session while it is valid.
+    /// A session is not renewed: that must not be cut short.
+    pub(super) fn without_refresh(&self) -> Option<Self> {
+        let Target { manager, ca, credential, .. } = self.target().ok()?;
+        let key = match credential {
+            Credential::Key { key, .. } => key.clone(),
+            Credential::KeyFile(path) => std::fs::read_to_string(path).ok()?.trim().to_owned(),
+            Credential::Session(context) => Contexts::read().ok()?.fresh_token(context).ok()??,
+            Credential::None => return None,
+        };
+        Some(Self { manager: Some(manager.clone()), ca: ca.clone(), key: Some(key), ..Self::default() })
+    }
+
     /// Whether the caller named a key or a context. If not, a command that can do without a manager
     /// contacts none, whatever the current context is.
     pub const fn is_named(&self) -> bool {
@@ -434,8 +447,10 @@ pub fn segment(word: &str) -> String {
 fn key_file(path: &Path) -> anyhow::Result<String> {
     match std::fs::read_to_string(path) {
         Ok(text) => {
+            // Once, though it is read for every request.
+            static WARNED: Once = Once::new();
             if let Some(exposed) = std::fs::metadata(path).ok().and_then(|file| keyfiles::exposed(path, &file)) {
-                complain(&format!("riposte: warning: {exposed}"));
+                WARNED.call_once(|| complain(&format!("riposte: warning: {exposed}")));
             }
             Ok(text.trim().to_owned())
         }

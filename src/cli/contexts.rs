@@ -145,7 +145,10 @@ impl Contexts {
     }
 
     /// The access token in the context `name`, if it is valid for some time.
-    fn fresh_token(&self, name: &str) -> anyhow::Result<Option<String>> {
+    ///
+    /// # Errors
+    /// If there is no such context.
+    pub(super) fn fresh_token(&self, name: &str) -> anyhow::Result<Option<String>> {
         let session = self.named(name)?.session.as_ref();
         let fresh = session.filter(|session| session.access_expires_at > Clock::system().now().plus(MARGIN));
         Ok(fresh.map(|session| session.access_token.clone()))

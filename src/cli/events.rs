@@ -9,11 +9,12 @@ use anyhow::bail;
 use clap::Args;
 use reqwest::{Method, StatusCode};
 
-use super::client::{Remote, segment};
+use super::client::segment;
 use super::event_messages::{Messages, StreamMessage};
 use super::event_selection::EventSelection;
 use super::output::{complain, say};
 use super::reply::{self, Reply, Said};
+use super::shown::{Format, ShownArgs};
 use super::terminal::plain;
 use crate::domain::event::TYPE_PREFIX;
 use crate::views::events::{CloudEvent, EventGap};
@@ -27,8 +28,9 @@ const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 /// Arguments of `riposte events`.
 #[derive(Debug, Args)]
 pub struct EventsArgs {
+    /// Which manager, and the form; JSON is that of CNCF's `CloudEvents`.
     #[command(flatten)]
-    remote: Remote,
+    shown: ShownArgs,
     /// Go on printing events as they happen.
     #[arg(long, short)]
     follow: bool,
@@ -37,9 +39,6 @@ pub struct EventsArgs {
     /// Begin after the event of this number; by default with the oldest, or now with --follow.
     #[arg(long, value_name = "NUMBER")]
     after: Option<u64>,
-    /// Print JSON: one event a line, in the form of CNCF's `CloudEvents`.
-    #[arg(long)]
-    json: bool,
 }
 
 impl EventsArgs {
@@ -57,12 +56,11 @@ impl EventsArgs {
         query
     }
 
-    fn print(&self, event: &Said<CloudEvent>) {
-        if self.json {
-            say(&event.json.to_string());
-        } else {
-            say(&line(&event.view));
+    fn print(&self, event: &Said<CloudEvent>) -> anyhow::Result<()> {
+        if self.shown.format() == Format::Yaml {
+            say("---");
         }
+        self.shown.print_one(event, &event.view.id, |event| vec![line(event)])
     }
 }
 
@@ -78,8 +76,8 @@ async fn list(args: &EventsArgs) -> anyhow::Result<ExitCode> {
     let first = format!("/v1/events?{}&limit=500", args.query(false));
     let mut next = args.after.map_or_else(|| first.clone(), |after| format!("{first}&after={after}"));
     loop {
-        let page: Page<Said<CloudEvent>> = args.remote.get(&next).await?;
-        page.items.iter().for_each(|event| args.print(event));
+        let page: Page<Said<CloudEvent>> = args.shown.remote.get(&next).await?;
+        page.items.iter().try_for_each(|event| args.print(event))?;
         match page.next_cursor {
             Some(cursor) => next = format!("{first}&cursor={cursor}"),
             None => return Ok(ExitCode::SUCCESS),
@@ -124,11 +122,11 @@ enum Ended {
 /// If the manager refuses for a reason that will not pass.
 async fn read(args: &EventsArgs, last: &mut Option<String>, was_connected: &mut bool) -> anyhow::Result<Ended> {
     let path = format!("/v1/events?{}", args.query(true));
-    let mut request = args.remote.request_within(SILENCE, Method::GET, &path).await?;
+    let mut request = args.shown.remote.request_within(SILENCE, Method::GET, &path).await?;
     if let Some(last) = last {
         request = request.header("last-event-id", last.as_str());
     }
-    let pending = match args.remote.start(request).await {
+    let pending = match args.shown.remote.start(request).await {
         Ok(pending) => pending,
         Err(error) => return Ok(Ended::Unreached(format!("{error:#}"))),
     };
@@ -143,7 +141,7 @@ async fn read(args: &EventsArgs, last: &mut Option<String>, was_connected: &mut 
     }
     *was_connected = true;
     let (mut response, mut messages) = (pending.response, Messages::default());
-    if !args.json && stdout().is_terminal() {
+    if args.shown.is_for_people() && stdout().is_terminal() {
         complain("riposte: follows events; Ctrl+C ends");
     }
     loop {
@@ -174,7 +172,7 @@ fn told(args: &EventsArgs, message: &StreamMessage) -> anyhow::Result<()> {
             "riposte: the events {from} to {to} are missing: they were removed before they could be read (event_retention_days)"
         ));
     } else {
-        args.print(&reply::line(message.data.as_bytes(), "GET /v1/events")?);
+        args.print(&reply::line(message.data.as_bytes(), "GET /v1/events")?)?;
     }
     Ok(())
 }

@@ -10,6 +10,7 @@ use super::client::{NO_BODY, Remote, segment};
 use super::listing::Listing;
 use super::output::say;
 use super::reply::Said;
+use super::shown::ListForm;
 use super::terminal::{cell, plain, table};
 use crate::domain::duration::Span;
 use crate::domain::feed::FeedForm;
@@ -147,7 +148,7 @@ fn label(text: &str) -> Result<(String, String), String> {
 /// If the manager cannot be asked, or refuses.
 pub async fn run(command: FeedCommand) -> anyhow::Result<ExitCode> {
     match command {
-        FeedCommand::List(listing) => listing.print("/v1/feeds", &COLUMNS, row).await?,
+        FeedCommand::List(listing) => listing.print("/v1/feeds", &FORM).await?,
         FeedCommand::Add(asked) => add(*asked).await?,
         FeedCommand::Change(asked) => change(*asked).await?,
         FeedCommand::Show(one) => show(one).await?,
@@ -281,8 +282,14 @@ fn consumers(feed: &FeedView) {
     table(&["consumer", "last fetch", "from", "up to event", "owed", "state"], &rows);
 }
 
-/// What stands above the feeds.
-const COLUMNS: [&str; 6] = ["name", "form", "entries", "at most", "consumers", "state"];
+/// How feeds are listed.
+const FORM: ListForm<'_, FeedView> = ListForm {
+    noun: ("feed", "feeds"),
+    head: &["name", "form", "entries", "at most", "consumers", "state"],
+    more: &[],
+    row: &row,
+    name: &|feed: &FeedView| feed.name.clone(),
+};
 
 fn row(feed: &FeedView) -> Vec<String> {
     let silent = feed.consumers.iter().filter(|consumer| consumer.silent_since.is_some()).count();

@@ -11,6 +11,7 @@ use super::client::{NO_BODY, Remote, segment};
 use super::listing::Listing;
 use super::output::say;
 use super::reply::Said;
+use super::shown::ListForm;
 use super::terminal::plain;
 use crate::views::legal_holds::{CreateLegalHold, LegalHoldRow};
 
@@ -89,7 +90,7 @@ impl CoverArgs {
 /// If the manager cannot be asked, or refuses.
 pub async fn run(command: HoldCommand) -> anyhow::Result<ExitCode> {
     match command {
-        HoldCommand::List(listing) => listing.print("/v1/holds", &COLUMNS, row).await?,
+        HoldCommand::List(listing) => listing.print("/v1/holds", &FORM).await?,
         HoldCommand::Add(args) => add(*args).await?,
         HoldCommand::Release { remote, name } => {
             let holds: Vec<Said<LegalHoldRow>> = remote.items("/v1/holds").await?;
@@ -117,8 +118,14 @@ async fn add(args: AddHold) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What stands above the holds.
-const COLUMNS: [&str; 6] = ["name", "covers", "which", "reason", "since", "by"];
+/// How legal holds are listed.
+const FORM: ListForm<'_, LegalHoldRow> = ListForm {
+    noun: ("legal hold", "legal holds"),
+    head: &["name", "covers", "which", "reason", "since", "by"],
+    more: &[],
+    row: &row,
+    name: &|hold: &LegalHoldRow| hold.name.clone(),
+};
 
 fn row(hold: &LegalHoldRow) -> Vec<String> {
     let LegalHoldRow { name, kind, reason, created_at, created_by, .. } = hold;

@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::client::{NO_BODY, Remote, segment};
 use super::listing::Listing;
 use super::output::{complain, say};
+use super::shown::ListForm;
 use super::terminal::{cell, plain};
 use crate::domain::duration::Span;
 use crate::domain::principal::Role;
@@ -79,7 +80,7 @@ pub(super) fn scope(text: &str) -> Result<Value, String> {
 /// If the manager cannot be asked, or refuses.
 pub async fn run(command: KeyCommand) -> anyhow::Result<ExitCode> {
     match command {
-        KeyCommand::List(listing) => listing.print("/v1/api-keys", &COLUMNS, row).await?,
+        KeyCommand::List(listing) => listing.print("/v1/api-keys", &FORM).await?,
         KeyCommand::Add { remote, name, role, personal, pipeline, webhook, certificate, scope, expires_in } => {
             let kind = if personal { KeyKind::Personal } else { KeyKind::Service };
             let read = |file: &PathBuf| {
@@ -109,8 +110,14 @@ pub async fn run(command: KeyCommand) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What stands above the keys.
-const COLUMNS: [&str; 6] = ["id", "name", "role", "of", "valid until", "last used"];
+/// How API keys are listed.
+const FORM: ListForm<'_, KeyView> = ListForm {
+    noun: ("API key", "API keys"),
+    head: &["id", "name", "role", "of", "valid until", "last used"],
+    more: &[],
+    row: &row,
+    name: &|view: &KeyView| view.key.id.clone(),
+};
 
 fn row(view: &KeyView) -> Vec<String> {
     let key = &view.key;

@@ -9,6 +9,7 @@ mod backup_keys;
 pub mod bundle;
 pub mod client;
 pub mod compare;
+pub mod complete;
 pub mod config;
 pub mod context;
 pub mod contexts;
@@ -36,12 +37,14 @@ mod passphrase;
 pub mod pipeline;
 pub mod policy;
 pub mod reply;
+pub mod report;
 pub mod response;
 mod sealed;
 pub mod secret;
 pub mod serve;
 pub mod session;
 pub mod setup;
+pub mod shown;
 mod sign_on;
 pub mod signing;
 mod signing_file;
@@ -49,6 +52,7 @@ mod signing_key;
 mod sso;
 pub mod terminal;
 mod tls;
+pub mod top;
 pub mod transfer;
 pub mod unreachable;
 mod upgrade_backup;
@@ -135,6 +139,10 @@ enum Command {
     /// Set up what other programs need.
     #[command(subcommand)]
     Setup(setup::SetupCommand),
+    /// Watch rates, what waits, undo that fails and agents that are away, on one screen.
+    Top(top::TopArgs),
+    /// Make a report of a month for auditors: blocks, time to contain, undo, approvals, spared, access.
+    Report(report::ReportArgs),
     /// Compare what Wazuh's active response did with what Riposte did or observed.
     Compare(compare::CompareArgs),
     /// Log in as a person, and store the session in a context.
@@ -142,7 +150,7 @@ enum Command {
     /// End the session at the manager, and forget it here.
     Logout(Remote),
     /// Show who this manager takes the caller for, and the rights.
-    Whoami(listing::Listing),
+    Whoami(shown::ShownArgs),
     /// Manage people, and one's own password and one-time codes.
     #[command(subcommand)]
     User(user::UserCommand),
@@ -235,6 +243,11 @@ pub fn command() -> clap::Command {
 
 /// Runs the command in the process arguments.
 pub fn run() -> ExitCode {
+    match complete::answered(command) {
+        Ok(false) => {}
+        Ok(true) => return ExitCode::SUCCESS,
+        Err(error) => error.exit(),
+    }
     let outcome = match Cli::parse().command {
         Command::Serve(args) => block_on(serve::run(*args)),
         Command::Demo(args) => block_on(demo::run(args)),
@@ -258,6 +271,8 @@ pub fn run() -> ExitCode {
         Command::Policy(command) => block_on(policy::run(*command)),
         Command::Pipeline(command) => pipeline::run(command),
         Command::Setup(command) => block_on(setup::run(command)),
+        Command::Top(args) => block_on(top::run(args)),
+        Command::Report(args) => block_on(report::run(args)),
         Command::Compare(args) => block_on(compare::run(args)),
         Command::Login(args) => block_on(session::login(args)),
         Command::Logout(remote) => block_on(session::logout(remote)),
@@ -285,7 +300,10 @@ pub fn run() -> ExitCode {
             say(crate::api::contract_yaml().trim_end());
             Ok(ExitCode::SUCCESS)
         }
-        Command::Completions { shell } => Ok(manual::completions(&mut command(), shell)),
+        Command::Completions { shell } => complete::script(shell).map(|script| {
+            say(script.trim());
+            ExitCode::SUCCESS
+        }),
         Command::Man { folder } => manual::pages(command(), &folder),
     };
     outcome.unwrap_or_else(|error| {

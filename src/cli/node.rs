@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::Subcommand;
 
 use super::listing::Listing;
+use super::shown::ListForm;
 use super::terminal::plain;
 use crate::views::nodes::Node;
 
@@ -21,13 +22,19 @@ pub enum NodeCommand {
 /// If the manager cannot be asked, or refuses.
 pub async fn run(command: NodeCommand) -> anyhow::Result<ExitCode> {
     match command {
-        NodeCommand::List(listing) => listing.print("/v1/nodes", &COLUMNS, row).await?,
+        NodeCommand::List(listing) => listing.print("/v1/nodes", &FORM).await?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// What stands above the managers.
-const COLUMNS: [&str; 7] = ["manager", "state", "version", "since", "duties", "changes behind", "clock"];
+/// How managers are listed.
+const FORM: ListForm<'_, Node> = ListForm {
+    noun: ("manager", "managers"),
+    head: &["manager", "state", "version", "since", "duties", "changes behind", "clock"],
+    more: &[],
+    row: &row,
+    name: &|node: &Node| node.name.clone(),
+};
 
 fn row(node: &Node) -> Vec<String> {
     let asked = if node.asked { " (asked)" } else { "" };

@@ -1,4 +1,4 @@
-//! `riposte response`: what was decided and what became of it, on each agent, and the end of one by hand. Only words of the manager are shown: what is
+//! `riposte response`: what was decided and what became of it, on each agent. Only words of the manager are shown: what is
 //! called in force is what `GET /v1/responses` calls so.
 
 use std::collections::HashMap;
@@ -6,15 +6,19 @@ use std::process::ExitCode;
 
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
+use clap_complete::ArgValueCompleter;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::client::{Remote, segment};
+use super::client::Remote;
+use super::complete;
 use super::night::phrases::{aim, state_of};
+use super::night::resolve;
 use super::night::timeline::{self, ConfirmArgs, TimelineArgs};
-use super::output::say;
+use super::night::unblock::{self, LiftArgs};
 use super::reply::Said;
-use super::terminal::{cell, plain, table};
+use super::shown::{ListForm, ShownArgs, WatchedArgs};
+use super::terminal::cell;
 use crate::domain::actor::Actor;
 use crate::domain::effect::Actual;
 use crate::domain::outcome::OutcomeCounts;
@@ -25,7 +29,7 @@ use crate::views::columns::JsonText;
 use crate::views::effects::EffectRow;
 use crate::views::keys::KeyRow;
 use crate::views::page::Page;
-use crate::views::responses::{AgentOutcomeView, JudgedResponse, Lift, OutcomeView, ResponseRow, ResponseView};
+use crate::views::responses::{AgentOutcomeView, JudgedResponse, OutcomeView, ResponseRow, ResponseView};
 
 /// The most agents of which a manager tells with one response.
 const TOLD: usize = 500;
@@ -42,49 +46,27 @@ pub enum ResponseCommand {
     /// Confirm a response that acted first, so that it is not undone.
     Confirm(ConfirmArgs),
     /// End a response now: what no other response holds is lifted on every agent.
-    Lift(LiftResponse),
+    Lift(LiftArgs),
 }
 
 /// Which responses.
 #[derive(Debug, Args)]
 pub struct ResponseList {
     #[command(flatten)]
-    remote: Remote,
+    watched: WatchedArgs,
     /// In this state.
     #[arg(long, value_name = "STATE", value_parser = PossibleValuesParser::new(ResponseState::ALL.map(ResponseState::as_str)))]
     state: Option<String>,
-    /// At most so many.
-    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=500))]
-    limit: u16,
-    /// Print JSON, one response a line.
-    #[arg(long)]
-    json: bool,
 }
 
 /// Which response.
 #[derive(Debug, Args)]
 pub struct OneResponse {
     #[command(flatten)]
-    remote: Remote,
-    /// Its id.
-    #[arg(value_name = "ID")]
+    shown: ShownArgs,
+    /// Its id, or a part of it.
+    #[arg(value_name = "ID", add = ArgValueCompleter::new(complete::responses))]
     id: String,
-    /// Print JSON, with the audit log's entries as `history`.
-    #[arg(long)]
-    json: bool,
-}
-
-/// Which response ends, and why.
-#[derive(Debug, Args)]
-pub struct LiftResponse {
-    #[command(flatten)]
-    remote: Remote,
-    /// Its id.
-    #[arg(value_name = "ID")]
-    id: String,
-    /// Reason; recorded in the audit log.
-    #[arg(long, value_name = "TEXT")]
-    reason: String,
 }
 
 /// Runs one of them.
@@ -93,85 +75,74 @@ pub struct LiftResponse {
 /// If the manager cannot be asked, refuses, or knows no such response.
 pub async fn run(command: ResponseCommand) -> anyhow::Result<ExitCode> {
     match command {
-        ResponseCommand::List(args) => list(args).await?,
+        ResponseCommand::List(args) => args.watched.again(async || list(&args).await).await?,
         ResponseCommand::Show(args) => show(args).await?,
         ResponseCommand::Timeline(args) => timeline::timeline(args).await?,
         ResponseCommand::Confirm(args) => return timeline::confirm(args).await,
-        ResponseCommand::Lift(args) => lift(args).await?,
+        ResponseCommand::Lift(args) => return unblock::lift(args).await,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-async fn list(args: ResponseList) -> anyhow::Result<()> {
-    let ResponseList { remote, state, limit, json } = args;
-    let of = state.map_or_else(String::new, |state| format!("&state={state}"));
-    let page: Page<Said<JudgedResponse>> = remote.get(&format!("/v1/responses?limit={limit}{of}")).await?;
-    if json {
-        for response in &page.items {
-            say(&response.json.to_string());
-        }
-        return Ok(());
-    }
+async fn list(args: &ResponseList) -> anyhow::Result<()> {
+    let ResponseList { watched, state } = args;
+    let remote = &watched.shown.remote;
+    let of = state.as_ref().map_or_else(String::new, |state| format!("&state={state}"));
+    let page: Page<Said<JudgedResponse>> = remote.get(&format!("/v1/responses?limit={}{of}", watched.limit)).await?;
     let requesters = page.items.iter().map(|said| said.view.response.requested_by.as_str());
-    let keys = key_names(&remote, requesters).await;
-    let rows = page.items.iter().map(|said| {
-        let JudgedResponse { response, outcome, .. } = &said.view;
-        vec![
-            response.id.clone(),
-            response.created_at.to_string(),
-            by(response, &keys),
-            response.action.clone(),
-            aim(response),
-            state_of(response),
-            came_to(outcome),
-            until(response),
-        ]
-    });
-    let rows: Vec<Vec<String>> = rows.collect();
-    table(&["id", "when", "by", "action", "target", "state", "outcome", "until"], &rows);
-    if page.next_cursor.is_some() {
-        say(&format!("older responses are not shown; --limit COUNT shows more than {limit}, up to 500"));
-    }
-    Ok(())
+    let keys = key_names(remote, requesters).await;
+    let form = ListForm {
+        noun: ("response", "responses"),
+        head: &["id", "when", "by", "action", "target", "state", "outcome", "until"],
+        more: &["alert", "note", "detail"],
+        row: &|JudgedResponse { response, outcome, .. }: &JudgedResponse| {
+            vec![
+                response.id.clone(),
+                response.created_at.to_string(),
+                by(response, &keys),
+                response.action.clone(),
+                aim(response),
+                state_of(response),
+                came_to(outcome),
+                until(response),
+                cell(response.alert_id.as_ref()),
+                cell(Some(&response.note)),
+                cell(Some(&response.detail)),
+            ]
+        },
+        name: &|judged: &JudgedResponse| judged.response.id.clone(),
+    };
+    watched.shown.print(&page.items, &form, &watched.more(page.next_cursor.is_some(), "responses"))
 }
 
-/// A response with its entries of the audit log, as `--json` prints it.
+/// A response with its entries of the audit log, as `-o json` prints it.
 #[derive(Serialize)]
-struct WithHistory {
+struct WithHistory<'a> {
     #[serde(flatten)]
-    response: Value,
-    history: Vec<Said<AuditRow>>,
+    response: &'a Value,
+    history: &'a [Said<AuditRow>],
 }
 
 async fn show(args: OneResponse) -> anyhow::Result<()> {
-    let OneResponse { remote, id, json } = args;
-    let said: Said<ResponseView> = remote.get(&format!("/v1/responses/{}", segment(&id))).await?;
-    let path = format!("/v1/audit?noun=response&noun_id={}", segment(&id));
-    let mut history: Vec<Said<AuditRow>> = remote.items(&path).await?;
+    let OneResponse { shown, id: word } = args;
+    let remote = &shown.remote;
+    let id = resolve::response(remote, &word, "").await?;
+    let Said { json, view }: Said<ResponseView> = remote.get(&format!("/v1/responses/{id}")).await?;
+    let mut history: Vec<Said<AuditRow>> = remote.items(&format!("/v1/audit?noun=response&noun_id={id}")).await?;
     history.reverse();
-    if json {
-        say(&serde_json::to_value(WithHistory { response: said.json, history })?.to_string());
-        return Ok(());
+    let json = serde_json::to_value(WithHistory { response: &json, history: &history })?;
+    let said = Said { json, view };
+    if !shown.is_for_people() {
+        return shown.print_one(&said, &id, |_| Vec::new());
     }
     let agents: Vec<AgentView> = remote.items("/v1/agents?revoked=true").await?;
     let history: Vec<AuditRow> = history.into_iter().map(|entry| entry.view).collect();
     let requester = said.view.response.response.requested_by.as_str();
     let actors = history.iter().map(|entry| entry.actor.as_str()).chain([requester]);
-    let keys = key_names(&remote, actors).await;
+    let keys = key_names(remote, actors).await;
     let agents = agents.into_iter().map(|view| (view.agent.id, view.agent.name)).collect();
-    for line in text(&said.view, &history, &Names { keys, agents })? {
-        say(&plain(&line));
-    }
-    Ok(())
-}
-
-async fn lift(args: LiftResponse) -> anyhow::Result<()> {
-    let LiftResponse { remote, id, reason } = args;
-    let path = format!("/v1/responses/{}/lift", segment(&id));
-    let view: ResponseView = remote.post(&path, &Lift { reason }).await?;
-    let JudgedResponse { response, .. } = &view.response;
-    say(&plain(&format!("response {id}: {}; `riposte response show {id}` shows each agent", state_of(response))));
-    Ok(())
+    let lines = text(&said.view, &history, &Names { keys, agents })?;
+    shown.print_one(&said, &id, |_| lines)
 }
 
 /// What ids are called.

@@ -9,6 +9,7 @@ use reqwest::Method;
 use super::client::{NO_BODY, Remote, segment};
 use super::listing::Listing;
 use super::session::secret;
+use super::shown::ListForm;
 use super::terminal::plain;
 use crate::views::secrets::{SecretView, SetSecret};
 
@@ -47,7 +48,7 @@ pub enum SecretCommand {
 /// If the manager cannot be asked, or refuses.
 pub async fn run(command: SecretCommand) -> anyhow::Result<ExitCode> {
     match command {
-        SecretCommand::List(listing) => listing.print("/v1/secrets", &COLUMNS, row).await?,
+        SecretCommand::List(listing) => listing.print("/v1/secrets", &FORM).await?,
         SecretCommand::Set { remote, name, value_file, actions } => {
             let value = secret(value_file.as_deref(), "value", "--value-file")?;
             let path = format!("/v1/secrets/{}", segment(&name));
@@ -61,8 +62,14 @@ pub async fn run(command: SecretCommand) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What stands above the secrets.
-const COLUMNS: [&str; 5] = ["name", "for", "used by", "changed", "by"];
+/// How secrets are listed.
+const FORM: ListForm<'_, SecretView> = ListForm {
+    noun: ("secret", "secrets"),
+    head: &["name", "for", "used by", "changed", "by"],
+    more: &[],
+    row: &row,
+    name: &|view: &SecretView| view.secret.name.clone(),
+};
 
 fn row(view: &SecretView) -> Vec<String> {
     let secret = &view.secret;

@@ -9,11 +9,11 @@ use reqwest::{Method, StatusCode};
 
 use super::client::{NO_BODY, Remote};
 use super::contexts::{CliSession, Contexts, ManagerContext};
-use super::listing::Listing;
 use super::output::say;
 use super::reply::Said;
+use super::shown::ShownArgs;
 use super::sso;
-use super::terminal::{ask, ask_secret, can_ask, plain};
+use super::terminal::{ask, ask_secret, can_ask, cell, plain};
 use crate::views::auth::{AskToken, ChangePassword, CredentialKind, EndedSession, IssuedToken, PrincipalKind, WhoAmI};
 
 /// The problem of a login that needs a one-time code.
@@ -190,27 +190,30 @@ pub async fn logout(remote: Remote) -> anyhow::Result<ExitCode> {
 ///
 /// # Errors
 /// If the manager cannot be asked, or refuses.
-pub async fn whoami(listing: Listing) -> anyhow::Result<ExitCode> {
-    let Listing { remote, json } = listing;
-    let Said { json: said, view } = remote.get::<Said<WhoAmI>>("/v1/whoami").await?;
-    if json {
-        say(&said.to_string());
-        return Ok(ExitCode::SUCCESS);
-    }
+pub async fn whoami(shown: ShownArgs) -> anyhow::Result<ExitCode> {
+    let said: Said<WhoAmI> = shown.remote.get("/v1/whoami").await?;
+    let principal = said.view.principal.clone();
+    shown.print_one(&said, &principal, who)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn who(view: &WhoAmI) -> Vec<String> {
     let WhoAmI { principal, kind, name, role, rights, via, key_id, expires_at, expires_soon, address, .. } = view;
     let via = match via {
         CredentialKind::Session => "a session".to_owned(),
-        CredentialKind::Key => format!("the key {}", key_id.unwrap_or_default()),
+        CredentialKind::Key => format!("the key {}", cell(key_id.as_ref())),
     };
     // A person's name is in the principal; a service key has one beside its id.
-    let name = if kind == PrincipalKind::Service { format!(" ({name})") } else { String::new() };
-    say(&plain(&format!("{principal}{name}, role {}, by {via}, from {address}", role.as_str())));
-    say(&plain(&format!("rights: {}", rights.join(" "))));
+    let name = if *kind == PrincipalKind::Service { format!(" ({name})") } else { String::new() };
+    let mut lines = vec![
+        format!("{principal}{name}, role {}, by {via}, from {address}", role.as_str()),
+        format!("rights: {}", rights.join(" ")),
+    ];
     if let Some(at) = expires_at {
-        let soon = if expires_soon { ": make a new key before (`riposte key add`)" } else { "" };
-        say(&plain(&format!("valid until {at}{soon}")));
+        let soon = if *expires_soon { ": make a new key before (`riposte key add`)" } else { "" };
+        lines.push(format!("valid until {at}{soon}"));
     }
-    Ok(ExitCode::SUCCESS)
+    lines
 }
 
 /// Changes the password of `asked` to `new`.

@@ -17,6 +17,20 @@ pub fn plain_lines(text: &str) -> String {
     text.lines().map(plain).collect::<Vec<_>>().join("\n")
 }
 
+/// JSON text whose hidden characters are escapes, so that it reads the same and cannot control the terminal.
+pub fn escaped(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for c in json.chars() {
+        // JSON itself escapes the control characters of ASCII but DEL in strings; elsewhere they are its white space.
+        if is_hidden(c) && !matches!(c, '\0'..='\u{1f}') {
+            text.extend(c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")));
+        } else {
+            text.push(c);
+        }
+    }
+    text
+}
+
 /// A value that may be absent, or a text that may be empty, as a table shows it.
 pub fn cell(value: Option<impl ToString>) -> String {
     value.map(|value| value.to_string()).filter(|text| !text.is_empty()).unwrap_or_else(|| "-".to_owned())
@@ -130,6 +144,16 @@ impl Drop for ProgressLine {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn json_stays_the_same_json_and_cannot_control_a_terminal() {
+        let value = serde_json::json!({"name": "a\u{1b}[2J\u{9b}\u{7f}\u{202e}\u{e0041}é🦀\n"});
+        for json in [value.to_string(), serde_json::to_string_pretty(&value).unwrap()] {
+            let shown = escaped(&json);
+            assert!(shown.chars().all(|c| c == '\n' || !is_hidden(c)), "{shown:?}");
+            assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).unwrap(), value);
+        }
+    }
 
     #[test]
     fn no_output_can_control_a_terminal() {

@@ -14,6 +14,7 @@ use super::key::{role, scope};
 use super::listing::Listing;
 use super::output::{complain, say};
 use super::session::{ProofArgs, change_password, secret};
+use super::shown::ListForm;
 use super::terminal::{ask, can_ask, cell, plain};
 use crate::domain::principal::Role;
 use crate::views::auth::{NewTotp, TotpCode};
@@ -147,7 +148,7 @@ pub enum UserCommand {
 /// If the manager cannot be asked, or refuses.
 pub async fn run(command: UserCommand) -> anyhow::Result<ExitCode> {
     match command {
-        UserCommand::List(listing) => listing.print("/v1/users", &COLUMNS, row).await?,
+        UserCommand::List(listing) => listing.print("/v1/users", &FORM).await?,
         UserCommand::Add { remote, name, role, scope, password_file } => {
             let password = password_file.map(|path| secret(Some(&path), "password", "--password-file")).transpose()?;
             let made: CreatedUser = remote.post("/v1/users", &CreateUser { name, role, password, scope }).await?;
@@ -229,8 +230,14 @@ fn print_temporary(name: &str, password: Option<String>) {
     }
 }
 
-/// What stands above the people.
-const COLUMNS: [&str; 5] = ["name", "role", "state", "one-time codes", "last login"];
+/// How people are listed.
+const FORM: ListForm<'_, UserRow> = ListForm {
+    noun: ("person", "people"),
+    head: &["name", "role", "state", "one-time codes", "last login"],
+    more: &[],
+    row: &row,
+    name: &|user: &UserRow| user.name.clone(),
+};
 
 fn row(user: &UserRow) -> Vec<String> {
     let state = match (user.deleted_at, user.disabled_at) {

@@ -14,7 +14,8 @@ use super::listing::Listing;
 use super::output::{complain, say};
 use super::reply::Said;
 use super::session::secret;
-use super::terminal::{plain, table};
+use super::shown::{ListForm, ShownArgs};
+use super::terminal::plain;
 use crate::domain::duration::Span;
 use crate::views::webhooks::{
     AgreeToWebhook, CreateWebhook, ReplayWebhook, UpdateWebhook, WebhookMessage, WebhookReplay, WebhookSecretView,
@@ -34,7 +35,7 @@ pub enum WebhookCommand {
     Show {
         /// Which manager, and how to print.
         #[command(flatten)]
-        listing: Listing,
+        shown: ShownArgs,
         /// Name.
         name: String,
     },
@@ -186,10 +187,10 @@ impl WantedSettings {
 /// If the manager cannot be asked, or refuses.
 pub async fn run(command: WebhookCommand) -> anyhow::Result<ExitCode> {
     match command {
-        WebhookCommand::List(listing) => listing.print("/v1/webhooks", &COLUMNS, row).await?,
+        WebhookCommand::List(listing) => listing.print("/v1/webhooks", &FORM).await?,
         WebhookCommand::Add(args) => add(*args).await?,
         WebhookCommand::Change(args) => change(*args).await?,
-        WebhookCommand::Show { listing, name } => show(listing, &name).await?,
+        WebhookCommand::Show { shown, name } => show(&shown, &name).await?,
         WebhookCommand::Test(OneWebhook { remote, name }) => {
             let path = format!("/v1/webhooks/{}/test", segment(&name));
             let WebhookTrial { is_taken, fault, millis } =
@@ -201,7 +202,7 @@ pub async fn run(command: WebhookCommand) -> anyhow::Result<ExitCode> {
         }
         WebhookCommand::Messages { listing, name } => {
             let path = format!("/v1/webhooks/{}/messages", segment(&name));
-            listing.print(&path, &MESSAGE_COLUMNS, message_row).await?;
+            listing.print(&path, &MESSAGES).await?;
         }
         WebhookCommand::Replay { remote, name, events } => {
             let asked = ReplayWebhook { events: (!events.is_empty()).then_some(events) };
@@ -276,14 +277,14 @@ async fn add(args: AddWebhook) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn show(Listing { remote, json }: Listing, name: &str) -> anyhow::Result<()> {
-    let shown: Said<WebhookView> = remote.get(&format!("/v1/webhooks/{}", segment(name))).await?;
-    if json {
-        say(&shown.json.to_string());
-        return Ok(());
-    }
-    let view = &shown.view;
-    let settings: ShownSettings = view.settings.read()?;
+async fn show(shown: &ShownArgs, name: &str) -> anyhow::Result<()> {
+    let said: Said<WebhookView> = shown.remote.get(&format!("/v1/webhooks/{}", segment(name))).await?;
+    let settings: ShownSettings = said.view.settings.read()?;
+    shown.print_one(&said, name, |view| text(view, settings))
+}
+
+/// What is shown of one webhook, a line each.
+fn text(view: &WebhookView, settings: ShownSettings) -> Vec<String> {
     let or = |words: &[String], none: &str| if words.is_empty() { none.to_owned() } else { words.join(", ") };
     let is_for_people = settings.form.as_deref().is_some_and(|form| !["cloudevents", "ocsf"].contains(&form));
     let untold = if is_for_people { "what people must know" } else { "all but audit.*" };
@@ -313,11 +314,8 @@ async fn show(Listing { remote, json }: Listing, name: &str) -> anyhow::Result<(
         ("missed", view.missed.to_string()),
         ("last failure", format!("{} {}", at(view.failed_at), view.fault.clone().unwrap_or_default())),
     ];
-    let is_said = |(name, text): &(&str, String)| !text.is_empty() || *name == "types";
-    let rows: Vec<Vec<String>> =
-        rows.into_iter().filter(is_said).map(|(name, text)| vec![name.to_owned(), plain(text.trim_end())]).collect();
-    table(&["", ""], &rows);
-    Ok(())
+    let is_said = |(name, text): &&(&str, String)| !text.is_empty() || *name == "types";
+    rows.iter().filter(is_said).map(|(name, text)| format!("{name:<13} {text}").trim_end().to_owned()).collect()
 }
 
 /// What is shown of settings; a newer manager may have more.
@@ -335,8 +333,14 @@ struct ShownSettings {
     target: Option<String>,
 }
 
-/// What stands above the webhooks.
-const COLUMNS: [&str; 7] = ["name", "to", "state", "behind", "sent again", "given up", "last failure"];
+/// How webhooks are listed.
+const FORM: ListForm<'_, WebhookView> = ListForm {
+    noun: ("webhook", "webhooks"),
+    head: &["name", "to", "state", "behind", "sent again", "given up", "last failure"],
+    more: &[],
+    row: &row,
+    name: &|view: &WebhookView| view.name.clone(),
+};
 
 fn row(view: &WebhookView) -> Vec<String> {
     let WebhookView { name, place, state, behind, waiting, dead, fault, .. } = view;
@@ -353,8 +357,14 @@ fn row(view: &WebhookView) -> Vec<String> {
     columns.map(|text| plain(&text)).into()
 }
 
-/// What stands above the messages.
-const MESSAGE_COLUMNS: [&str; 6] = ["event", "at", "type", "tries", "next", "last failure"];
+/// How messages are listed.
+const MESSAGES: ListForm<'_, WebhookMessage> = ListForm {
+    noun: ("message waits", "messages wait"),
+    head: &["event", "at", "type", "tries", "next", "last failure"],
+    more: &[],
+    row: &message_row,
+    name: &|message: &WebhookMessage| message.seq.to_string(),
+};
 
 fn message_row(message: &WebhookMessage) -> Vec<String> {
     let WebhookMessage { seq, at, r#type, tries, next_at, fault } = message;

@@ -85,12 +85,18 @@ mod words;
 
 mod processes;
 
+mod agents_cli;
+mod completion_cli;
 mod config_cli;
 mod docs;
+mod help_cli;
 mod kubernetes;
+mod lists_cli;
 mod policy_cli;
 mod policy_import_cli;
 mod policy_library;
+mod report_cli;
+mod top_cli;
 
 mod compatibility;
 mod crash;

@@ -362,7 +362,7 @@ async fn a_mistyped_command_is_answered_with_what_to_do() {
 #[test]
 fn shells_and_man_know_the_commands() {
     let dir = folder(&[]);
-    assert!(alone(dir.path(), "completions bash").gives(0).contains("backtest"));
+    assert!(alone(dir.path(), "completions bash").gives(0).contains("RIPOSTE_COMPLETE"));
     alone(dir.path(), "man pages").gives(0);
     let page = std::fs::read_to_string(dir.path().join("pages/riposte-policy-apply.1")).unwrap();
     assert!(page.contains("prune"), "{page}");

@@ -392,10 +392,10 @@ async fn labels_are_changed_from_the_command_line_and_replace_pushes_no_agent_as
     let manager = Manager::start().await;
     let api = manager.api();
     let first = Agent::enroll(&api.base, &api.make_token().await, "web-01");
-    let (is_done, said) = manager.command(&["agent", "label", "WEB-01", "wazuh_id=5", "env=prod"]);
+    let (is_done, said) = manager.command(&["agent", "label", "WEB-01", "wazuh_id=5", "env=prod", "--yes"]);
     assert!(is_done && said.contains(r#""wazuh_id":"005""#), "{said}");
-    let (is_done, said) = manager.command(&["agent", "label", &first.id, "env-"]);
-    assert!(is_done && !said.contains("env"), "{said}");
+    let (is_done, said) = manager.command(&["agent", "label", &first.id, "env-", "--yes"]);
+    assert!(is_done && said.contains("env is removed, was prod") && !said.contains(r#""env""#), "{said}");
     for (name, word, why) in [("web-01", "env", "neither KEY=VALUE nor KEY-"), ("web-02", "a=b", "riposte agent list")]
     {
         let (is_done, said) = manager.command(&["agent", "label", name, word]);

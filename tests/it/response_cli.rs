@@ -31,8 +31,14 @@ async fn the_command_line_shows_what_became_of_a_response() {
     let (is_wrong, said) = manager.command(&["response", "list", "--state", "blocked"]);
     assert!(!is_wrong && said.contains("awaiting_approval"), "{said}");
 
-    let (is_lifted, said) = manager.command(&["response", "lift", id, "--reason", "a mistake"]);
-    assert!(is_lifted && said.starts_with(&format!("response {id}: ended (lifted); ")), "{said}");
+    let end = &id[id.len() - 8..];
+    let (is_lifted, said) = manager.command(&["response", "lift", end, "--reason", "a mistake"]);
+    assert!(!is_lifted && said.contains("lifts 1 response: 2 effects on 2 agents end"), "{said}");
+    assert!(said.contains(&format!("type: riposte response lift {end} --reason 'a mistake' --yes")), "{said}");
+    let (is_lifted, said) = manager.command(&["response", "lift", end, "--reason", "a mistake", "--yes"]);
+    assert!(is_lifted && said.contains(&format!("response {id}: ended (lifted); ")), "{said}");
+    let (is_lifted, said) = manager.command(&["response", "lift", id, "--yes"]);
+    assert!(!is_lifted && said.contains("is not active but ended (lifted)"), "{said}");
     let (is_shown, shown) = manager.command(&["response", "show", id]);
     assert!(is_shown && shown.starts_with(&format!("response {id}\n")), "{shown}");
     assert!(!shown.contains('\u{202e}'), "{shown:?}");

@@ -4,15 +4,17 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use clap::Args;
+use clap_complete::ArgValueCompleter;
 use riposte_protocol::time::Timestamp;
 
 use super::change::ChangeArgs;
 use super::phrases::{Actors, aim, counted, ends, len, state_of};
 use super::resolve::{one_of, short};
-use super::shown::{ListForm, WatchedArgs};
 use crate::cli::client::Remote;
+use crate::cli::complete;
 use crate::cli::output::say;
 use crate::cli::reply::Said;
+use crate::cli::shown::{ListForm, WatchedArgs};
 use crate::cli::terminal::plain;
 use crate::clock::Clock;
 use crate::views::page::Page;
@@ -31,7 +33,7 @@ pub struct DecideArgs {
     #[command(flatten)]
     change: ChangeArgs,
     /// Responses, by id or a part of it; without one, the only one that waits.
-    #[arg(value_name = "ID")]
+    #[arg(value_name = "ID", add = ArgValueCompleter::new(complete::waiting))]
     ids: Vec<String>,
 }
 
@@ -93,7 +95,7 @@ fn cells(row: &ResponseRow, actors: &Actors, now: Timestamp) -> Vec<String> {
 /// If the manager cannot be asked, refuses, or an id is none that waits.
 pub async fn decide(args: DecideArgs, choice: ApprovalChoice) -> anyhow::Result<ExitCode> {
     let DecideArgs { change, ids } = args;
-    let page = waiting_now(&change.remote, 500).await?;
+    let page = waiting_now(&change.consent.remote, 500).await?;
     let all: Vec<String> = page.items.iter().map(|said| said.view.response.id.clone()).collect();
     let chosen = match (ids.as_slice(), all.as_slice()) {
         ([], []) => bail!("nothing waits for approval"),
@@ -107,8 +109,10 @@ pub async fn decide(args: DecideArgs, choice: ApprovalChoice) -> anyhow::Result<
         }
     };
     let rows = page.items.iter().map(|said| &said.view.response);
-    let (actors, now) =
-        (Actors::of(&change.remote, rows.clone().map(|row| row.requested_by.as_str())).await, Clock::system().now());
+    let (actors, now) = (
+        Actors::of(&change.consent.remote, rows.clone().map(|row| row.requested_by.as_str())).await,
+        Clock::system().now(),
+    );
     let word = if choice == ApprovalChoice::Approve { "approve" } else { "reject" };
     let plan: Vec<String> = rows
         .filter(|row| chosen.contains(&row.id))
@@ -118,16 +122,18 @@ pub async fn decide(args: DecideArgs, choice: ApprovalChoice) -> anyhow::Result<
             format!("{word} {id}: {what} on {on}, by {by}: {why} ({needs} needed, lapses {lapses})")
         })
         .collect();
-    if let Some(code) = change.stops(&plan, &format!("{word} {}?", counted(len(&chosen), "response", "responses"))) {
+    if let Some(code) =
+        change.consent.stops(&plan, &format!("{word} {}?", counted(len(&chosen), "response", "responses")))
+    {
         return Ok(code);
     }
     for id in chosen {
         let (path, reason) = (format!("/v1/responses/{id}/{word}"), change.reason.clone());
         let view: ResponseView = match choice {
             ApprovalChoice::Approve => {
-                change.remote.post(&path, &ApproveResponse { reason, break_glass: false }).await?
+                change.consent.remote.post(&path, &ApproveResponse { reason, break_glass: false }).await?
             }
-            ApprovalChoice::Reject => change.remote.post(&path, &Say { reason }).await?,
+            ApprovalChoice::Reject => change.consent.remote.post(&path, &Say { reason }).await?,
         };
         let row = &view.response.response;
         say(&plain(&format!("response {id}: {}; `riposte response show {id}` shows each agent", state_of(row))));

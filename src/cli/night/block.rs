@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 use clap::Args;
 use clap::builder::PossibleValuesParser;
+use clap_complete::ArgValueCompleter;
 use riposte_protocol::target::TargetKind;
 use riposte_protocol::time::Timestamp;
 use serde_json::{Map, Value, json};
@@ -13,6 +14,7 @@ use super::change::ChangeArgs;
 use super::phrases::{counted, ends, len};
 use super::resolve::kind_of;
 use super::targets::KINDS;
+use crate::cli::complete;
 use crate::cli::output::say;
 use crate::cli::terminal::{plain, plain_lines};
 use crate::clock::Clock;
@@ -38,7 +40,7 @@ pub struct BlockArgs {
     #[arg(long, value_name = "NAME")]
     action: Option<String>,
     /// On this agent, by name or id; may be repeated.
-    #[arg(long = "agent", value_name = "NAME", conflicts_with_all = ["labels", "on", "all"])]
+    #[arg(long = "agent", value_name = "NAME", conflicts_with_all = ["labels", "on", "all"], add = ArgValueCompleter::new(complete::agents))]
     agents: Vec<String>,
     /// On agents with this label, KEY=VALUE; with several, on those that have all.
     #[arg(long = "label", value_name = "KEY=VALUE", conflicts_with_all = ["on", "all"])]
@@ -65,7 +67,7 @@ pub struct BlockArgs {
 /// # Errors
 /// If the manager cannot be asked, or refuses.
 pub async fn run(args: BlockArgs) -> anyhow::Result<ExitCode> {
-    let remote = &args.change.remote;
+    let remote = &args.change.consent.remote;
     let plan: ManualPreview = remote.post("/v1/responses", &order(&args, true)?).await?;
     let asked = order(&args, false)?;
     let what = format!("{} {}", asked.action, plan.target.as_deref().unwrap_or_default());
@@ -75,7 +77,7 @@ pub async fn run(args: BlockArgs) -> anyhow::Result<ExitCode> {
         bail!("it would not act: {}", plan.detail);
     }
     let question = format!("{} on {}?", what.trim(), counted(len(&plan.agents), "agent", "agents"));
-    if let Some(code) = args.change.stops(&lines, &question) {
+    if let Some(code) = args.change.consent.stops(&lines, &question) {
         return Ok(code);
     }
     let made: ResponseView = remote.post("/v1/responses", &asked).await?;

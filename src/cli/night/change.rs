@@ -15,12 +15,20 @@ const NO_REASON: &str = "by hand, on the command line";
 /// Which manager, and whether and why it changes.
 #[derive(Clone, Debug, Args)]
 pub struct ChangeArgs {
-    /// Which manager.
+    /// Which manager, and whether it changes.
     #[command(flatten)]
-    pub remote: Remote,
+    pub consent: ConsentArgs,
     /// Reason; recorded in the audit log.
     #[arg(short, long, value_name = "TEXT", default_value = NO_REASON)]
     pub reason: String,
+}
+
+/// Which manager, and whether it changes, where the manager asks for no reason.
+#[derive(Clone, Debug, Args)]
+pub struct ConsentArgs {
+    /// Which manager.
+    #[command(flatten)]
+    pub remote: Remote,
     /// Only print the plan.
     #[arg(long)]
     pub dry_run: bool,
@@ -29,7 +37,7 @@ pub struct ChangeArgs {
     pub yes: bool,
 }
 
-impl ChangeArgs {
+impl ConsentArgs {
     /// Prints the plan and asks. Returns the exit code of a command that goes no further.
     pub fn stops(&self, plan: &[String], question: &str) -> Option<ExitCode> {
         say(&plain_lines(&plan.join("\n")));

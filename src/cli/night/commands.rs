@@ -5,14 +5,16 @@ use std::process::ExitCode;
 
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
+use clap_complete::ArgValueCompleter;
 
 use super::change::ChangeArgs;
 use super::phrases::ago;
 use super::resolve::{self, one_of, short};
-use super::shown::{ListForm, ShownArgs, WatchedArgs};
 use crate::cli::client::{Remote, segment};
+use crate::cli::complete;
 use crate::cli::output::say;
 use crate::cli::reply::Said;
+use crate::cli::shown::{ListForm, ShownArgs, WatchedArgs};
 use crate::cli::terminal::{cell, plain};
 use crate::clock::Clock;
 use crate::domain::command::CommandState;
@@ -47,7 +49,7 @@ pub struct CommandList {
     #[arg(long, value_parser = PossibleValuesParser::new(CommandState::ALL.map(CommandState::as_str)))]
     state: Option<String>,
     /// Only to this agent, by name or id.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", add = ArgValueCompleter::new(complete::agents))]
     agent: Option<String>,
 }
 
@@ -185,16 +187,16 @@ fn colon(detail: &str) -> String {
 
 async fn cancel(args: CancelCommand) -> anyhow::Result<ExitCode> {
     let CancelCommand { change, id: word } = args;
-    let id = id(&change.remote, &word).await?;
-    let view: CommandView = change.remote.get(&format!("/v1/commands/{}", segment(&id))).await?;
-    let names = agent_names(&change.remote).await?;
+    let id = id(&change.consent.remote, &word).await?;
+    let view: CommandView = change.consent.remote.get(&format!("/v1/commands/{}", segment(&id))).await?;
+    let names = agent_names(&change.consent.remote).await?;
     let agent = names.get(&view.command.agent_id).unwrap_or(&view.command.agent_id);
     let plan = format!("cancels {} on {agent}, which is {}", what(&view.command), view.command.state.as_str());
-    if let Some(code) = change.stops(&[plan], "cancel this command?") {
+    if let Some(code) = change.consent.stops(&[plan], "cancel this command?") {
         return Ok(code);
     }
     let body = Cancel { reason: change.reason.clone() };
-    let view: CommandView = change.remote.post(&format!("/v1/commands/{}/cancel", segment(&id)), &body).await?;
+    let view: CommandView = change.consent.remote.post(&format!("/v1/commands/{}/cancel", segment(&id)), &body).await?;
     say(&plain(&format!("command {id}: {}", view.command.state.as_str())));
     Ok(ExitCode::SUCCESS)
 }

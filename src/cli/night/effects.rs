@@ -4,13 +4,15 @@ use std::process::ExitCode;
 
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
+use clap_complete::ArgValueCompleter;
 
 use super::commands::agent_names;
 use super::phrases::{ago, ends};
 use super::resolve::{self, short};
-use super::shown::{ListForm, WatchedArgs};
 use crate::cli::client::segment;
+use crate::cli::complete;
 use crate::cli::reply::Said;
+use crate::cli::shown::{ListForm, WatchedArgs};
 use crate::cli::terminal::cell;
 use crate::clock::Clock;
 use crate::domain::effect::{Actual, Desired};
@@ -22,6 +24,8 @@ use crate::views::page::Page;
 pub enum EffectCommand {
     /// List effects, newest first.
     List(EffectList),
+    /// List effects again every 2 seconds, until interrupted.
+    Watch(EffectList),
 }
 
 /// Which effects.
@@ -30,10 +34,10 @@ pub struct EffectList {
     #[command(flatten)]
     watched: WatchedArgs,
     /// Only on this agent, by name or id.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", add = ArgValueCompleter::new(complete::agents))]
     agent: Option<String>,
     /// Only on this target.
-    #[arg(long, value_name = "TARGET")]
+    #[arg(long, value_name = "TARGET", add = ArgValueCompleter::new(complete::targets))]
     target: Option<String>,
     /// Only with this wanted state.
     #[arg(long, value_parser = PossibleValuesParser::new([Desired::InForce, Desired::Absent].map(Desired::as_str)))]
@@ -52,7 +56,7 @@ pub struct DriftArgs {
     #[command(flatten)]
     watched: WatchedArgs,
     /// Only on this agent, by name or id.
-    #[arg(value_name = "AGENT")]
+    #[arg(value_name = "AGENT", add = ArgValueCompleter::new(complete::agents))]
     agent: Option<String>,
 }
 
@@ -61,7 +65,10 @@ pub struct DriftArgs {
 /// # Errors
 /// If the manager cannot be asked, or refuses.
 pub async fn run(command: EffectCommand) -> anyhow::Result<ExitCode> {
-    let EffectCommand::List(args) = command;
+    let args = match command {
+        EffectCommand::List(args) => args,
+        EffectCommand::Watch(args) => EffectList { watched: args.watched.watching(), ..args },
+    };
     args.watched.again(async || list(&args).await).await?;
     Ok(ExitCode::SUCCESS)
 }

@@ -7,10 +7,10 @@ use reqwest::Method;
 
 use super::change::ChangeArgs;
 use super::phrases::{Actors, counted};
-use super::shown::ShownArgs;
 use crate::cli::client::Remote;
 use crate::cli::output::say;
 use crate::cli::reply::Said;
+use crate::cli::shown::ShownArgs;
 use crate::cli::terminal::plain_lines;
 use crate::views::freeze::{Freeze, SetFreeze};
 
@@ -69,7 +69,7 @@ fn words(freeze: &Freeze, actors: &Actors) -> Vec<String> {
 }
 
 async fn set(change: ChangeArgs, frozen: bool) -> anyhow::Result<ExitCode> {
-    let now: Freeze = change.remote.get("/v1/freeze").await?;
+    let now: Freeze = change.consent.remote.get("/v1/freeze").await?;
     let (plan, question) = if frozen {
         ("freezes: no agent gets anything but reverts; alerts are still decided".to_owned(), "freeze all deliveries?")
     } else {
@@ -77,12 +77,12 @@ async fn set(change: ChangeArgs, frozen: bool) -> anyhow::Result<ExitCode> {
         (format!("thaws: delivers {waits}, without those that have expired"), "deliver again?")
     };
     let plan = if now.frozen == frozen { format!("it is so already; {plan}") } else { plan };
-    if let Some(code) = change.stops(&[plan], question) {
+    if let Some(code) = change.consent.stops(&[plan], question) {
         return Ok(code);
     }
     let body = SetFreeze { frozen, reason: change.reason.clone() };
-    let set: Freeze = change.remote.send(Method::PUT, "/v1/freeze", None, Some(&body)).await?.done()?;
-    let actors = actors(&change.remote, &set).await;
+    let set: Freeze = change.consent.remote.send(Method::PUT, "/v1/freeze", None, Some(&body)).await?.done()?;
+    let actors = actors(&change.consent.remote, &set).await;
     say(&plain_lines(&words(&set, &actors).join("\n")));
     Ok(ExitCode::SUCCESS)
 }

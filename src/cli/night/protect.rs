@@ -11,10 +11,10 @@ use riposte_protocol::time::Timestamp;
 use super::change::ChangeArgs;
 use super::phrases::{Actors, counted, ends, len};
 use super::resolve::{self, kind_of, one_of, short};
-use super::shown::{ListForm, ShownArgs};
 use crate::cli::client::NO_BODY;
 use crate::cli::output::say;
 use crate::cli::reply::Said;
+use crate::cli::shown::{ListForm, ShownArgs};
 use crate::cli::terminal::plain;
 use crate::clock::Clock;
 use crate::domain::duration::Span;
@@ -134,7 +134,7 @@ async fn add(args: AddArgs) -> anyhow::Result<ExitCode> {
         reason: change.reason.clone(),
         expires_in,
     };
-    let plan: CreatedProtected = change.remote.post("/v1/protected?dry_run=true", &body).await?;
+    let plan: CreatedProtected = change.consent.remote.post("/v1/protected?dry_run=true", &body).await?;
     let until = expires_in.map_or_else(|| "until it is removed".to_owned(), |span| format!("for {span}"));
     let from = if body.policies.is_empty() { "every response".to_owned() } else { body.policies.join(", ") };
     let mut lines = vec![format!("protects {} {} from {from}, {until}", plan.kind, plan.value)];
@@ -142,10 +142,10 @@ async fn add(args: AddArgs) -> anyhow::Result<ExitCode> {
         lines.push(format!("  lifts {} on it", counted(len(&plan.lifts), "hold", "holds")));
     }
     lines.extend(plan.warnings.iter().map(|fault| format!("  warning: {}", fault.detail)));
-    if let Some(code) = change.stops(&lines, &format!("protect {}?", plan.value)) {
+    if let Some(code) = change.consent.stops(&lines, &format!("protect {}?", plan.value)) {
         return Ok(code);
     }
-    let made: CreatedProtected = change.remote.post("/v1/protected", &body).await?;
+    let made: CreatedProtected = change.consent.remote.post("/v1/protected", &body).await?;
     say(&plain(&format!("{} {} is protected; `riposte protect remove {}` ends it", made.kind, made.value, made.value)));
     Ok(ExitCode::SUCCESS)
 }
@@ -164,7 +164,7 @@ async fn check(args: CheckArgs) -> anyhow::Result<ExitCode> {
 
 async fn remove(args: RemoveArgs) -> anyhow::Result<ExitCode> {
     let RemoveArgs { change, entry } = args;
-    let entries: Vec<ProtectedRow> = change.remote.items("/v1/protected").await?;
+    let entries: Vec<ProtectedRow> = change.consent.remote.items("/v1/protected").await?;
     let named: Vec<String> = entries.iter().filter(|row| row.value == entry.trim()).map(|row| row.id.clone()).collect();
     let id = match named.as_slice() {
         [only] => only.clone(),
@@ -179,7 +179,7 @@ async fn remove(args: RemoveArgs) -> anyhow::Result<ExitCode> {
     };
     let row = entries.iter().find(|row| row.id == id);
     ensure!(row.is_some(), "no protected entry has the id {id}; `riposte protect list` lists them");
-    let actors = Actors::of(&change.remote, row.iter().map(|row| row.created_by.as_str())).await;
+    let actors = Actors::of(&change.consent.remote, row.iter().map(|row| row.created_by.as_str())).await;
     let plan: Vec<String> = row
         .iter()
         .map(|row| {
@@ -187,10 +187,10 @@ async fn remove(args: RemoveArgs) -> anyhow::Result<ExitCode> {
             format!("ends the protection of {} {}, created by {by}: {}", row.kind, row.value, row.reason)
         })
         .collect();
-    if let Some(code) = change.stops(&plan, "remove this entry?") {
+    if let Some(code) = change.consent.stops(&plan, "remove this entry?") {
         return Ok(code);
     }
-    change.remote.send(Method::DELETE, &format!("/v1/protected/{id}"), None, NO_BODY).await?.accepted()?;
+    change.consent.remote.send(Method::DELETE, &format!("/v1/protected/{id}"), None, NO_BODY).await?.accepted()?;
     say("removed");
     Ok(ExitCode::SUCCESS)
 }

@@ -8,6 +8,8 @@ use uuid::Uuid;
 use crate::cli::client::{Remote, segment};
 use crate::cli::reply::Said;
 use crate::views::agents::AgentView;
+use crate::views::page::Page;
+use crate::views::responses::JudgedResponse;
 use crate::views::targets::TargetView;
 
 /// Characters of an id's end that tables show.
@@ -72,6 +74,19 @@ pub async fn agent(remote: &Remote, word: &str) -> anyhow::Result<String> {
     }
     let ids: Vec<String> = agents.into_iter().map(|one| one.agent.id).collect();
     one_of(&ids, word, "agent", "riposte agent list").with_context(|| format!("no agent called {word} is enrolled"))
+}
+
+/// The id of a response by a part of it, among the newest that `filter` takes, such as `&state=active`.
+///
+/// # Errors
+/// If there is none.
+pub async fn response(remote: &Remote, word: &str, filter: &str) -> anyhow::Result<String> {
+    if word.parse::<Uuid>().is_ok() {
+        return Ok(word.to_owned());
+    }
+    let newest: Page<JudgedResponse> = remote.get(&format!("/v1/responses?limit=500{filter}")).await?;
+    let ids: Vec<String> = newest.items.into_iter().map(|judged| judged.response.id).collect();
+    one_of(&ids, word, "response", "riposte response list")
 }
 
 #[cfg(test)]

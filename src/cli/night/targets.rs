@@ -4,14 +4,16 @@ use std::process::ExitCode;
 
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
+use clap_complete::ArgValueCompleter;
 use riposte_protocol::target::TargetKind;
 use riposte_protocol::time::Timestamp;
 
 use super::phrases::{Actors, ago, counted, coverage, ends, len, reason, state_of};
 use super::resolve::{self, short};
-use super::shown::{ListForm, ShownArgs, WatchedArgs};
 use crate::cli::client::{Remote, segment};
+use crate::cli::complete;
 use crate::cli::reply::Said;
+use crate::cli::shown::{ListForm, ShownArgs, WatchedArgs};
 use crate::cli::terminal::cell;
 use crate::clock::Clock;
 use crate::domain::outcome::EffectOutcome;
@@ -27,13 +29,13 @@ pub struct BlockedArgs {
     #[command(flatten)]
     watched: WatchedArgs,
     /// Show everything known of this address, account or file.
-    #[arg(value_name = "TARGET")]
+    #[arg(value_name = "TARGET", add = ArgValueCompleter::new(complete::targets))]
     target: Option<String>,
     /// Only those that a policy holds.
-    #[arg(short, long, value_name = "NAME")]
+    #[arg(short, long, value_name = "NAME", add = ArgValueCompleter::new(complete::policies))]
     policy: Option<String>,
     /// Only on this agent, by name or id.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", add = ArgValueCompleter::new(complete::agents))]
     agent: Option<String>,
     /// Only by this action.
     #[arg(long, value_name = "NAME")]
@@ -59,7 +61,7 @@ pub struct TargetArgs {
     #[command(flatten)]
     shown: ShownArgs,
     /// The address, account or file.
-    #[arg(value_name = "TARGET")]
+    #[arg(value_name = "TARGET", add = ArgValueCompleter::new(complete::targets))]
     target: String,
     /// Its kind, where the text does not say it.
     #[arg(long, value_parser = PossibleValuesParser::new(KINDS))]

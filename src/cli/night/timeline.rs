@@ -6,20 +6,20 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use clap::Args;
+use clap_complete::ArgValueCompleter;
 
 use super::change::ChangeArgs;
 use super::commands::agent_names;
 use super::phrases::{Actors, aim, ends, state_of};
-use super::resolve::{one_of, short};
-use super::shown::ShownArgs;
-use crate::cli::client::Remote;
+use super::resolve::{self, short};
+use crate::cli::complete;
 use crate::cli::output::say;
 use crate::cli::reply::Said;
+use crate::cli::shown::ShownArgs;
 use crate::cli::terminal::plain;
 use crate::clock::Clock;
 use crate::views::columns::Millis;
-use crate::views::page::Page;
-use crate::views::responses::{JudgedResponse, ResponseView, Say};
+use crate::views::responses::{ResponseView, Say};
 
 /// Which response.
 #[derive(Debug, Args)]
@@ -27,7 +27,7 @@ pub struct TimelineArgs {
     #[command(flatten)]
     shown: ShownArgs,
     /// Its id, or a part of it.
-    #[arg(value_name = "ID")]
+    #[arg(value_name = "ID", add = ArgValueCompleter::new(complete::responses))]
     id: String,
 }
 
@@ -37,18 +37,8 @@ pub struct ConfirmArgs {
     #[command(flatten)]
     change: ChangeArgs,
     /// Its id, or a part of it.
-    #[arg(value_name = "ID")]
+    #[arg(value_name = "ID", add = ArgValueCompleter::new(complete::responses))]
     id: String,
-}
-
-/// The id of a response by a part of it, among the newest that `filter` takes.
-async fn id(remote: &Remote, word: &str, filter: &str) -> anyhow::Result<String> {
-    if word.parse::<uuid::Uuid>().is_ok() {
-        return Ok(word.to_owned());
-    }
-    let newest: Page<JudgedResponse> = remote.get(&format!("/v1/responses?limit=500{filter}")).await?;
-    let ids: Vec<String> = newest.items.into_iter().map(|judged| judged.response.id).collect();
-    one_of(&ids, word, "response", "riposte response list")
 }
 
 /// `riposte response timeline`
@@ -57,7 +47,7 @@ async fn id(remote: &Remote, word: &str, filter: &str) -> anyhow::Result<String>
 /// If the manager cannot be asked, or knows no such response.
 pub async fn timeline(args: TimelineArgs) -> anyhow::Result<()> {
     let TimelineArgs { shown, id: word } = args;
-    let id = id(&shown.remote, &word, "").await?;
+    let id = resolve::response(&shown.remote, &word, "").await?;
     let said: Said<ResponseView> = shown.remote.get(&format!("/v1/responses/{id}")).await?;
     let names = agent_names(&shown.remote).await?;
     let who = said.view.answers.iter().map(|answer| answer.principal.as_str());
@@ -106,19 +96,19 @@ fn text(view: &ResponseView, names: &HashMap<String, String>, actors: &Actors) -
 /// If the manager cannot be asked, or refuses.
 pub async fn confirm(args: ConfirmArgs) -> anyhow::Result<ExitCode> {
     let ConfirmArgs { change, id: word } = args;
-    let id = id(&change.remote, &word, "&state=active").await?;
-    let view: ResponseView = change.remote.get(&format!("/v1/responses/{id}")).await?;
+    let id = resolve::response(&change.consent.remote, &word, "&state=active").await?;
+    let view: ResponseView = change.consent.remote.get(&format!("/v1/responses/{id}")).await?;
     let row = &view.response.response;
     let Some(confirm_by) = row.confirm_by else {
         bail!("response {} does not wait for a confirmation: it is {}", short(&id), state_of(row));
     };
     let undone = ends(Some(confirm_by), Clock::system().now());
     let plan = format!("keeps {} {}, which is undone {undone} without a confirmation", row.action, aim(row));
-    if let Some(code) = change.stops(&[plan], "confirm this response?") {
+    if let Some(code) = change.consent.stops(&[plan], "confirm this response?") {
         return Ok(code);
     }
     let body = Say { reason: change.reason.clone() };
-    let view: ResponseView = change.remote.post(&format!("/v1/responses/{id}/confirm"), &body).await?;
+    let view: ResponseView = change.consent.remote.post(&format!("/v1/responses/{id}/confirm"), &body).await?;
     say(&plain(&format!("response {id}: {}, confirmed", state_of(&view.response.response))));
     Ok(ExitCode::SUCCESS)
 }

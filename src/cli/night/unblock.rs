@@ -1,22 +1,24 @@
-//! `riposte unblock`: lifts the active responses to a target, of a policy, or by id; says first what ends where, and
+//! `riposte unblock` and `riposte response lift`: lift the active responses to a target, of a policy, or by id; the plan says first what ends where, and
 //! what stays because other responses hold it.
 
 use std::process::ExitCode;
 
 use anyhow::bail;
 use clap::Args;
+use clap_complete::ArgValueCompleter;
 use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
 
 use super::change::ChangeArgs;
-use super::phrases::{Actors, counted, ends, len};
-use super::resolve::one_of;
+use super::phrases::{Actors, aim, counted, ends, len, state_of};
+use super::resolve::{self, one_of, short};
 use crate::cli::client::Remote;
+use crate::cli::complete;
 use crate::cli::output::say;
 use crate::cli::terminal::plain;
 use crate::clock::Clock;
 use crate::views::page::Page;
-use crate::views::responses::{JudgedResponse, LiftMany, LiftPlan, Lifted, StayingEffect};
+use crate::views::responses::{JudgedResponse, Lift, LiftMany, LiftPlan, Lifted, ResponseView, StayingEffect};
 
 /// Staying effects that a plan names.
 const NAMED: usize = 10;
@@ -28,13 +30,13 @@ pub struct UnblockArgs {
     #[command(flatten)]
     change: ChangeArgs,
     /// The address, network, account or file.
-    #[arg(value_name = "TARGET")]
+    #[arg(value_name = "TARGET", add = ArgValueCompleter::new(complete::targets))]
     target: Option<String>,
     /// Everything that this policy holds.
-    #[arg(short, long, value_name = "NAME")]
+    #[arg(short, long, value_name = "NAME", add = ArgValueCompleter::new(complete::policies))]
     policy: Option<String>,
     /// This response, by its id or a part of it; may be repeated.
-    #[arg(long = "response", value_name = "ID")]
+    #[arg(long = "response", value_name = "ID", add = ArgValueCompleter::new(complete::active))]
     responses: Vec<String>,
 }
 
@@ -44,7 +46,7 @@ pub struct UnblockArgs {
 /// If the manager cannot be asked, refuses, or nothing is to be lifted.
 pub async fn run(args: UnblockArgs) -> anyhow::Result<ExitCode> {
     let UnblockArgs { change, target, policy, responses } = args;
-    let remote = &change.remote;
+    let remote = &change.consent.remote;
     let mut named = Vec::new();
     if !responses.is_empty() {
         let active: Page<JudgedResponse> = remote.get("/v1/responses?state=active&limit=500").await?;
@@ -73,12 +75,61 @@ pub async fn run(args: UnblockArgs) -> anyhow::Result<ExitCode> {
     }
     let lines = told(remote, &plan).await;
     let responses = counted(i64::try_from(plan.count).unwrap_or(i64::MAX), "response", "responses");
-    if let Some(code) = change.stops(&lines, &format!("lift {responses}?")) {
+    if let Some(code) = change.consent.stops(&lines, &format!("lift {responses}?")) {
         return Ok(code);
     }
     let lifted: Lifted = remote.post("/v1/responses/lift", &asked(Some(plan.count), false)).await?;
     let lifted = counted(i64::try_from(lifted.count).unwrap_or(i64::MAX), "response", "responses");
     say(&plain(&format!("lifted {lifted}; `riposte blocked` shows what is still being lifted")));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Which response ends, and why.
+#[derive(Debug, Args)]
+pub struct LiftArgs {
+    #[command(flatten)]
+    change: ChangeArgs,
+    /// Its id, or a part of it.
+    #[arg(value_name = "ID", add = ArgValueCompleter::new(complete::active))]
+    id: String,
+}
+
+/// `riposte response lift`
+///
+/// # Errors
+/// If the manager cannot be asked, refuses, or the response is not active.
+pub async fn lift(args: LiftArgs) -> anyhow::Result<ExitCode> {
+    let LiftArgs { change, id: word } = args;
+    let remote = &change.consent.remote;
+    let id = resolve::response(remote, &word, "&state=active").await?;
+    let view: ResponseView = remote.get(&format!("/v1/responses/{id}")).await?;
+    let asked = LiftMany {
+        policy: None,
+        alert_id: None,
+        rule_id: None,
+        target: None,
+        since: None,
+        until: None,
+        responses: vec![id.parse()?],
+        everything: false,
+        count: None,
+        dry_run: true,
+        reason: change.reason.clone(),
+    };
+    let plan: Lifted = remote.post("/v1/responses/lift", &asked).await?;
+    let row = &view.response.response;
+    if plan.count == 0 {
+        bail!("response {} is not active but {}; `riposte response list --state active`", short(&id), state_of(row));
+    }
+    let mut lines = vec![format!("response {}: {} {}", short(&id), row.action, aim(row))];
+    lines.extend(told(remote, &plan).await);
+    if let Some(code) = change.consent.stops(&lines, "lift this response?") {
+        return Ok(code);
+    }
+    let body = Lift { reason: change.reason.clone() };
+    let view: ResponseView = remote.post(&format!("/v1/responses/{id}/lift"), &body).await?;
+    let state = state_of(&view.response.response);
+    say(&plain(&format!("response {id}: {state}; `riposte response show {id}` shows each agent")));
     Ok(ExitCode::SUCCESS)
 }
 

@@ -4,10 +4,14 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Args;
+use clap_complete::ArgValueCompleter;
 use riposte_protocol::time::Timestamp;
 
 use crate::cli::client::Remote;
+use crate::cli::complete;
+use crate::cli::listing::Listing;
 use crate::cli::mappings;
+use crate::cli::shown::ShownArgs;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::domain::duration::Span;
@@ -82,10 +86,7 @@ pub struct Diff {
 #[derive(Debug, Args)]
 pub struct ListArgs {
     #[command(flatten)]
-    pub(super) remote: Remote,
-    /// Print JSON, one policy per line.
-    #[arg(long)]
-    pub(super) json: bool,
+    pub(super) listing: Listing,
 }
 
 /// A policy of a manager.
@@ -94,28 +95,30 @@ pub(super) struct NamedPolicy {
     #[command(flatten)]
     pub(super) remote: Remote,
     /// Name of the policy.
-    #[arg(value_parser = name)]
+    #[arg(value_parser = name, add = ArgValueCompleter::new(complete::policies))]
     pub(super) name: String,
 }
 
 /// Flags of `riposte policy show`.
 #[derive(Debug, Args)]
 pub struct Show {
+    /// Which manager, and the form; JSON has version, times and warnings too.
     #[command(flatten)]
-    pub(super) policy: NamedPolicy,
-    /// Print JSON, with version, times and warnings.
-    #[arg(long)]
-    pub(super) json: bool,
+    pub(super) shown: ShownArgs,
+    /// Name of the policy.
+    #[arg(value_parser = name, add = ArgValueCompleter::new(complete::policies))]
+    pub(super) name: String,
 }
 
 /// Flags of `riposte policy history`.
 #[derive(Debug, Args)]
 pub struct History {
+    /// Which manager, and the form; JSON has the document of each version too.
     #[command(flatten)]
-    pub(super) policy: NamedPolicy,
-    /// Print JSON, one version per line, with its document.
-    #[arg(long)]
-    pub(super) json: bool,
+    pub(super) listing: Listing,
+    /// Name of the policy.
+    #[arg(value_parser = name, add = ArgValueCompleter::new(complete::policies))]
+    pub(super) name: String,
 }
 
 /// Flags of `riposte policy rollback`.

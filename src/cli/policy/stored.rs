@@ -10,27 +10,35 @@ use super::yaml;
 use crate::cli::client::{NO_BODY, Remote};
 use crate::cli::output::{complain, say};
 use crate::cli::reply::{Reply, Said};
+use crate::cli::shown::{Format, ListForm};
 use crate::cli::terminal::{can_ask, cell, is_confirmed, needs_yes, plain, table};
 use crate::views::policies::{
     FailedConditions, PolicyCounts, PolicySummary, PolicyVersionRow, PolicyView, ResetBreaker, Rollback,
 };
 
-/// Prints one item per line.
-fn lines<T>(items: &[Said<T>]) {
-    for item in items {
-        say(&item.json.to_string());
-    }
+/// What was said, and the cells of its row.
+type SaidRow = Said<Vec<String>>;
+
+/// The items with their rows.
+///
+/// # Errors
+/// If a row cannot be read.
+fn rows<T>(items: Vec<Said<T>>, row: impl Fn(&T) -> anyhow::Result<Vec<String>>) -> anyhow::Result<Vec<SaidRow>> {
+    items.into_iter().map(|Said { json, view }| Ok(Said { json, view: row(&view)? })).collect()
 }
 
 /// `riposte policy list`
 pub(super) async fn list(args: ListArgs) -> anyhow::Result<ExitCode> {
-    let policies: Vec<Said<PolicyView>> = args.remote.items("/v1/policies").await?;
-    if args.json {
-        lines(&policies);
-        return Ok(ExitCode::SUCCESS);
-    }
-    let rows: Vec<Vec<String>> = policies.iter().map(|said| row(&said.view)).collect::<anyhow::Result<_>>()?;
-    table(&["name", "mode", "version", "action", "on", "for", "breaker"], &rows);
+    let shown = &args.listing.shown;
+    let form = ListForm {
+        noun: ("policy", "policies"),
+        head: &["name", "mode", "version", "action", "on", "for", "breaker"],
+        more: &[],
+        row: &Vec::clone,
+        name: &|row: &Vec<String>| row[0].clone(),
+    };
+    let look = async || shown.print(&rows(shown.remote.items("/v1/policies").await?, row)?, &form, &[]);
+    args.listing.again(look).await?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -53,33 +61,38 @@ fn row(view: &PolicyView) -> anyhow::Result<Vec<String>> {
 
 /// `riposte policy show`
 pub(super) async fn show(args: Show) -> anyhow::Result<ExitCode> {
-    let said: Said<PolicyView> = args.policy.remote.get(&format!("/v1/policies/{}", args.policy.name)).await?;
-    if args.json {
-        say(&said.json.to_string());
-    } else {
-        say(yaml::write(&said.view.policy.read()?)?.trim_end());
+    let Show { shown, name } = args;
+    let said: Said<PolicyView> = shown.remote.get(&format!("/v1/policies/{name}")).await?;
+    let text = yaml::write(&said.view.policy.read()?)?;
+    match shown.format() {
+        // The text of a file, as `policy apply` reads it.
+        Format::Yaml => say(text.trim_end()),
+        _ => shown.print_one(&said, &name, |_| text.trim_end().lines().map(str::to_owned).collect())?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// `riposte policy history`
 pub(super) async fn history(args: History) -> anyhow::Result<ExitCode> {
-    let path = format!("/v1/policies/{}/versions", args.policy.name);
-    let versions: Vec<Said<PolicyVersionRow>> = args.policy.remote.items(&path).await?;
-    if args.json {
-        lines(&versions);
-        return Ok(ExitCode::SUCCESS);
-    }
-    let row = |said: &Said<PolicyVersionRow>| {
-        let PolicyVersionRow { version, document, changed_at, changed_by } = &said.view;
+    let History { listing, name } = args;
+    let (shown, path) = (&listing.shown, format!("/v1/policies/{name}/versions"));
+    let row = |version: &PolicyVersionRow| {
+        let PolicyVersionRow { version, document, changed_at, changed_by } = version;
         let what = match document {
             Some(document) => document.read::<PolicySummary>()?.mode,
             None => "deleted".to_owned(),
         };
         Ok(vec![version.to_string(), changed_at.to_string(), changed_by.clone(), what])
     };
-    let rows: Vec<Vec<String>> = versions.iter().map(row).collect::<anyhow::Result<_>>()?;
-    table(&["version", "when", "who", "mode"], &rows);
+    let form = ListForm {
+        noun: ("version", "versions"),
+        head: &["version", "when", "who", "mode"],
+        more: &[],
+        row: &Vec::clone,
+        name: &|row: &Vec<String>| row[0].clone(),
+    };
+    let look = async || shown.print(&rows(shown.remote.items(&path).await?, row)?, &form, &[]);
+    listing.again(look).await?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -5,11 +5,12 @@ use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use serde::Serialize;
 
-use crate::cli::client::Remote;
-use crate::cli::output::say;
-use crate::cli::reply::Said;
-use crate::cli::terminal::{plain, table};
+use super::client::Remote;
+use super::output::say;
+use super::reply::Said;
+use super::terminal::{escaped, plain, plain_lines, table};
 
 /// Time between two looks of `--watch`.
 const WATCH_EVERY: Duration = Duration::from_secs(2);
@@ -46,15 +47,22 @@ pub struct ShownArgs {
     json: bool,
 }
 
-/// A list that can be watched.
+/// Whether to print again and again.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct WatchArgs {
+    /// Print it again every 2 seconds, until interrupted.
+    #[arg(short, long)]
+    watch: bool,
+}
+
+/// A list that can be watched, of which the newest are shown.
 #[derive(Clone, Debug, Args)]
 pub struct WatchedArgs {
     /// Which manager, and the form.
     #[command(flatten)]
     pub shown: ShownArgs,
-    /// Print it again every 2 seconds, until interrupted.
-    #[arg(short, long)]
-    watch: bool,
+    #[command(flatten)]
+    watch: WatchArgs,
     /// At most so many.
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=500))]
     pub limit: u16,
@@ -80,6 +88,11 @@ impl ShownArgs {
         if self.json { Format::Jsonl } else { self.output }
     }
 
+    /// Whether a person reads the output.
+    pub fn is_for_people(&self) -> bool {
+        matches!(self.format(), Format::Table | Format::Wide)
+    }
+
     /// Prints one thing: `text` for people, else what the manager said.
     ///
     /// # Errors
@@ -87,11 +100,18 @@ impl ShownArgs {
     pub fn print_one<T>(&self, said: &Said<T>, name: &str, text: impl FnOnce(&T) -> Vec<String>) -> anyhow::Result<()> {
         match self.format() {
             Format::Table | Format::Wide => text(&said.view).iter().for_each(|line| say(&plain(line))),
-            Format::Json => say(&serde_json::to_string_pretty(&said.json)?),
-            Format::Jsonl => say(&said.json.to_string()),
-            Format::Yaml => say(yaml_serde::to_string(&said.json)?.trim_end()),
+            Format::Json | Format::Jsonl => self.print_json(&said.json)?,
+            Format::Yaml => say(&yaml(&said.json)?),
             Format::Name => say(&plain(name)),
         }
+        Ok(())
+    }
+
+    /// Prints one thing as JSON: on one line with `-o jsonl`.
+    fn print_json(&self, json: &impl Serialize) -> anyhow::Result<()> {
+        let is_line = self.format() == Format::Jsonl;
+        let text = if is_line { serde_json::to_string(json)? } else { serde_json::to_string_pretty(json)? };
+        say(&escaped(&text));
         Ok(())
     }
 
@@ -104,9 +124,9 @@ impl ShownArgs {
         let columns = form.head.len();
         let wide = || [form.head, form.more].concat();
         match self.format() {
-            Format::Json => say(&serde_json::to_string_pretty(&json)?),
-            Format::Jsonl => json.iter().for_each(|item| say(&item.to_string())),
-            Format::Yaml => say(yaml_serde::to_string(&json)?.trim_end()),
+            Format::Json => self.print_json(&json)?,
+            Format::Jsonl => json.iter().try_for_each(|item| self.print_json(item))?,
+            Format::Yaml => say(&yaml(&json)?),
             Format::Name => items.iter().for_each(|item| say(&plain(&(form.name)(&item.view)))),
             Format::Table | Format::Wide if items.is_empty() => say(&format!("no {}", form.noun.1)),
             format @ (Format::Table | Format::Wide) => {
@@ -116,7 +136,7 @@ impl ShownArgs {
                 table(if is_wide { wide() } else { form.head.to_vec() }.as_slice(), &rows);
             }
         }
-        if matches!(self.format(), Format::Table | Format::Wide) {
+        if self.is_for_people() {
             for line in left_out {
                 say(&plain(line));
             }
@@ -125,12 +145,18 @@ impl ShownArgs {
     }
 }
 
-impl WatchedArgs {
+/// The YAML of `value`. A terminal does not get the hidden characters that YAML keeps.
+fn yaml(value: &impl Serialize) -> anyhow::Result<String> {
+    let text = yaml_serde::to_string(value)?;
+    Ok(if std::io::stdout().is_terminal() { plain_lines(&text) } else { text.trim_end().to_owned() })
+}
+
+impl WatchArgs {
     /// Runs `look` once, or again and again.
     ///
     /// # Errors
     /// That of a look.
-    pub async fn again(&self, look: impl AsyncFn() -> anyhow::Result<()>) -> anyhow::Result<()> {
+    pub async fn again(self, look: impl AsyncFn() -> anyhow::Result<()>) -> anyhow::Result<()> {
         let is_terminal = std::io::stdout().is_terminal();
         loop {
             if self.watch && is_terminal {
@@ -142,6 +168,23 @@ impl WatchedArgs {
             }
             tokio::time::sleep(WATCH_EVERY).await;
         }
+    }
+}
+
+impl WatchedArgs {
+    /// Runs `look` once, or again and again.
+    ///
+    /// # Errors
+    /// That of a look.
+    pub async fn again(&self, look: impl AsyncFn() -> anyhow::Result<()>) -> anyhow::Result<()> {
+        self.watch.again(look).await
+    }
+
+    /// The same, watched.
+    #[must_use]
+    pub const fn watching(mut self) -> Self {
+        self.watch.watch = true;
+        self
     }
 
     /// That there are more, if there are.
