@@ -81,22 +81,22 @@ pub fn targets(current: &OsStr) -> Vec<CompletionCandidate> {
 
 /// Ids of the newest responses.
 pub fn responses(current: &OsStr) -> Vec<CompletionCandidate> {
-    ask("/v1/responses?limit=50", current, one_response)
+    ask("/v1/responses?limit=50", current, |judged| Some(one_response(judged)))
 }
 
 /// Ids of the newest active responses.
 pub fn active(current: &OsStr) -> Vec<CompletionCandidate> {
-    ask("/v1/responses?limit=50&state=active", current, one_response)
+    ask("/v1/responses?limit=50&state=active", current, |judged| Some(one_response(judged)))
 }
 
 /// Ids of responses that wait for approval.
 pub fn waiting(current: &OsStr) -> Vec<CompletionCandidate> {
-    ask("/v1/responses?limit=50&state=awaiting_approval", current, one_response)
+    ask("/v1/responses?limit=50&state=awaiting_approval", current, |judged| Some(one_response(judged)))
 }
 
-fn one_response(judged: JudgedResponse) -> Option<(String, String)> {
+fn one_response(judged: JudgedResponse) -> (String, String) {
     let what = format!("{} {}", judged.response.action, aim(&judged.response));
-    Some((judged.response.id, what))
+    (judged.response.id, what)
 }
 
 /// The items of the list at `path` that begin with `current`, each with a few words about it.
