@@ -63,7 +63,7 @@ impl Terminal {
     }
 
     /// Waits for the end. The terminal echoes again, on its own screen.
-    fn is_as_before(mut self) {
+    fn restores_the_terminal(mut self) {
         self.shows(SCREEN[1]);
         self.shows("isig icanon");
         assert!(!self.seen.contains("-icanon") && !self.seen.contains("-echo "), "{:?}", self.seen);
@@ -105,7 +105,7 @@ async fn top_shows_a_screen_that_keys_end_and_text_elsewhere() {
         terminal.shows(SCREEN[0]);
         terminal.shows("203.0.113.7");
         terminal.types(key);
-        terminal.is_as_before();
+        terminal.restores_the_terminal();
     }
     // What is new comes by itself, and a manager that goes away is said.
     let mut terminal = Terminal::start(&account, "top");
@@ -117,7 +117,7 @@ async fn top_shows_a_screen_that_keys_end_and_text_elsewhere() {
     drop(manager);
     terminal.shows("CONNECTION");
     terminal.types("q");
-    terminal.is_as_before();
+    terminal.restores_the_terminal();
     let said = account.refused(&["top"]);
     assert!(said.contains("no manager answers") || said.contains("refused"), "{said}");
 }
