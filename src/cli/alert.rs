@@ -252,17 +252,17 @@ async fn list(args: &List) -> anyhow::Result<()> {
         more: &["pipeline", "id there"],
         row: &|AlertView { id, pipeline, pipeline_id, time, rule, agent, .. }: &AlertView| {
             vec![
-                id.to_string(),
+                id.clone(),
                 time.to_string(),
                 rule.id.clone(),
                 rule.level.to_string(),
                 cell(agent.name.as_ref().or(agent.id.as_ref())),
                 cell(Some(&rule.description)),
-                pipeline.to_string(),
-                pipeline_id.to_string(),
+                pipeline.clone(),
+                pipeline_id.clone(),
             ]
         },
-        name: &|alert: &AlertView| alert.id.to_string(),
+        name: &|alert: &AlertView| alert.id.clone(),
     };
     watched.shown.print(&page.items, &form, &watched.more(page.next_cursor.is_some(), "alerts"))
 }
@@ -287,7 +287,7 @@ async fn show(args: ShowAlert) -> anyhow::Result<()> {
     }
     let raw: Option<Value> = view.raw.as_ref().map(|raw| serde_json::from_str(raw.get())).transpose()?;
     lines.extend(serde_json::to_string_pretty(&raw)?.lines().map(str::to_owned));
-    let name = view.id.to_string();
+    let name = view.id.clone();
     let json = serde_json::to_value(WithResponses { alert, responses })?;
     shown.print_one(&Said { json, view }, &name, |_| lines)
 }

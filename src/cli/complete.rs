@@ -81,22 +81,22 @@ pub fn targets(current: &OsStr) -> Vec<CompletionCandidate> {
 
 /// Ids of the newest responses.
 pub fn responses(current: &OsStr) -> Vec<CompletionCandidate> {
-    ask("/v1/responses?limit=50", current, one_response)
+    ask("/v1/responses?limit=50", current, |judged| Some(one_response(judged)))
 }
 
 /// Ids of the newest active responses.
 pub fn active(current: &OsStr) -> Vec<CompletionCandidate> {
-    ask("/v1/responses?limit=50&state=active", current, one_response)
+    ask("/v1/responses?limit=50&state=active", current, |judged| Some(one_response(judged)))
 }
 
 /// Ids of responses that wait for approval.
 pub fn waiting(current: &OsStr) -> Vec<CompletionCandidate> {
-    ask("/v1/responses?limit=50&state=awaiting_approval", current, one_response)
+    ask("/v1/responses?limit=50&state=awaiting_approval", current, |judged| Some(one_response(judged)))
 }
 
-fn one_response(judged: JudgedResponse) -> Option<(String, String)> {
+fn one_response(judged: JudgedResponse) -> (String, String) {
     let what = format!("{} {}", judged.response.action, aim(&judged.response));
-    Some((judged.response.id, what))
+    (judged.response.id, what)
 }
 
 /// The items of the list at `path` that begin with `current`, each with a few words about it.
@@ -115,10 +115,11 @@ fn ask<T: DeserializeOwned>(
 
 fn page<T: DeserializeOwned>(path: &str) -> Option<Page<T>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
-    let answer = runtime.block_on(tokio::time::timeout(PATIENCE, async {
+    let asked = async {
         let remote = Line::try_parse_from(of_manager(std::env::args_os())).ok()?.remote.without_refresh()?;
         remote.get(path).await.ok()
-    }));
+    };
+    let answer = runtime.block_on(async { tokio::time::timeout(PATIENCE, asked).await });
     // A name that is still being resolved is not waited for.
     runtime.shutdown_background();
     answer.ok()?

@@ -42,7 +42,9 @@ pub async fn run(args: TopArgs) -> anyhow::Result<ExitCode> {
     if std::io::stdout().is_terminal() {
         watch(&remote, state).await?;
     } else {
-        text::lines(&state).iter().for_each(|line| say(&plain(line)));
+        for line in text::lines(&state) {
+            say(&plain(&line));
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
