@@ -115,10 +115,11 @@ fn ask<T: DeserializeOwned>(
 
 fn page<T: DeserializeOwned>(path: &str) -> Option<Page<T>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
-    let answer = runtime.block_on(tokio::time::timeout(PATIENCE, async {
+    let asked = async {
         let remote = Line::try_parse_from(of_manager(std::env::args_os())).ok()?.remote.without_refresh()?;
         remote.get(path).await.ok()
-    }));
+    };
+    let answer = runtime.block_on(async { tokio::time::timeout(PATIENCE, asked).await });
     // A name that is still being resolved is not waited for.
     runtime.shutdown_background();
     answer.ok()?

@@ -70,7 +70,7 @@ async fn a_shell_completes_agents_policies_targets_and_responses_of_the_current_
     let words = |line: &[&str]| candidates(&account, &[&["riposte"], line].concat());
 
     assert_eq!(words(&["agent", "show", "we"]), ["web-01", "web-02"]);
-    assert_eq!(words(&["policy", "show", ""]), ["answer"]);
+    assert_eq!(words(&["policy", "show", "a"]), ["answer"]);
     assert_eq!(words(&["unblock", "2"]), ["203.0.113.7"]);
     assert_eq!(words(&["unblock", "/tmp"]), Vec::<String>::new());
     assert_eq!(words(&["response", "lift", &text(&made, "id")[..30]]).len(), 2, "both ids begin alike");
