@@ -8,11 +8,10 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::front::auth::{Caller, Read};
-use super::front::error::{ApiError, ApiResult};
+use super::front::error::ApiResult;
 use super::front::extract::Query;
 use super::state::AppState;
 use crate::domain::duration::Span;
-use crate::domain::fault::Fault;
 use crate::store::ledger::statistics;
 use crate::views::statistics::{Statistics, StatisticsStep};
 
@@ -20,10 +19,10 @@ use crate::views::statistics::{Statistics, StatisticsStep};
 const DEFAULT_WITHIN: Duration = Duration::from_hours(24);
 /// Default length of a step.
 const DEFAULT_STEP: Duration = Duration::from_hours(1);
-/// Longest range.
+/// Longest range: a longer one is cut.
 const LONGEST_RANGE: Duration = Duration::from_hours(92 * 24);
 /// Most steps of a range.
-const MOST_STEPS: u128 = 200;
+const MOST_STEPS: u32 = 200;
 
 /// The operations of this resource.
 pub(super) fn routes() -> OpenApiRouter<AppState> {
@@ -35,10 +34,10 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct RangeOfTime {
-    /// Length of the range, which ends now, at most 92 days; default 24h.
+    /// Length of the range, which ends now; default 24h. At most 92 days are counted.
     #[param(value_type = Option<String>, example = "24h")]
     within: Option<Span>,
-    /// Length of a step; default 1h. It fits in the range a whole number of times, at most 200.
+    /// Length of a step; default 1h. It is made longer if more than 200 would fit in the range, and the range holds whole steps.
     #[param(value_type = Option<String>, example = "1h")]
     step: Option<Span>,
 }
@@ -54,19 +53,11 @@ pub async fn find(
     Query(query): Query<RangeOfTime>,
 ) -> ApiResult<axum::Json<Statistics>> {
     caller.unlimited("these counts are of all agents")?;
-    let within = query.within.map_or(DEFAULT_WITHIN, Span::duration);
-    let step = query.step.map_or(DEFAULT_STEP, Span::duration);
-    if within > LONGEST_RANGE {
-        return Err(ApiError::invalid(vec![Fault::at("/within", "must be 92 days at most")]));
-    }
-    let count = within.as_millis().checked_div(step.as_millis()).unwrap_or(u128::MAX);
-    let fits = within.as_millis().checked_rem(step.as_millis()) == Some(0);
-    if count == 0 || count > MOST_STEPS || !fits {
-        let why = format!("must fit into the range a whole number of times, {MOST_STEPS} at most");
-        return Err(ApiError::invalid(vec![Fault::at("/step", why)]));
-    }
+    let within = query.within.map_or(DEFAULT_WITHIN, Span::duration).min(LONGEST_RANGE);
+    let step = query.step.map_or(DEFAULT_STEP, Span::duration).max(within / MOST_STEPS).min(within);
+    let count = within.as_millis().checked_div(step.as_millis()).unwrap_or(1);
+    let count = u32::try_from(count).unwrap_or(MOST_STEPS).clamp(1, MOST_STEPS);
     let (db, until) = (&state.engine.db, state.engine.clock.now());
-    let count = u32::try_from(count).unwrap_or(u32::MAX);
     let since = until.minus(step * count);
     let mut steps = Vec::new();
     for number in 0..count {

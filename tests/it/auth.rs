@@ -419,7 +419,7 @@ async fn a_forbidden_caller_is_refused_before_the_request_is_read() {
 #[tokio::test]
 async fn an_unknown_path_and_an_unsupported_method_are_problems_too() {
     let (_app, admin) = TestApp::start().await;
-    for path in ["/v1/alert", "/v2/alerts", "/", "/v1/alerts/not-an-id", "/v1/responses/7"] {
+    for path in ["/v1/alert", "/v2/alerts", "/nothing", "/v1/alerts/not-an-id", "/v1/responses/7"] {
         admin.get(path).await.is_problem(404);
     }
     admin.delete("/v1/alerts", None).await.is_problem(405);

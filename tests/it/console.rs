@@ -227,7 +227,7 @@ async fn a_viewer_reads_every_page_and_is_offered_no_change() {
     app.session(&admin, "vera", "viewer").await;
     let agent = app.enrol(&admin, "web-01", &json!({})).await;
     admin
-        .policy(&json!({"name": "block", "match": [{"rule_ids": ["5712"]}],
+        .policy(&json!({"name": "block", "match": [{"rule_ids": ["5763"]}],
         "respond": {"action": "log-only", "target": "source.ip", "for": "1h"}}))
         .await;
     admin.post("/v1/alerts", &from_agent(brute_force("1", "203.0.113.7"), "001", "web-01")).await.is(202);
@@ -264,7 +264,7 @@ async fn texts_of_strangers_are_shown_as_texts_under_a_policy_that_runs_no_scrip
     app.session(&admin, "root", "admin").await;
     app.enrol(&admin, "web-01", &json!({})).await;
     admin
-        .policy(&json!({"name": "block", "match": [{"rule_ids": ["5712"]}],
+        .policy(&json!({"name": "block", "match": [{"rule_ids": ["5763"]}],
         "respond": {"action": "log-only", "target": "source.ip", "for": "1h"}}))
         .await;
     let mut alert = from_agent(brute_force("1", "203.0.113.7"), "001", "web-01");

@@ -278,6 +278,7 @@ async fn answers_match_the_schemas_of_the_contract() {
     );
     check("get", "/v1/responses/{id}/bundle", admin.get(&format!("/v1/responses/{response}/bundle")).await);
     check("get", "/v1/effects/{id}", admin.get(&format!("/v1/effects/{effect}")).await);
+    check("get", "/v1/statistics", admin.get("/v1/statistics?within=7d&step=6h").await);
     check("get", "/v1/targets", admin.get("/v1/targets").await);
     check("get", "/v1/targets/{kind}/{value}", admin.get("/v1/targets/none/-").await);
     check(

@@ -141,7 +141,7 @@ on_both_databases! {
         let freeze = async |frozen: bool| {
             admin.put("/v1/freeze", &json!({"frozen": frozen, "reason": "night"}), None).await.is(200)
         };
-        assert_eq!(admin.get("/v1/freeze").await.is(200), json!({"frozen": false}));
+        assert_eq!(admin.get("/v1/freeze").await.is(200), json!({"frozen": false, "held_back": 0}));
         let standing = drop_by_hand(&admin, "203.0.113.1", "1h").await;
         agent.obey().await;
         let mut stream = agent.stream(0).await;

@@ -93,6 +93,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     ("POST", "/v1/responses/{id}/reject", Who::Roles(ANALYSTS), On::Waiting, 200, Some("rejected")),
     ("POST", "/v1/responses/{id}/confirm", Who::Roles(ANALYSTS), On::Unconfirmed, 200, Some("confirmed")),
     ("GET", "/v1/nodes", Who::Roles(VIEWERS), On::Nothing, 200, None),
+    ("GET", "/v1/statistics", Who::Roles(VIEWERS), On::Nothing, 200, None),
     ("PUT", "/v1/wazuh-agents", Who::Roles(PIPELINES), On::Nothing, 200, None),
     ("GET", "/v1/pipelines", Who::Roles(VIEWERS), On::Nothing, 200, None),
     ("GET", "/v1/rejected", Who::Roles(VIEWERS), On::Nothing, 200, None),

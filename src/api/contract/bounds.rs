@@ -130,6 +130,11 @@ fn of_parameter(operation: &str, name: &str) -> Option<Value> {
         ("responses_list", "outcome") => json!({"enum": ["pending", "in_force", "partly", "failed", "lifted"]}),
         ("commands_list", "state") => json!({"enum": ["queued", "delivered", "acknowledged", "succeeded", "failed",
             "timed_out", "expired", "cancelled", "refused"]}),
+        ("targets_list", "kind") => json!({"enum": ["ip", "user", "file", "process", "host", "none"]}),
+        ("targets_list", "state") => {
+            json!({"enum": ["in_force", "unverified", "pending", "failed", "drifted", "reverting", "failing"]})
+        }
+        ("statistics_find", "step") => json!({"pattern": DURATION, "format": "duration-text"}),
         ("effects_list", "desired") => json!({"enum": ["in_force", "absent"]}),
         ("effects_list", "actual") => json!({"enum": ["unknown", "in_force", "absent", "drifted"]}),
         _ => return None,
