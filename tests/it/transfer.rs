@@ -90,7 +90,7 @@ async fn a_manager_moves_to_postgresql_and_back_and_its_agents_notice_nothing() 
     // In force, with a result; its end comes after the move.
     let (lasting, command) = api.answer_to(&alert(1, "203.0.113.1", "web-01")).await;
     api.command_is(text(&command, "id"), "succeeded").await;
-    let brief = json!({"action": "log-only", "agents": ["web-01"], "for": "12s", "reason": "seen", "target": {"kind": "ip", "value": "203.0.113.2"}});
+    let brief = json!({"action": "log-only", "agents": ["web-01"], "for": "25s", "reason": "seen", "target": {"kind": "ip", "value": "203.0.113.2"}});
     let brief = api.post("/v1/responses", &brief).await;
     api.command_is(text(&brief["commands"][0], "id"), "succeeded").await;
     let key = text(&api.post("/v1/api-keys", &json!({"name": "pipe", "role": "ingest"})).await, "key").to_owned();
