@@ -1,4 +1,4 @@
-.PHONY: run test conformance forward compatibility check bench simulate cluster fuzz chaos soak hostile units upgrade first-day deploy-check package release reproducible
+.PHONY: run test conformance forward compatibility check bench simulate cluster fuzz chaos soak hostile units upgrade first-day deploy-check docs package release reproducible
 
 # A manager and an agent on this machine; the agent only observes unless ENFORCE=1.
 run:
@@ -107,6 +107,10 @@ first-day:
 # The Ansible role and the Kubernetes manifests, by the checkers that deploy/ansible/requirements.txt names (from PyPI).
 deploy-check:
 	scripts/check-deploy.sh
+
+# The documentation as a site, in target/docs/html, with every link checked. Compiles mdbook at the first time.
+docs:
+	scripts/docs.sh
 
 # The packages of the manager, the agent and the forwarder (.deb, .rpm) and an archive of both programs, in target/packages.
 package:

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a failure here fails the test")]
 
+mod anchors;
 mod bodies;
 mod circles;
 mod decisions;

@@ -11,6 +11,7 @@
 use riposte::domain::action::{Action, Catalogue};
 use riposte::domain::formats::AlertMappings;
 use riposte::domain::policy::Policy;
+use riposte::domain::response::Spared;
 use riposte::engine::policy_tests::run_tests;
 use serde_json::Value;
 
@@ -24,17 +25,17 @@ respond: { action: firewall-drop, for: 10m }
 ";
 
 /// A code block: its first line, its kind, its text.
-struct Block {
-    line: usize,
-    kind: String,
-    text: String,
+pub(crate) struct Block {
+    pub(crate) line: usize,
+    pub(crate) kind: String,
+    pub(crate) text: String,
 }
 
-fn page(name: &str) -> String {
+pub(crate) fn page(name: &str) -> String {
     std::fs::read_to_string(format!("{}/docs/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
 }
 
-fn blocks(page: &str) -> Vec<Block> {
+pub(crate) fn blocks(page: &str) -> Vec<Block> {
     let (mut blocks, mut open): (Vec<Block>, Option<Block>) = (Vec::new(), None);
     for (index, line) in page.lines().enumerate() {
         match (open.as_mut(), line.trim_start().strip_prefix("```")) {
@@ -179,6 +180,33 @@ fn the_page_of_the_library_lists_what_the_program_lists() {
     let rows: Vec<&str> =
         rows.into_iter().filter(|line| !line.starts_with("| name") && !line.starts_with("| rules")).collect();
     assert_eq!(rows, expected);
+}
+
+/// The table of `docs/states.md` has the words of `Spared::reason`, in its order.
+#[test]
+fn the_page_explains_each_reason_of_a_spared_response() {
+    let code = include_str!("../../src/domain/response.rs");
+    let (_, code) = code.split_once("impl Spared {").unwrap();
+    let (_, code) = code.split_once("fn reason(").unwrap();
+    let (code, _) = code.split_once("\n    }\n").unwrap();
+    let words: Vec<&str> = code.lines().filter_map(|line| line.split_once("=> \"")?.1.strip_suffix("\",")).collect();
+    assert!(words.contains(&Spared::Cooldown.reason()) && words.len() > 10, "{words:?}: the code was not read");
+    let page = page("states.md");
+    let (_, part) = page.split_once("\n## Spared\n").unwrap();
+    let (part, _) = part.split_once("\n## ").unwrap();
+    let rows: Vec<Vec<&str>> = part
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.strip_suffix(" |"))
+        .map(|row| row.split(" | ").collect())
+        .collect();
+    let explained: Vec<&str> = rows.iter().map(|row| row[0].trim_end_matches('`')).collect();
+    assert_eq!(explained, words);
+    for row in rows {
+        assert!(
+            row.len() == 3 && row.iter().all(|cell| cell.len() > 5),
+            "it does not say what it means and what to do: {row:?}"
+        );
+    }
 }
 
 #[test]

@@ -122,6 +122,7 @@ mod tickets;
 mod tls;
 mod transfer;
 mod transports;
+mod tutorial;
 mod unreachable;
 mod unsuitable;
 mod upgrades;

@@ -163,7 +163,7 @@ async fn show(args: &DemoArgs, dir: &Path, manager: &str, remote: &Remote) -> an
     .await?;
     let AuditProof { entries, intact, .. } = remote.get("/v1/audit/verify").await?;
     say(&format!("\n{over} The audit log holds {entries} entries, its chain is intact: {intact}."));
-    say("Next: make run, then docs/getting-started.md.");
+    say("Next: make run, then docs/tutorial.md.");
     stop(&mut agent).await
 }
 
