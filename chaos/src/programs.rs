@@ -101,10 +101,11 @@ impl Process {
         self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
     }
 
-    /// Whether it has ended by itself with an error, such as a manager that starts while its database is away.
-    pub(crate) fn has_failed(&mut self) -> bool {
+    /// Whether it is a manager that has ended because its database was away when it started. Any other end is one that the report
+    /// names.
+    pub(crate) fn has_no_database(&mut self) -> bool {
         let status = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten());
-        status.is_some_and(|status| status.code() == Some(1))
+        status.is_some_and(|status| status.code() == Some(1)) && is_about_database(&self.said())
     }
 
     /// Sends SIGKILL, and reaps it.
@@ -141,6 +142,12 @@ impl Process {
     pub(crate) fn said(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
     }
+}
+
+/// Whether the last line is the error of a manager that cannot open its database.
+fn is_about_database(said: &str) -> bool {
+    let errors = ["riposte: cannot open the database: ", "riposte: cannot take a lease on the ledger: "];
+    said.lines().last().is_some_and(|line| errors.iter().any(|error| line.starts_with(error)))
 }
 
 impl Drop for Process {
@@ -332,4 +339,19 @@ impl Agent {
 pub(crate) fn last_lines(text: &str) -> String {
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(40)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_end_for_want_of_the_database_is_no_surprise() {
+        let said = "INFO Riposte listens on 127.0.0.1:1\nriposte: cannot open the database: the database cannot be reached (x)\n";
+        assert!(is_about_database(said) && is_about_database("riposte: cannot take a lease on the ledger: away\n"));
+        let panicked = format!("{said}thread 'main' panicked at src/main.rs:1:1\n");
+        for other in ["", "riposte: cannot listen on 127.0.0.1:1\n", "cannot open the database: x\n", &panicked] {
+            assert!(!is_about_database(other), "{other}");
+        }
+    }
 }

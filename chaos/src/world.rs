@@ -49,7 +49,7 @@ pub(crate) struct World {
     lock: Option<Lock>,
     /// Faults that could not be injected here, with the reason.
     pub(crate) not_injected: Vec<String>,
-    /// How often a manager ended with an error and was started again.
+    /// How often a manager ended because its database was away, and was started again.
     pub(crate) started_again: usize,
     home: tempfile::TempDir,
 }
@@ -250,13 +250,13 @@ impl World {
         Ok(())
     }
 
-    /// Starts managers again that ended with an error, as their unit would.
+    /// Starts managers again that ended because their database was away, as their unit would.
     ///
     /// # Errors
     /// If one cannot be started.
     pub(crate) fn supervise(&mut self) -> anyhow::Result<()> {
         for manager in std::iter::once(&mut self.manager).chain(self.peers.iter_mut().map(|peer| &mut peer.manager)) {
-            if manager.process.has_failed() {
+            if manager.process.has_no_database() {
                 manager.start()?;
                 self.started_again += 1;
             }
