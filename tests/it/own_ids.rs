@@ -65,7 +65,7 @@ async fn the_command_line_finds_alerts_by_either_id() {
     sent["rule"]["description"] = json!("\u{1b}[31mred\u{202e}der");
     manager.api().post("/v1/alerts", &sent).await;
     let (is_listed, list) = manager.command(&["alert", "list"]);
-    assert!(is_listed && list.contains("1795514400.7") && list.contains("rule 5763 level 10"), "{list}");
+    assert!(is_listed && list.contains("1795514400.7") && list.contains("5763"), "{list}");
     assert!(!list.contains('\u{1b}'), "{list:?}");
     let (is_shown, shown) = manager.command(&["alert", "show", "1795514400.7"]);
     assert!(!shown.contains(['\u{1b}', '\u{202e}']), "{shown:?}");
