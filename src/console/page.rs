@@ -9,6 +9,7 @@ use axum::http::header::{
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{Html, IntoResponse, Response};
+use riposte_protocol::visible::is_hidden;
 
 use super::assets;
 use super::client::Trouble;
@@ -104,7 +105,7 @@ impl IntoResponse for PageFailure {
         };
         let page = FailurePage { assets: assets::base(), title, detail: &self.detail };
         let html = page.render().unwrap_or_else(|_| title.to_owned());
-        (self.status, Html(html)).into_response()
+        (self.status, Html(legible(html))).into_response()
     }
 }
 
@@ -117,6 +118,25 @@ pub(super) fn local(place: &str) -> &str {
     if is_local && place.chars().all(|c| !c.is_control()) { place } else { "/" }
 }
 
+/// `html` with hidden characters as U+FFFD, so that no text of a stranger turns the words around it.
+/// What is edited in a `textarea` stays as it is: it comes back to be stored.
+fn legible(html: String) -> String {
+    let is_misleading = |c: char| is_hidden(c) && !matches!(c, '\n' | '\r' | '\t');
+    if !html.contains(is_misleading) {
+        return html;
+    }
+    let mut shown = String::with_capacity(html.len());
+    for (i, part) in html.split("<textarea").enumerate() {
+        let edited = if i == 0 { 0 } else { part.find("</textarea>").unwrap_or(part.len()) };
+        if i > 0 {
+            shown.push_str("<textarea");
+        }
+        shown.push_str(&part[..edited]);
+        shown.extend(part[edited..].chars().map(|c| if is_misleading(c) { '\u{fffd}' } else { c }));
+    }
+    shown
+}
+
 /// A page.
 pub(super) fn html(page: &impl Template) -> PageResult {
     with_status(StatusCode::OK, page)
@@ -124,7 +144,7 @@ pub(super) fn html(page: &impl Template) -> PageResult {
 
 /// A page with another status than 200.
 pub(super) fn with_status(status: StatusCode, page: &impl Template) -> Result<Response, PageFailure> {
-    let mut response = (status, page.render()?).into_response();
+    let mut response = (status, legible(page.render()?)).into_response();
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
     Ok(response)
 }
@@ -132,6 +152,13 @@ pub(super) fn with_status(status: StatusCode, page: &impl Template) -> Result<Re
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hidden_characters_are_seen_but_for_a_text_that_is_edited() {
+        let html = "<p>\u{202e}a\u{1b}[1m\n</p><textarea>\u{200d}</textarea>\u{feff}<textarea>\u{200d}".to_owned();
+        let shown = "<p>\u{fffd}a\u{fffd}[1m\n</p><textarea>\u{200d}</textarea>\u{fffd}<textarea>\u{200d}";
+        assert_eq!(legible(html), shown);
+    }
 
     #[test]
     fn only_places_in_the_console_are_gone_to() {

@@ -64,7 +64,7 @@ async fn the_command_line_finds_alerts_by_either_id() {
     let mut sent = alert(7, "203.0.113.7", "web-01");
     sent["rule"]["description"] = json!("\u{1b}[31mred\u{202e}der");
     manager.api().post("/v1/alerts", &sent).await;
-    let (is_listed, list) = manager.command(&["alert", "list"]);
+    let (is_listed, list) = manager.command(&["alert", "list", "-o", "wide"]);
     assert!(is_listed && list.contains("1795514400.7") && list.contains("5763"), "{list}");
     assert!(!list.contains('\u{1b}'), "{list:?}");
     let (is_shown, shown) = manager.command(&["alert", "show", "1795514400.7"]);
