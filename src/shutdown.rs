@@ -8,6 +8,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -66,6 +67,26 @@ impl Tasks {
                 stop.cancel();
             }
         })));
+    }
+
+    /// As [`Tasks::spawn`], in a thread of its own: for a task that blocks its thread.
+    pub fn spawn_aside<F>(&self, name: &'static str, task: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let runtime = tokio::runtime::Handle::current();
+        let (ends, end) = oneshot::channel::<()>();
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+            runtime.block_on(task);
+            drop(ends);
+        });
+        self.spawn(name, async move {
+            match thread {
+                // Also if the thread panics.
+                Ok(_) => drop(end.await),
+                Err(error) => tracing::error!("no thread for task {name}: {error}"),
+            }
+        });
     }
 
     /// Asks all tasks to stop after a failure; the program's exit code reports it.

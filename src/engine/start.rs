@@ -81,7 +81,11 @@ impl Engine {
         };
         let finish = tasks.finishing().clone();
         let (writer, write) = Writer::start(db.clone(), clock.clone(), wake, finish);
-        tasks.spawn("writer", write);
+        if db.blocks() {
+            tasks.spawn_aside("writer", write);
+        } else {
+            tasks.spawn("writer", write);
+        }
         let (owed_reader, read) = OwedReader::start(db.clone(), tasks.finishing().clone());
         tasks.spawn("owed", read);
         let approval_links = ApprovalLinks::new(&ledger_key)

@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 
 use super::bind::{Bind, bind_all};
 use super::error::{Result, StoreError};
+use super::local::{LocalConnection, LocalRow, LocalTx};
 use super::reconnects::Reconnects;
 use super::rows::{in_chunks, sample};
 use crate::store::ledger::audit_head::CachedAuditHead;
@@ -26,6 +27,9 @@ pub(super) const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Prepared statements cached per connection: every constant, and each size of the many-row
 /// statements.
 pub(super) const STATEMENTS: usize = 1024;
+
+/// Up to this number of rows, a read in the thread that asks takes less than telling the runtime of it.
+const NEAR_ROWS: usize = 8;
 
 /// How long PostgreSQL may take to answer a statement: more than its own limits (`postgresql.rs`). An answer that is lost with
 /// its connection would be waited for without end.
@@ -43,17 +47,24 @@ async fn answered<T>(limit: Duration, answer: impl Future<Output = sqlx::Result<
 pub type Writes = Arc<OnceLock<String>>;
 
 /// A row that both databases can return.
-pub trait Row: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> + Send + Unpin {}
-impl<T> Row for T where T: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> + Send + Unpin {}
+pub trait Row:
+    for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, LocalRow> + for<'r> FromRow<'r, PgRow> + Send + Unpin
+{
+}
+impl<T> Row for T where
+    T: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, LocalRow> + for<'r> FromRow<'r, PgRow> + Send + Unpin
+{
+}
 
 /// The database; cheap to clone.
 #[derive(Clone, Debug)]
 pub enum Db {
     /// One SQLite file with one write connection and several read connections.
     Sqlite {
-        /// Exactly one connection, so that writers queue here instead of failing with
-        /// `SQLITE_BUSY`.
-        write: SqlitePool,
+        /// The one connection that writes.
+        write: LocalConnection,
+        /// Reads in the thread that asks.
+        near: LocalConnection,
         /// Reads committed data and never waits for the writer (WAL).
         read: SqlitePool,
         /// Runs checkpoints and migrations, so that commits do not have to.
@@ -122,9 +133,14 @@ impl Db {
     /// read first, then fail as busy.
     pub async fn begin(&self) -> Result<Tx> {
         Ok(match self {
-            Self::Sqlite { write, .. } => Tx::Sqlite(write.begin_with("BEGIN IMMEDIATE").await?),
+            Self::Sqlite { write, .. } => Tx::Local(write.begin().await?),
             Self::Postgres { write, .. } => Tx::Postgres(write.begin().await?),
         })
+    }
+
+    /// Whether a transaction blocks its thread.
+    pub const fn blocks(&self) -> bool {
+        matches!(self, Self::Sqlite { .. })
     }
 
     /// What gives connections up; without effect on SQLite.
@@ -174,6 +190,18 @@ impl Db {
         Ok(found)
     }
 
+    /// As [`Db::each_row`], in the thread that asks: for what is read again and again, by an index, for one caller at a time.
+    pub async fn each_row_near<T: Row>(
+        &self,
+        sql: &'static str,
+        rows: Vec<Vec<Bind>>,
+        first: Vec<Bind>,
+    ) -> Result<Vec<T>> {
+        let Self::Sqlite { near, .. } = self else { return self.each_row(sql, rows, first).await };
+        let few = rows.len() <= NEAR_ROWS;
+        near.all(in_chunks(sql, rows, &first, false), few).await
+    }
+
     /// Checkpoints the WAL outside of commits. Skipping it is harmless.
     pub async fn tidy(&self) -> Result<()> {
         if let Self::Sqlite { aside, .. } = self {
@@ -189,7 +217,7 @@ impl Db {
     pub async fn prepare(&self, sql: &'static str) -> Result<()> {
         let sql = AssertSqlSafe(sample(sql, 1).0).into_sql_str();
         match self {
-            Self::Sqlite { write, .. } => drop(write.prepare(sql).await?),
+            Self::Sqlite { aside, .. } => drop(aside.prepare(sql).await?),
             Self::Postgres { write, .. } => drop(write.prepare(sql).await?),
         }
         Ok(())
@@ -240,9 +268,10 @@ impl Db {
     /// Closes every connection.
     pub async fn close(&self) {
         match self {
-            Self::Sqlite { write, read, aside, .. } => {
+            Self::Sqlite { write, near, read, aside, .. } => {
                 aside.close().await;
                 read.close().await;
+                near.close().await;
                 write.close().await;
             }
             Self::Postgres { write, read, lease, peers, .. } => {
@@ -258,7 +287,9 @@ impl Db {
 /// A transaction; rolled back if dropped before [`Tx::commit`].
 #[derive(Debug)]
 pub enum Tx {
-    /// On the SQLite write connection.
+    /// On the SQLite connection that writes.
+    Local(LocalTx),
+    /// On a SQLite connection that reads.
     Sqlite(Transaction<'static, Sqlite>),
     /// On the PostgreSQL write connection.
     Postgres(Transaction<'static, Postgres>),
@@ -268,6 +299,7 @@ impl Tx {
     /// Commits durably.
     pub async fn commit(self) -> Result<()> {
         match self {
+            Self::Local(tx) => tx.commit()?,
             Self::Sqlite(tx) => tx.commit().await?,
             Self::Postgres(tx) => answered(ANSWER_TIMEOUT, tx.commit()).await?,
         }
@@ -277,6 +309,7 @@ impl Tx {
     /// All rows.
     pub async fn all<T: Row>(&mut self, sql: &'static str, binds: Vec<Bind>) -> Result<Vec<T>> {
         Ok(match self {
+            Self::Local(tx) => tx.all(sql, &binds)?,
             Self::Sqlite(tx) => bind_all!(sqlx::query_as::<Sqlite, T>(sql), binds).fetch_all(&mut **tx).await?,
             Self::Postgres(tx) => {
                 answered(ANSWER_TIMEOUT, bind_all!(sqlx::query_as::<Postgres, T>(sql), binds).fetch_all(&mut **tx))
@@ -300,6 +333,7 @@ impl Tx {
             }};
         }
         match self {
+            Self::Local(tx) => tx.for_each(sql, &[], each)?,
             Self::Sqlite(tx) => pass_on!(Sqlite, tx),
             Self::Postgres(tx) => pass_on!(Postgres, tx),
         }
@@ -314,6 +348,7 @@ impl Tx {
     /// Runs a statement and returns the number of affected rows.
     pub async fn execute(&mut self, sql: &'static str, binds: Vec<Bind>) -> Result<u64> {
         Ok(match self {
+            Self::Local(tx) => tx.execute(sql, &binds)?,
             Self::Sqlite(tx) => bind_all!(sqlx::query::<Sqlite>(sql), binds).execute(&mut **tx).await?.rows_affected(),
             Self::Postgres(tx) => {
                 let done = bind_all!(sqlx::query::<Postgres>(sql), binds).execute(&mut **tx);
@@ -322,8 +357,7 @@ impl Tx {
         })
     }
 
-    /// Runs a many-row statement over `rows`, in as few statements as possible: sqlx pays a thread
-    /// hop per statement. `VALUES {4}` in `sql` stands for the rows, with 4 values each. `first`
+    /// Runs a many-row statement over `rows`, in as few statements as possible. `VALUES {4}` in `sql` stands for the rows, with 4 values each. `first`
     /// binds take the lowest numbers.
     pub async fn each_row<T: Row>(
         &mut self,
@@ -333,16 +367,16 @@ impl Tx {
     ) -> Result<Vec<T>> {
         let mut found = Vec::new();
         for (sql, binds) in in_chunks(sql, rows, &first, self.names_parameters()) {
-            let sql = AssertSqlSafe(sql);
-            match self {
+            found.extend(match self {
+                Self::Local(tx) => tx.all(&sql, &binds)?,
                 Self::Sqlite(tx) => {
-                    found.extend(bind_all!(sqlx::query_as::<Sqlite, T>(sql), binds).fetch_all(&mut **tx).await?);
+                    bind_all!(sqlx::query_as::<Sqlite, T>(AssertSqlSafe(sql)), binds).fetch_all(&mut **tx).await?
                 }
                 Self::Postgres(tx) => {
-                    let rows = bind_all!(sqlx::query_as::<Postgres, T>(sql), binds).fetch_all(&mut **tx);
-                    found.extend(answered(ANSWER_TIMEOUT, rows).await?);
+                    let rows = bind_all!(sqlx::query_as::<Postgres, T>(AssertSqlSafe(sql)), binds).fetch_all(&mut **tx);
+                    answered(ANSWER_TIMEOUT, rows).await?
                 }
-            }
+            });
         }
         Ok(found)
     }
@@ -352,13 +386,14 @@ impl Tx {
     pub async fn execute_rows(&mut self, sql: &'static str, rows: Vec<Vec<Bind>>, first: Vec<Bind>) -> Result<u64> {
         let mut touched = 0;
         for (sql, binds) in in_chunks(sql, rows, &first, self.names_parameters()) {
-            let sql = AssertSqlSafe(sql);
             touched += match self {
+                Self::Local(tx) => tx.execute(&sql, &binds)?,
                 Self::Sqlite(tx) => {
-                    bind_all!(sqlx::query::<Sqlite>(sql), binds).execute(&mut **tx).await?.rows_affected()
+                    let done = bind_all!(sqlx::query::<Sqlite>(AssertSqlSafe(sql)), binds).execute(&mut **tx);
+                    done.await?.rows_affected()
                 }
                 Self::Postgres(tx) => {
-                    let done = bind_all!(sqlx::query::<Postgres>(sql), binds).execute(&mut **tx);
+                    let done = bind_all!(sqlx::query::<Postgres>(AssertSqlSafe(sql)), binds).execute(&mut **tx);
                     answered(ANSWER_TIMEOUT, done).await?.rows_affected()
                 }
             };

@@ -10,6 +10,7 @@ pub mod duties;
 pub mod error;
 pub mod hints;
 pub mod import_marker;
+mod local;
 pub mod nodes;
 mod open;
 #[cfg(test)]
@@ -28,6 +29,7 @@ pub use bind::Bind;
 pub(in crate::store) use bind::binds;
 pub use db::{Db, Row, Tx, Writes};
 pub use error::{Result, StoreError};
+pub(in crate::store) use local::LocalRow;
 #[cfg(test)]
 pub(in crate::store) use plans::{plan, reads_whole};
 

@@ -11,11 +11,11 @@ use super::rows::sample;
 pub(in crate::store) async fn plan(sql: &'static str) -> Vec<String> {
     let dir = tempfile::tempdir().unwrap();
     let db = Db::open(&format!("sqlite:{}", dir.path().join("db").display())).await.unwrap();
-    let Db::Sqlite { write, .. } = &db else { unreachable!("a file") };
+    let Db::Sqlite { aside, .. } = &db else { unreachable!("a file") };
     let (sql, binds) = sample(sql, 3);
     let sql = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}"));
     let query = bind_all!(sqlx::query_as::<Sqlite, (i64, i64, i64, String)>(sql), binds);
-    query.fetch_all(write).await.unwrap().into_iter().map(|step| step.3).collect()
+    query.fetch_all(aside).await.unwrap().into_iter().map(|step| step.3).collect()
 }
 
 /// A table with a handful of rows, each of which is asked by its own kind.

@@ -4,11 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::Connection as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 
 use super::db::{ACQUIRE_TIMEOUT, Db, STATEMENTS};
 use super::error::Result;
+use super::local::LocalConnection;
 use crate::store::ledger::contained::TimeToContain;
 use crate::store::ledger::story::{Ended, Names};
 use crate::store::ledger::trace_queue::TraceQueue;
@@ -43,24 +43,34 @@ pub(super) async fn open(path: &Path) -> Result<Db> {
     // Connections to a file need no recycling. Each replaced connection fragments the heap: 23
     // MiB every half-hour.
     let ageless = || SqlitePoolOptions::new().max_lifetime(None).idle_timeout(None).acquire_timeout(ACQUIRE_TIMEOUT);
-    let one = ageless().max_connections(1).min_connections(1);
-    // After an error such as a full disk, SQLite rolls back by itself. sqlx still counts an
-    // open transaction and could never begin another one on this connection.
-    let one = one.before_acquire(|connection, _| Box::pin(async { Ok(!connection.is_in_transaction()) }));
-    // Many-row statements keep a statement journal in a temporary folder, which may be full; in
-    // memory it is a few pages.
-    let writing = options.clone().pragma("cache_size", WRITER_CACHE).pragma("temp_store", "MEMORY");
-    let write = one.connect_with(writing).await?;
+    let write = LocalConnection::open(&file, &writing())?;
     let aside = ageless().max_connections(1).connect_lazy_with(options.clone());
     let several = ageless().max_connections(4);
     let read = several.connect_with(options.read_only(true)).await?;
-    Ok(database(write, read, aside, file))
+    let near = LocalConnection::open_to_look(&file, &format!("PRAGMA busy_timeout = {}", BUSY_TIMEOUT.as_millis()))?;
+    Ok(database((write, near), read, aside, file))
 }
 
-fn database(write: SqlitePool, read: SqlitePool, aside: SqlitePool, file: Arc<Path>) -> Db {
+/// The settings of the connection that writes.
+fn writing() -> String {
+    let busy = BUSY_TIMEOUT.as_millis();
+    // FULL: a commit is on disk when it returns, even if the power fails a moment later (promise 1). Many-row statements keep a
+    // statement journal in a temporary folder, which may be full; in memory it is a few pages.
+    format!(
+        "PRAGMA busy_timeout = {busy}; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;
+        PRAGMA wal_autocheckpoint = {WAL_PAGES}; PRAGMA cache_size = {WRITER_CACHE}; PRAGMA temp_store = MEMORY"
+    )
+}
+
+fn database(
+    (write, near): (LocalConnection, LocalConnection),
+    read: SqlitePool,
+    aside: SqlitePool,
+    file: Arc<Path>,
+) -> Db {
     let (head, names, ended, seals) = (Arc::default(), Names::default(), Ended::default(), SharedSeals::default());
     let (time_to_contain, traces, feed) = (TimeToContain::default(), TraceQueue::default(), Arc::default());
-    Db::Sqlite { write, read, aside, file, head, names, ended, time_to_contain, traces, seals, feed }
+    Db::Sqlite { write, near, read, aside, file, head, names, ended, time_to_contain, traces, seals, feed }
 }
 
 /// Opens the file at `path` read-only.
@@ -72,6 +82,5 @@ pub(super) async fn open_to_look(path: &Path) -> Result<Db> {
     let options = SqliteConnectOptions::new().filename(&file).read_only(true);
     let pool =
         SqlitePoolOptions::new().max_connections(2).acquire_timeout(ACQUIRE_TIMEOUT).connect_with(options).await?;
-    let (write, read) = (pool.clone(), pool.clone());
-    Ok(database(write, read, pool, file))
+    Ok(database((LocalConnection::none(), LocalConnection::none()), pool.clone(), pool, file))
 }

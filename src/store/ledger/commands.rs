@@ -195,7 +195,7 @@ pub async fn owed(db: &Db, agents: Vec<Uuid>, only_reverts: bool) -> Result<Hash
     let rows = agents.into_iter().map(|agent| binds![agent]).collect();
     let mut owed: HashMap<Uuid, Vec<OwedCommand>> = HashMap::new();
     let look = db.seals().look(Purpose::Look);
-    for row in db.each_row::<WithSeal<OwedRow>>(OWED, rows, binds![only_reverts]).await? {
+    for row in db.each_row_near::<WithSeal<OwedRow>>(OWED, rows, binds![only_reverts]).await? {
         let Some(row) = db.seals().checked(&COMMANDS, row, look) else { continue };
         let agent = id(&row.agent_id)?;
         match OwedCommand::try_from(row) {

@@ -9,7 +9,7 @@ use sqlx::{Column as _, FromRow, Row as _, TypeInfo as _, ValueRef as _};
 
 use super::sets::SealedTable;
 use crate::domain::seal::{SealKey, SealedValue};
-use crate::store::database::Bind;
+use crate::store::database::{Bind, LocalRow};
 
 /// The column with the seal.
 const SEAL: &str = "seal";
@@ -113,4 +113,5 @@ macro_rules! read_values {
 
 // SQLite has no booleans of its own: 0 and 1.
 read_values!(SqliteRow, "INTEGER" | "BOOLEAN" | "INT8" | "BIGINT",);
+read_values!(LocalRow, "INTEGER",);
 read_values!(PgRow, "INT8", "BOOL" => bool);

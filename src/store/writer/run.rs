@@ -21,8 +21,10 @@ pub type Wake = Arc<dyn Fn(&[Uuid]) + Send + Sync>;
 
 /// Maximum number of alerts per transaction; beyond it the flush no longer dominates the cost.
 const MAX_ALERTS: usize = 4000;
-/// How long reports of agents may be delayed to share a transaction.
-const PATIENT_DELAY: Duration = Duration::from_millis(8);
+/// After this time, reports of agents share the next transaction: at the rate of alerts of a busy manager there is one.
+const SHARES_AFTER: Duration = Duration::from_millis(4);
+/// After this time, reports of agents get a transaction of their own.
+const PATIENT_DELAY: Duration = Duration::from_millis(16);
 /// Maximum number of delayed jobs.
 const MAX_PATIENT: usize = 512;
 /// Maximum number of jobs per transaction from each queue.
@@ -69,13 +71,13 @@ pub(super) struct Surroundings {
 /// Commits group after group until `stop`, and then what still waits.
 pub(super) async fn run(surroundings: Surroundings, mut waiting: Waiting, stop: CancellationToken) {
     let mut group = Vec::with_capacity(64);
-    let (mut patient, mut patient_until) = (Vec::new(), None);
+    let (mut patient, mut patient_since) = (Vec::new(), None::<Instant>);
     loop {
         // Stop only when the queues are empty: every accepted job gets a reply.
         let first = tokio::select! {
             biased;
             job = waiting.recv() => job,
-            () = until(patient_until) => None,
+            () = until(patient_since.map(|since| since + PATIENT_DELAY)) => None,
             () = stop.cancelled() => match waiting.try_recv() {
                 Some(job) => Some(job),
                 None if patient.is_empty() => return,
@@ -85,7 +87,7 @@ pub(super) async fn run(surroundings: Surroundings, mut waiting: Waiting, stop: 
         let mut alerts = 0;
         let mut put = |job: Job| {
             if job.can_wait() {
-                patient_until.get_or_insert_with(|| Instant::now() + PATIENT_DELAY);
+                patient_since.get_or_insert_with(Instant::now);
                 patient.push(job);
             } else {
                 alerts += job.alerts();
@@ -99,14 +101,15 @@ pub(super) async fn run(surroundings: Surroundings, mut waiting: Waiting, stop: 
         }
         let mut intakes = (0..MAX_JOBS).map_while(|_| waiting.intakes.try_recv().ok());
         while has_room && intakes.next().is_some_and(&mut put) {}
-        let waited = patient_until.is_some_and(|until| Instant::now() >= until);
+        let delay = if group.is_empty() { PATIENT_DELAY } else { SHARES_AFTER };
+        let waited = patient_since.is_some_and(|since| since.elapsed() >= delay);
         // Once all senders are dropped, no further job can arrive.
         let is_last = stop.is_cancelled() || waiting.is_closed();
         // An agent's report is newer than its results that are still delayed.
         let has_report = group.iter().any(|job| job.is(Kind::Report));
         if waited || has_report || patient.len() >= MAX_PATIENT || is_last {
             group.append(&mut patient);
-            patient_until = None;
+            patient_since = None;
         }
         if group.is_empty() {
             if is_last && waiting.is_empty() {
@@ -118,7 +121,7 @@ pub(super) async fn run(surroundings: Surroundings, mut waiting: Waiting, stop: 
             // Each that waited behind this one would wait as long for a connection in its turn. They are told why now: pipelines,
             // agents and deadlines all try again.
             patient.clear();
-            patient_until = None;
+            patient_since = None;
             let most = waiting.jobs.max_capacity() + waiting.intakes.max_capacity();
             let _ = (0..most).map_while(|_| waiting.try_recv()).count();
         }
