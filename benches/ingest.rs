@@ -28,6 +28,8 @@ use uuid::Uuid;
 const HOSTS: usize = 100;
 /// Policies that match none of the alerts; they fill the index.
 const IDLE_POLICIES: usize = 50;
+/// What the alerts that are rejected are called.
+const REJECTED: &str = "1 per request, rejected";
 
 /// One kind of load.
 #[derive(Clone, Copy)]
@@ -43,6 +45,8 @@ struct Cell {
     limit: usize,
     /// Whether it is sent over TLS too.
     has_tls: bool,
+    /// Whether every alert is faulty, so that all are rejected.
+    is_faulty: bool,
     must: &'static str,
     aim: &'static str,
     cpu: [&'static str; 2],
@@ -59,7 +63,7 @@ struct Figures {
     failed: usize,
 }
 
-fn cells(connections: usize) -> [Cell; 4] {
+fn cells(connections: usize) -> [Cell; 5] {
     let single = Cell {
         what: "1 per request, 1 % observed",
         batch: 1,
@@ -68,6 +72,7 @@ fn cells(connections: usize) -> [Cell; 4] {
         percent: 1,
         limit: connections,
         has_tls: true,
+        is_faulty: false,
         must: "10k",
         aim: "15k",
         cpu: ["0.10", "0.05"],
@@ -92,7 +97,9 @@ fn cells(connections: usize) -> [Cell; 4] {
         ..single
     };
     let thousand = Cell { what: "1000 per request, 1 % observed", batch: 1000, connections: 4, limit: 1000, ..hundred };
-    [single, enforced, hundred, thousand]
+    let (must, aim) = ("", "");
+    let rejected = Cell { what: REJECTED, percent: 0, has_tls: false, is_faulty: true, must, aim, ..single };
+    [single, rejected, enforced, hundred, thousand]
 }
 
 fn main() -> anyhow::Result<()> {
@@ -189,6 +196,10 @@ fn requests(alerts: &mut Alerts, cell: &Cell, key: &str, count: f64) -> Vec<Vec<
             }
             body.push('\n');
         }
+        if cell.is_faulty {
+            // JSON of the same size, but no alert.
+            body = body.replacen("\"rule\"", "\"role\"", 1);
+        }
         request("POST", "/v1/alerts", key, media_type, body.as_bytes())
     };
     (0..requests.max(cell.connections)).map(|_| one()).collect()
@@ -200,7 +211,7 @@ async fn load_with(server: &Server, cell: &Cell, requests: Vec<Vec<u8>>, figures
     for _ in 0..cell.connections {
         connections.push(Connection::open(&server.door).await?);
     }
-    let (requests, next) = (Arc::new(requests), Arc::new(AtomicUsize::new(0)));
+    let (requests, next, is_faulty) = (Arc::new(requests), Arc::new(AtomicUsize::new(0)), cell.is_faulty);
     let (server_cpu, client_cpu, begun) = (server.cpu_seconds()?, load::server::cpu_seconds("self")?, Instant::now());
     let mut workers = JoinSet::new();
     for mut connection in connections {
@@ -214,7 +225,7 @@ async fn load_with(server: &Server, cell: &Cell, requests: Vec<Vec<u8>>, figures
                 // failed.
                 let Ok(answer) = connection.exchange(request).await else { break };
                 latency_ms.push(begun.elapsed().as_secs_f64() * 1e3);
-                stored += accepted(&answer);
+                stored += if is_faulty { usize::from(answer.status == 422) } else { accepted(&answer) };
             }
             (latency_ms, stored, taken)
         });
@@ -248,6 +259,13 @@ fn print(cells: &[Cell], figures: &mut [Figures]) {
         table.row("  server CPU per 1000 alerts", figures.server_cpu.median(), "s", None, must, aim);
         table.row("  load's CPU per 1000 alerts", figures.client_cpu.median(), "s", None, "", "");
         table.row("  failed", float(figures.failed), "alerts", None, "0", "0");
+    }
+    let singles = cells.iter().position(|cell| cell.batch == 1 && !cell.is_faulty);
+    let rejected = cells.iter().position(|cell| cell.is_faulty);
+    if let (Some(singles), Some(rejected)) = (singles, rejected) {
+        let accepted = figures[singles].per_second.median();
+        let what = "rejected, beside accepted";
+        table.row(what, figures[rejected].per_second.median(), "alerts/s", Some(accepted), "1 of the limit", "");
     }
     table.print();
     for (cell, figures) in cells.iter().zip(figures) {

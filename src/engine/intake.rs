@@ -37,6 +37,11 @@ thread_local! {
     static ENCODER: RefCell<Encoder> = RefCell::default();
 }
 
+/// The stored form of an alert's bytes.
+pub(super) fn encode(raw: &[u8]) -> Vec<u8> {
+    ENCODER.with_borrow_mut(|encoder| encoder.encode(raw))
+}
+
 /// Outcome of one request with alerts.
 #[derive(Debug, Default)]
 pub struct Receipt {
@@ -197,7 +202,7 @@ fn read<'a>(
     let key = pipeline::key(&alert, reading.bound, reading.recurring);
     let id = new_id(circumstances.now);
     let decided = decide(id, &alert, &text, circumstances);
-    let stored = ENCODER.with_borrow_mut(|encoder| encoder.encode(raw));
+    let stored = encode(raw);
     let is_late = is_late(&alert, circumstances.ages);
     Ok((NewAlert { id, alert, key, stored, is_late }, decided))
 }

@@ -5,11 +5,10 @@ use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
 use super::Engine;
-use super::intake::Receipt;
+use super::intake::{Receipt, encode};
 use crate::domain::fault::Fault;
 use crate::domain::formats::dedupe;
 use crate::domain::principal::Principal;
-use crate::store::database::codec::Encoder;
 use crate::store::database::{Result, StoreError};
 use crate::store::ledger::rejected::{self, NewRejected};
 use crate::store::writer::IdempotentOutcome;
@@ -36,8 +35,7 @@ impl Engine {
         if faulty.is_empty() {
             return Ok(());
         }
-        let (actor, now) = (sender.actor.to_string(), self.clock.now());
-        let mut encoder = Encoder::default();
+        let actor = sender.actor.to_string();
         let mut kept = Vec::new();
         for (index, faults) in faulty.iter().take(MOST_OF_A_REQUEST) {
             let raw = raws.get(*index).copied().unwrap_or_default();
@@ -50,10 +48,10 @@ impl Engine {
                 pipeline,
                 errors: serde_json::to_string(errors).map_err(|error| StoreError::Corrupt(error.to_string()))?,
                 size: i64::try_from(raw.len()).unwrap_or(i64::MAX),
-                raw: (raw.len() <= MOST_BYTES).then(|| encoder.encode(raw)),
+                raw: (raw.len() <= MOST_BYTES).then(|| encode(raw)),
             });
         }
-        rejected::keep(&self.db, &actor, kept, now).await
+        self.writer.keep_rejected(kept).await
     }
 
     /// Takes a rejected alert in again, as one of the same pipeline. It stays where it is if it is rejected again.

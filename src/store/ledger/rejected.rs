@@ -1,6 +1,8 @@
 //! Alerts that were not taken in, with the reason. They are kept for a week, and for each sender only so many, so that
 //! none can fill the ledger.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
 
@@ -14,9 +16,9 @@ use crate::views::alerts::RejectedAlert;
 const MOST_OF_A_SENDER: i64 = 1000;
 
 statements! {
-    /// What comes again counts up, with the reasons of now.
+    /// What comes again counts up, with the reasons of now. No two rows of a statement may be the same alert.
     INSERT = "INSERT INTO rejected_alerts (id, digest, sender, pipeline, last_at, count, errors, size, is_kept, raw) VALUES {10}
-        ON CONFLICT (digest) DO UPDATE SET count = rejected_alerts.count + 1, last_at = excluded.last_at, errors = excluded.errors";
+        ON CONFLICT (digest) DO UPDATE SET count = rejected_alerts.count + excluded.count, last_at = excluded.last_at, errors = excluded.errors";
     TRIM = "DELETE FROM rejected_alerts WHERE id IN (
         SELECT id FROM rejected_alerts WHERE sender = $1 ORDER BY last_at DESC LIMIT 1000 OFFSET $2)";
     PAGE = "SELECT id, sender, pipeline, last_at, count, errors, size, is_kept FROM rejected_alerts
@@ -51,17 +53,25 @@ struct Raw {
     raw: Vec<u8>,
 }
 
-/// Stores rejected alerts of `sender`, and removes the oldest beyond their number.
-pub async fn keep(db: &Db, sender: &str, rejected: Vec<NewRejected>, now: Timestamp) -> Result<()> {
-    let mut tx = db.begin().await?;
-    for NewRejected { digest, sender, pipeline, errors, size, raw } in rejected {
-        // One by one: an alert may be twice in a request, and each counts.
-        let (is_kept, raw) = (raw.is_some(), raw.unwrap_or_default());
-        let row = binds![new_id(now), digest.to_vec(), sender, pipeline, now, 1_i64, errors, size, is_kept, raw];
-        tx.execute_rows(INSERT, vec![row], vec![]).await?;
+/// Stores rejected alerts, and removes the oldest of each sender beyond their number.
+pub(in crate::store) async fn keep(ledger: &mut LedgerTx, rejected: Vec<NewRejected>, now: Timestamp) -> Result<()> {
+    // In one order in all managers: two that store the same two alerts would wait for each other.
+    let mut known: BTreeMap<[u8; 16], (NewRejected, i64)> = BTreeMap::new();
+    for alert in rejected {
+        let count = known.get(&alert.digest).map_or(0, |(_, count)| *count);
+        known.insert(alert.digest, (alert, count + 1));
     }
-    tx.execute(TRIM, binds![sender, MOST_OF_A_SENDER]).await?;
-    tx.commit().await
+    let senders: BTreeSet<String> = known.values().map(|(alert, _)| alert.sender.clone()).collect();
+    let row = |(alert, count): (NewRejected, i64)| {
+        let NewRejected { digest, sender, pipeline, errors, size, raw } = alert;
+        let (is_kept, raw) = (raw.is_some(), raw.unwrap_or_default());
+        binds![new_id(now), digest.to_vec(), sender, pipeline, now, count, errors, size, is_kept, raw]
+    };
+    ledger.tx.execute_rows(INSERT, known.into_values().map(row).collect(), vec![]).await?;
+    for sender in senders {
+        ledger.tx.execute(TRIM, binds![sender, MOST_OF_A_SENDER]).await?;
+    }
+    Ok(())
 }
 
 /// A page of rejected alerts, newest first, before `before`.

@@ -13,18 +13,22 @@ use crate::domain::response::Verdict;
 use crate::store::configured::agents;
 use crate::store::database::{Result, StoreError, presence};
 use crate::store::ledger::audit::LedgerTx;
-use crate::store::ledger::{alerts, guard, holds, late_alerts, resync, settle};
+use crate::store::ledger::{alerts, guard, holds, late_alerts, rejected, resync, settle};
 
 /// Does the jobs. Those of one kind are done together, many rows per statement; what agents say
 /// comes after what they are told, results after acknowledgements, because that is the order in
 /// which one agent says it.
 pub(super) async fn work(mut group: Group<'_>, jobs: Vec<Job>) -> Result<()> {
     let (mut intakes, mut sent, mut acks, mut settled) = (vec![], vec![], vec![], vec![]);
-    let (mut seen, mut skewed, mut tasks) = (vec![], vec![], vec![]);
+    let (mut rejected, mut seen, mut skewed, mut tasks) = (vec![], vec![], vec![], vec![]);
     let needs_head = jobs.iter().any(Job::needs_head);
     for job in jobs {
         match job {
             Job::Intake(intake, reply) => intakes.push((intake, reply)),
+            Job::Rejected(alerts, reply) => {
+                group.replies.push(pending(reply, ()));
+                rejected.extend(alerts);
+            }
             Job::Delivered(commands, lease_until) => sent.extend(commands.into_iter().map(|id| (id, lease_until))),
             Job::Acknowledge(agent, commands, reply) => {
                 group.replies.push(pending(reply, ()));
@@ -37,6 +41,7 @@ pub(super) async fn work(mut group: Group<'_>, jobs: Vec<Job>) -> Result<()> {
         }
     }
     take_in(&mut group, intakes, needs_head).await?;
+    rejected::keep(group.ledger, rejected, group.now).await?;
     if !needs_head {
         return Ok(());
     }

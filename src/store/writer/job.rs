@@ -17,6 +17,7 @@ use crate::store::database::{Result, StoreError};
 use crate::store::ledger::alerts::NewAlert;
 use crate::store::ledger::audit::LedgerTx;
 use crate::store::ledger::idempotency::Once;
+use crate::store::ledger::rejected::NewRejected;
 
 /// Alerts of one request, decided.
 #[derive(Debug)]
@@ -140,6 +141,8 @@ impl Task {
 pub(super) enum Job {
     /// Alerts of a request.
     Intake(IntakeJob, JobReply<IdempotentOutcome<Accepted>>),
+    /// Alerts that were not taken in.
+    Rejected(Vec<NewRejected>, JobReply<()>),
     /// Commands that were sent, until when they are leased.
     Delivered(Vec<Uuid>, Timestamp),
     /// Commands that an agent has acknowledged.
@@ -158,7 +161,7 @@ impl Job {
     /// Whether the job may be delayed. Reports of agents are not urgent, and urgent jobs commit
     /// faster in a smaller group.
     pub(super) const fn can_wait(&self) -> bool {
-        !matches!(self, Self::Intake(..) | Self::Task(_))
+        !matches!(self, Self::Intake(..) | Self::Rejected(..) | Self::Task(_))
     }
 
     /// Whether it is a task of this kind.
@@ -166,16 +169,21 @@ impl Job {
         matches!(self, Self::Task(task) if task.kind == kind)
     }
 
-    /// Whether its work needs the head of the audit chain: all but storing alerts that cause nothing.
+    /// Whether its work needs the head of the audit chain: all but storing alerts that cause nothing, and those that were rejected.
     pub(super) fn needs_head(&self) -> bool {
         match self {
             Self::Intake(intake, _) => intake.alerts.iter().any(|(_, responses)| !responses.is_empty()),
+            Self::Rejected(..) => false,
             _ => true,
         }
     }
 
     /// Number of alerts in it.
     pub(super) fn alerts(&self) -> usize {
-        if let Self::Intake(intake, _) = self { intake.alerts.len() } else { 0 }
+        match self {
+            Self::Intake(intake, _) => intake.alerts.len(),
+            Self::Rejected(alerts, _) => alerts.len(),
+            _ => 0,
+        }
     }
 }

@@ -43,6 +43,7 @@ use crate::store::ledger::events::LooseEvent;
 use crate::store::ledger::feeds::{self, ConsumerRow};
 use crate::store::ledger::holds;
 use crate::store::ledger::idempotency::Once;
+use crate::store::ledger::rejected::NewRejected;
 use crate::store::ledger::release::{release, release_holds};
 use crate::store::ledger::story::About;
 use crate::store::ledger::{alerts, retention, settle};
@@ -111,6 +112,14 @@ impl Writer {
         let (reply, answer) = oneshot::channel();
         let asked = std::time::Instant::now();
         self.intakes.try_send(Job::Intake(intake, reply)).map_err(|_| StoreError::Busy)?;
+        self.answered(answer, asked).await
+    }
+
+    /// Commits alerts that were not taken in, with those that are.
+    pub async fn keep_rejected(&self, rejected: Vec<NewRejected>) -> Result<()> {
+        let (reply, answer) = oneshot::channel();
+        let asked = std::time::Instant::now();
+        self.intakes.try_send(Job::Rejected(rejected, reply)).map_err(|_| StoreError::Busy)?;
         self.answered(answer, asked).await
     }
 
