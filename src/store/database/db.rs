@@ -22,12 +22,6 @@ use crate::store::ledger::story::{Ended, Names};
 use crate::store::ledger::trace_queue::TraceQueue;
 use crate::store::seals::known::SharedSeals;
 
-/// How long a request waits for a connection before it is answered 503.
-pub(super) const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Prepared statements cached per connection: every constant, and each size of the many-row
-/// statements.
-pub(super) const STATEMENTS: usize = 1024;
-
 /// Up to this number of rows, a read in the thread that asks takes less than telling the runtime of it.
 const NEAR_ROWS: usize = 8;
 
@@ -200,6 +194,12 @@ impl Db {
         let Self::Sqlite { near, .. } = self else { return self.each_row(sql, rows, first).await };
         let few = rows.len() <= NEAR_ROWS;
         near.all(in_chunks(sql, rows, &first, false), few).await
+    }
+
+    /// As [`Db::each_row_near`], if the database is near and free now; else nothing.
+    pub fn row_near_now<T: Row>(&self, sql: &'static str, row: Vec<Bind>, first: &[Bind]) -> Result<Option<Vec<T>>> {
+        let Self::Sqlite { near, .. } = self else { return Ok(None) };
+        near.all_if_free(|| in_chunks(sql, vec![row], first, false))
     }
 
     /// Checkpoints the WAL outside of commits. Skipping it is harmless.

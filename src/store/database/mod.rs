@@ -3,6 +3,7 @@
 //! share (`docs/decisions/0002-one-sql-text.md`).
 
 mod bind;
+mod bounds;
 pub mod codec;
 pub mod columns;
 mod db;

@@ -9,7 +9,8 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions, PgRow};
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _, Row as _};
 
-use super::db::{ACQUIRE_TIMEOUT, Db, STATEMENTS, Writes};
+use super::bounds::{ACQUIRE_TIMEOUT, STATEMENTS};
+use super::db::{Db, Writes};
 use super::error::{Result, StoreError};
 use super::reconnects::Reconnects;
 use crate::store::ledger::contained::TimeToContain;

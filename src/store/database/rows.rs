@@ -2,8 +2,7 @@
 
 use super::bind::Bind;
 
-/// Up to this number of rows, a statement has exactly that many. Each further statement costs a
-/// thread hop, and small groups dominate latency.
+/// Up to this number of rows, a statement has exactly that many: small groups dominate latency.
 const EXACT_ROWS: usize = 32;
 /// Maximum rows per statement; with 18 columns this stays far below both databases' limit of bind
 /// values.
@@ -13,15 +12,23 @@ const MAX_ROWS: usize = 256;
 struct ManyRows<'a> {
     before: &'a str,
     columns: usize,
+    /// Whether the rows are the list of an `IN`: of a list with one value SQLite makes no table, and of `VALUES` it does.
+    is_list: bool,
     after: &'a str,
 }
+
+/// What the number of columns follows.
+const ROWS: &str = "VALUES ";
 
 impl<'a> ManyRows<'a> {
     /// Splits the text at its rows. Returns nothing for a statement without rows.
     fn parse(sql: &'a str) -> Option<Self> {
-        let (before, rest) = sql.split_once("VALUES {")?;
-        let (columns, after) = rest.split_once('}')?;
-        Some(Self { before, columns: columns.parse().ok()?, after })
+        // By the brace, which is found faster than a word: every statement comes by here.
+        let brace = sql.match_indices('{').map(|(at, _)| at).find(|at| sql[..*at].ends_with(ROWS))?;
+        let (columns, after) = sql[brace + 1..].split_once('}')?;
+        let before = &sql[..brace - ROWS.len()];
+        let columns = columns.parse().ok()?;
+        Some(Self { before, columns, is_list: columns == 1 && before.ends_with("IN ("), after })
     }
 }
 
@@ -33,8 +40,9 @@ pub(super) fn in_chunks(
     first: &[Bind],
     named: bool,
 ) -> Vec<(String, Vec<Bind>)> {
-    let ManyRows { before, columns, after } =
-        ManyRows::parse(sql).unwrap_or(ManyRows { before: sql, columns: 0, after: "" });
+    let ManyRows { before, columns, is_list, after } =
+        ManyRows::parse(sql).unwrap_or(ManyRows { before: sql, columns: 0, is_list: false, after: "" });
+    let (values, opens, closes) = if is_list { ("", "", "") } else { (ROWS, "(", ")") };
     debug_assert!(rows.iter().all(|row| row.len() == columns), "rows of {columns} values: {sql}");
     let mut statements = Vec::new();
     // Named and unnamed parameters must not mix: sqlx would number the unnamed ones from 1 again.
@@ -46,9 +54,12 @@ pub(super) fn in_chunks(
         let mut binds = first.to_vec();
         let mut sql = String::with_capacity(before.len() + after.len() + size * 48);
         sql.push_str(before);
-        sql.push_str("VALUES ");
+        sql.push_str(values);
         for (nth, row) in rows.by_ref().take(size).enumerate() {
-            sql.push_str(if nth == 0 { "(" } else { ", (" });
+            if nth > 0 {
+                sql.push_str(", ");
+            }
+            sql.push_str(opens);
             for (column, bind) in row.into_iter().enumerate() {
                 binds.push(bind);
                 if column > 0 {
@@ -61,7 +72,7 @@ pub(super) fn in_chunks(
                     sql.push('?');
                 }
             }
-            sql.push(')');
+            sql.push_str(closes);
         }
         sql.push_str(after);
         statements.push((sql, binds));
@@ -99,5 +110,10 @@ mod tests {
         assert_eq!(sql, "INSERT INTO t (a, b) VALUES ($2, $3), ($4, $5), ($6, $7) ON CONFLICT DO NOTHING");
         let (sql, _) = &in_chunks("INSERT INTO t (a, b) VALUES {2}", vec![binds![1_i64, "x"]], &[], false)[0];
         assert_eq!(sql, "INSERT INTO t (a, b) VALUES (?, ?)");
+        let ids = || vec![binds!["x"], binds!["y"]];
+        let (sql, _) = &in_chunks("SELECT a FROM t WHERE b = '{}' AND a IN (VALUES {1})", ids(), &[], false)[0];
+        assert_eq!(sql, "SELECT a FROM t WHERE b = '{}' AND a IN (?, ?)");
+        let (sql, _) = &in_chunks("SELECT a FROM (VALUES {1}) AS v", ids(), &[], false)[0];
+        assert_eq!(sql, "SELECT a FROM (VALUES (?), (?)) AS v");
     }
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 
-use super::db::{ACQUIRE_TIMEOUT, Db, STATEMENTS};
+use super::bounds::{ACQUIRE_TIMEOUT, STATEMENTS};
+use super::db::Db;
 use super::error::Result;
 use super::local::LocalConnection;
 use crate::store::ledger::contained::TimeToContain;

@@ -10,8 +10,8 @@ use uuid::Uuid;
 
 use crate::domain::command::CommandState;
 use crate::store::database::columns::{id, target_kind};
-use crate::store::database::{Db, Result, StoreError, binds, statements};
-use crate::store::seals::known::Purpose;
+use crate::store::database::{Bind, Db, Result, StoreError, binds, statements};
+use crate::store::seals::known::{Look, Purpose};
 use crate::store::seals::sets::COMMANDS;
 use crate::store::seals::value::WithSeal;
 use crate::views::columns::{JsonText, Millis};
@@ -193,18 +193,33 @@ impl TryFrom<OwedRow> for OwedCommand {
 /// during a freeze. A command that another program wrote or changed is not delivered. Agents without pending commands have no entry.
 pub async fn owed(db: &Db, agents: Vec<Uuid>, only_reverts: bool) -> Result<HashMap<Uuid, Vec<OwedCommand>>> {
     let rows = agents.into_iter().map(|agent| binds![agent]).collect();
-    let mut owed: HashMap<Uuid, Vec<OwedCommand>> = HashMap::new();
     let look = db.seals().look(Purpose::Look);
-    for row in db.each_row_near::<WithSeal<OwedRow>>(OWED, rows, binds![only_reverts]).await? {
-        let Some(row) = db.seals().checked(&COMMANDS, row, look) else { continue };
-        let agent = id(&row.agent_id)?;
-        match OwedCommand::try_from(row) {
-            Ok(command) => owed.entry(agent).or_default().push(command),
-            // A command that cannot be decoded must not block the others.
-            Err(error) => tracing::error!(%agent, "a command for agent {agent} cannot be delivered: {error}"),
-        }
+    let rows = db.each_row_near::<WithSeal<OwedRow>>(OWED, rows, binds![only_reverts]).await?;
+    let mut owed: HashMap<Uuid, Vec<OwedCommand>> = HashMap::new();
+    for (agent, command) in sound(db, rows, look) {
+        owed.entry(agent).or_default().push(command);
     }
     Ok(owed)
+}
+
+/// As [`owed`] of one agent, if that can be read now without waiting; else nothing.
+pub fn owed_now(db: &Db, agent: Uuid, only_reverts: bool) -> Result<Option<Vec<OwedCommand>>> {
+    let look = db.seals().look(Purpose::Look);
+    let rows = db.row_near_now::<WithSeal<OwedRow>>(OWED, binds![agent], &[Bind::from(only_reverts)])?;
+    Ok(rows.map(|rows| sound(db, rows, look).map(|(_, command)| command).collect()))
+}
+
+/// The commands of these rows that this manager wrote as they are.
+fn sound(db: &Db, rows: Vec<WithSeal<OwedRow>>, look: Look) -> impl Iterator<Item = (Uuid, OwedCommand)> {
+    rows.into_iter().filter_map(move |row| {
+        let row = db.seals().checked(&COMMANDS, row, look)?;
+        let agent = id(&row.agent_id).ok()?;
+        // A command that cannot be decoded must not block the others.
+        let told = |error: &StoreError| {
+            tracing::error!(%agent, "a command for agent {agent} cannot be delivered: {error}");
+        };
+        Some((agent, OwedCommand::try_from(row).inspect_err(told).ok()?))
+    })
 }
 
 /// Number of commands in one state.

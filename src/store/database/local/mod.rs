@@ -19,7 +19,7 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{Mutex as Queue, OwnedMutexGuard};
 
 use super::bind::Bind;
-use super::db::{ACQUIRE_TIMEOUT, STATEMENTS};
+use super::bounds::{ACQUIRE_TIMEOUT, STATEMENTS};
 use super::error::{Result, StoreError};
 pub(in crate::store) use row::LocalRow;
 use row::{LocalColumn, LocalValue};
@@ -72,19 +72,16 @@ impl LocalConnection {
         few: bool,
     ) -> Result<Vec<T>> {
         let mut looks = self.hold().await?;
-        let mut found = Vec::new();
-        let mut read = || {
-            for (sql, binds) in &statements {
-                found.extend(looks.all(sql, binds)?);
-            }
-            Result::Ok(())
-        };
-        if few {
-            read()?;
-        } else {
-            blocking(read)?;
-        }
-        Ok(found)
+        if few { looks.all_of(&statements) } else { blocking(|| looks.all_of(&statements)) }
+    }
+
+    /// As [`LocalConnection::all`], if nothing else uses the connection now.
+    pub(super) fn all_if_free<T: for<'r> FromRow<'r, LocalRow>>(
+        &self,
+        statements: impl FnOnce() -> Vec<(String, Vec<Bind>)>,
+    ) -> Result<Option<Vec<T>>> {
+        let Ok(held) = Arc::clone(&self.0).try_lock_owned() else { return Ok(None) };
+        LocalTx { held }.all_of(&statements()).map(Some)
     }
 
     /// The connection, as soon as it is free.
@@ -154,6 +151,14 @@ impl LocalTx {
             found.push(row);
             Result::Ok(())
         })?;
+        Ok(found)
+    }
+
+    fn all_of<T: for<'r> FromRow<'r, LocalRow>>(&mut self, statements: &[(String, Vec<Bind>)]) -> Result<Vec<T>> {
+        let mut found = Vec::new();
+        for (sql, binds) in statements {
+            found.extend(self.all(sql, binds)?);
+        }
         Ok(found)
     }
 

@@ -7,14 +7,14 @@ use std::time::Duration;
 use log::LevelFilter;
 use sqlx::query::{Query, QueryAs, QueryScalar};
 use sqlx::{
-    Arguments, ConnectOptions, Connection, Either, Encode, Error, FromRow, IntoArguments, SqlStr, Statement,
+    Arguments, ConnectOptions, Connection, Database, Either, Encode, Error, FromRow, IntoArguments, SqlStr, Statement,
     Transaction, Type,
 };
 use sqlx_core::error::BoxDynError;
 use sqlx_core::transaction::TransactionManager;
 use url::Url;
 
-use super::row::{Local, LocalColumn, LocalKind, LocalRow};
+use super::row::{Local, LocalColumn, LocalKind, LocalRow, LocalValue};
 
 /// No value is of this type.
 #[derive(Clone, Copy, Debug)]
@@ -23,6 +23,30 @@ pub enum Nothing {}
 /// No arguments: they are bound without sqlx.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoArguments;
+
+impl Database for Local {
+    type Connection = Nothing;
+    type TransactionManager = Nothing;
+    type Row = LocalRow;
+    type QueryResult = Affected;
+    type Column = LocalColumn;
+    type TypeInfo = LocalKind;
+    type Value = LocalValue;
+    type ValueRef<'r> = &'r LocalValue;
+    type Arguments = NoArguments;
+    type ArgumentBuffer = ();
+    type Statement = Nothing;
+    const NAME: &'static str = "SQLite";
+    const URL_SCHEMES: &'static [&'static str] = &[];
+}
+
+/// Rows that a statement changed; sqlx asks for such a type.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Affected;
+
+impl Extend<Self> for Affected {
+    fn extend<I: IntoIterator<Item = Self>>(&mut self, _: I) {}
+}
 
 type Sqlx<T> = std::result::Result<T, Error>;
 

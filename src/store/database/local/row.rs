@@ -4,38 +4,12 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
-use sqlx::{Column, ColumnIndex, Database, Decode, Error, Row, Type, TypeInfo, Value, ValueRef};
+use sqlx::{Column, ColumnIndex, Decode, Error, Row, Type, TypeInfo, Value, ValueRef};
 use sqlx_core::error::BoxDynError;
-
-use super::nothing::{NoArguments, Nothing};
 
 /// The database whose rows these are.
 #[derive(Debug)]
 pub struct Local;
-
-impl Database for Local {
-    type Connection = Nothing;
-    type TransactionManager = Nothing;
-    type Row = LocalRow;
-    type QueryResult = Affected;
-    type Column = LocalColumn;
-    type TypeInfo = LocalKind;
-    type Value = LocalValue;
-    type ValueRef<'r> = &'r LocalValue;
-    type Arguments = NoArguments;
-    type ArgumentBuffer = ();
-    type Statement = Nothing;
-    const NAME: &'static str = "SQLite";
-    const URL_SCHEMES: &'static [&'static str] = &[];
-}
-
-/// Rows that a statement changed; sqlx asks for such a type.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Affected;
-
-impl Extend<Self> for Affected {
-    fn extend<I: IntoIterator<Item = Self>>(&mut self, _: I) {}
-}
 
 /// What a value is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
