@@ -1,4 +1,4 @@
-.PHONY: run test browser screenshots conformance forward compatibility check bench simulate cluster fuzz chaos soak hostile units upgrade first-day deploy-check docs package release reproducible
+.PHONY: run test browser screenshots conformance forward compatibility check bench profile simulate cluster fuzz chaos soak hostile units upgrade first-day deploy-check docs package release reproducible
 
 # A manager and an agent on this machine; the agent only observes unless ENFORCE=1.
 run:
@@ -66,10 +66,15 @@ check:
 	scripts/sbom.sh
 	scripts/check-dependencies.sh
 
-# The second one needs root, for network namespaces, and fails without it.
+# The first half needs valgrind, whose counts of instructions fail it where a stage of an alert costs over 5 % more than
+# benches/instructions.txt says. The second half needs root, for network namespaces, and fails without it.
 bench:
 	cargo bench --package riposte --locked
 	cargo bench --package riposte-agent --locked --bench blocks
+
+# Where the manager's CPU time goes under RATE alerts a second, each of which blocks an address: needs perf.
+profile:
+	RATE=$(RATE) scripts/profile.sh
 
 # Tries to break the promises in a simulated world: many seeds, or SEED=n alone; STEPS=n steps (docs/reliability.md).
 simulate:
