@@ -13,11 +13,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use riposte_protocol::command::Op;
 use riposte_protocol::time::Timestamp;
-use rustix::fs::{Mode, OFlags};
 use serde_json::{Value, json};
 
 use crate::conventions;
-use crate::guarded::{self, Folder, PathError};
+use crate::guarded::{self, Folder, Mode, OFlags, PathError};
 
 /// Size at which the file is rotated; one older file is kept.
 const MAX_BYTES: u64 = 10 * 1024 * 1024;

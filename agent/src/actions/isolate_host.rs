@@ -1,10 +1,11 @@
 //! `isolate-host`: cuts this host off from everything but its manager, by an nftables table of its
-//! own. It never cuts the agent off. A connection to the manager is tested before and after; if it
+//! own, or by rules of Windows' firewall. It never cuts the agent off. A connection to the manager is tested before and after; if it
 //! fails, the table is removed at once and the action fails.
 
 mod table;
 #[cfg(test)]
 mod tests;
+mod windows;
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -20,8 +21,8 @@ use self::table::Exceptions;
 use super::about::values;
 use super::error::failure;
 use super::nftables::{TABLES, ask, is_awake, is_missing, objects, transaction};
-use super::{About, Action, ActionError, Attempt, Form, Host, Os, Parameter, Step, evidence, probe};
-use crate::platform;
+use super::{About, Action, ActionError, Attempt, Form, Host, Os, Parameter, Step, evidence, netsh, probe};
+use crate::platform::{self, network};
 use crate::runner::Program;
 
 /// The action.
@@ -35,7 +36,7 @@ const ABOUT: About = About {
     name: "isolate-host",
     summary: "Cuts the host off from everything but its manager",
     targets: &[TargetKind::Host],
-    platforms: &[Os::Linux],
+    platforms: &[Os::Linux, Os::Windows],
     lock_domain: "isolation",
     parameters: &[Parameter {
         form: Form::Value("allow", "ADDRESS"),
@@ -50,12 +51,15 @@ const ABOUT: About = About {
     }],
     applied: "the nftables table `inet riposte_isolate`, whose chains drop what is not loopback, the manager's addresses and ports, an \
               allowed address, DHCP and neighbour discovery, or (if the manager is a name) DNS to the configured resolvers. The \
-              manager is connected to before and after; if it does not answer, all is removed again. The result records the host's connections before it",
+              manager is connected to before and after; if it does not answer, all is removed again. The result records the host's connections before it. \
+              Windows: rules that block every address but the manager's, the resolvers', the DHCP server's and the allowed ones, \
+              in and out, which count more than the host's own rules that allow",
     verified: "the table is not dormant, its chains drop by default at their hooks, and every exception is for loopback, single \
                addresses or networks that may be allowed, DHCP or neighbour discovery. Not seen by these hooks: \
-               bridged frames, containers with a network of their own, raw sockets below the filter",
-    undone: "the table is deleted",
-    rights: "root or CAP_NET_ADMIN",
+               bridged frames, containers with a network of their own, raw sockets below the filter. Windows: \
+               all four rules are there, and the firewall is on in every profile",
+    undone: "the table or the rules are deleted",
+    rights: "root or CAP_NET_ADMIN; Administrator",
     ..About::DEFAULT
 };
 
@@ -72,6 +76,10 @@ impl Action for IsolateHost {
     }
 
     fn availability(&self, host: &Host) -> Result<(), String> {
+        if host.os == Os::Windows {
+            host.has_programs(netsh::PROGRAMS)?;
+            return platform::may_configure_network();
+        }
         host.has_programs(&["nft"])?;
         platform::may_configure_network()?;
         probe::nft(host)
@@ -79,6 +87,13 @@ impl Action for IsolateHost {
 
     fn plan(&self, op: Op, attempt: &Attempt<'_>) -> String {
         match op {
+            Op::Apply if attempt.host.os == Os::Windows => {
+                format!(
+                    "rules of Windows' firewall that block every address, except {}",
+                    attempt.host.managers.join(", ")
+                )
+            }
+            Op::Revert if attempt.host.os == Os::Windows => windows::removal().map(|program| program.text()).join("; "),
             Op::Apply => format!("nft: table inet riposte_isolate, except {}", attempt.host.managers.join(", ")),
             Op::Revert => removal().text(),
         }
@@ -101,6 +116,9 @@ impl Action for IsolateHost {
             }
             let allowed = values(attempt.arguments, "allow").into_iter().filter_map(allowed).collect();
             let exceptions = Exceptions { managers, resolvers, allowed };
+            if attempt.host.os == Os::Windows {
+                return windows::apply(attempt, &exceptions).await;
+            }
             attempt.run(&transaction(&exceptions.table())).await?;
             if answers(&exceptions.managers).await {
                 let proven = format!("delete chain {} {}\n", table::NAME, table::UNPROVEN);
@@ -117,6 +135,9 @@ impl Action for IsolateHost {
 
     fn is_in_force<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, bool> {
         Box::pin(async {
+            if attempt.host.os == Os::Windows {
+                return windows::is_in_force(attempt).await;
+            }
             let Some(listing) = listing(attempt).await? else { return Ok(false) };
             let objects = objects(&listing);
             Ok(is_awake(&objects, "riposte_isolate") && table::is_tight(&objects))
@@ -124,11 +145,18 @@ impl Action for IsolateHost {
     }
 
     fn revert<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, ()> {
-        Box::pin(remove(attempt))
+        Box::pin(async {
+            if attempt.host.os == Os::Windows { windows::remove(attempt).await } else { remove(attempt).await }
+        })
     }
 
     fn is_lifted<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, bool> {
-        Box::pin(async { Ok(listing(attempt).await?.is_none()) })
+        Box::pin(async {
+            if attempt.host.os == Os::Windows {
+                return windows::is_lifted(attempt).await;
+            }
+            Ok(listing(attempt).await?.is_none())
+        })
     }
 }
 
@@ -172,7 +200,9 @@ async fn managers(host: &Host) -> Result<(Vec<SocketAddr>, Vec<IpAddr>), ActionE
         return Err(ActionError::Refused("the agent does not know its manager's address".into()));
     }
     let mut resolvers = Vec::new();
-    if has_name {
+    if host.os == Os::Windows {
+        resolvers = network::kept_for_isolation(has_name);
+    } else if has_name {
         // The second file lists the upstream resolvers of the stub in the first.
         for file in ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"] {
             let text = std::fs::read_to_string(host.path(file)).unwrap_or_default();

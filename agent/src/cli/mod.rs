@@ -8,6 +8,9 @@ mod release;
 mod rotate_key;
 mod run;
 mod show;
+#[cfg_attr(unix, path = "system/unix.rs")]
+#[cfg_attr(windows, path = "system/windows.rs")]
+mod system;
 
 use std::process::ExitCode;
 
@@ -17,6 +20,7 @@ use self::arguments::{
     EnrollArguments, PolicyFile, ReleaseArguments, RotateKeyArguments, RunArguments, StateDir, WazuhArguments,
 };
 use self::config::ConfigOrder;
+use self::system::SystemOrder;
 use crate::telemetry::{self, LogFormat};
 
 #[derive(Debug, Parser)]
@@ -62,6 +66,8 @@ enum Order {
         #[arg(long)]
         json: bool,
     },
+    #[command(flatten)]
+    System(SystemOrder),
 }
 
 /// The clap definition of the command line, for man pages and completions.
@@ -72,7 +78,10 @@ pub fn command() -> clap::Command {
 /// Runs the command of the command line.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    telemetry::start(cli.log_format);
+    // A service has no terminal, and starts its log where it can be found.
+    if !matches!(&cli.order, Order::System(_)) {
+        telemetry::start(cli.log_format);
+    }
     let done = match cli.order {
         Order::Enroll(arguments) => on_runtime(enroll::enroll(arguments)),
         Order::Run(arguments) => on_runtime(run::run(arguments)),
@@ -81,6 +90,7 @@ pub fn main() -> ExitCode {
         Order::Config(order) => config::run(order, &Cli::command()),
         Order::Status { state, json } => show::status(&state.path, json),
         Order::Actions { state, wazuh, policy, json } => show::actions(&state, &wazuh, &policy, json),
+        Order::System(order) => system::run(order),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
