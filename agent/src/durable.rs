@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::Path;
 
-use crate::guarded::{self, Mode, OFlags};
+use crate::platform::guarded::{self, Mode, OFlags};
 
 /// Mode of the agent's own files: only their owner can read and write them.
 const PRIVATE: Mode = Mode::RUSR.union(Mode::WUSR);

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::durable;
-use crate::guarded;
+use crate::platform::guarded;
 
 /// Largest size of each file, in bytes.
 const MAX_BYTES: u64 = 1024 * 1024;

@@ -22,7 +22,7 @@
 //! [`platform`] has what differs between operating systems; [`platform::service`] speaks to the
 //! system's manager of services.
 //!
-//! [`clock`], [`conventions`], [`durable`], [`guarded`], [`manager_time`], [`manager_url`],
+//! [`clock`], [`conventions`], [`durable`], [`manager_time`], [`manager_url`],
 //! [`moment`], [`pin`], [`platform`], [`refusal`], [`tasks`], [`telemetry`], [`tls`] and [`unreachable`] are
 //! ground: every module may use them.
 
@@ -55,5 +55,3 @@ pub mod telemetry;
 pub mod tls;
 pub mod unreachable;
 pub mod wazuh_identity;
-
-pub use platform::guarded;

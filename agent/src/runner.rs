@@ -18,7 +18,7 @@ use tokio::time::Instant;
 pub use self::output::join;
 use self::output::{Head, Lines};
 pub use self::program::{DEFAULT_TIMEOUT, Program};
-use crate::guarded;
+use crate::platform::guarded;
 use crate::platform::tree::{self, Tree};
 use crate::platform::waiting::Watch;
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use riposte_protocol::message::WazuhIdentity;
 
-use crate::guarded;
+use crate::platform::guarded;
 use crate::platform::places::CLIENT_KEYS;
 
 /// Limit of the file: an agent's has one line.

@@ -47,8 +47,6 @@ pub mod command;
 pub mod durable;
 #[path = "../../src/domain/effect.rs"]
 pub mod effect;
-#[path = "../../agent/src/guarded/mod.rs"]
-pub mod guarded;
 #[path = "../../agent/src/journal/mod.rs"]
 pub mod journal;
 #[path = "../../agent/src/manager_time.rs"]
@@ -65,6 +63,17 @@ pub mod refusal;
 pub mod settlement;
 #[path = "../../agent/src/executor/turn.rs"]
 mod turn;
+
+/// The parts of the agent's platform that these need.
+#[path = "../../agent/src/platform"]
+pub mod platform {
+    #[path = "unix/clocks.rs"]
+    pub mod clocks;
+    #[path = "unix/guarded/mod.rs"]
+    pub mod guarded;
+    #[path = "path_error.rs"]
+    pub(crate) mod path_error;
+}
 
 /// The part of the agent's log that the journal needs.
 mod telemetry {

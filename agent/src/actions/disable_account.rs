@@ -20,8 +20,8 @@ use serde_json::Value;
 use super::about::has;
 use super::error::failure;
 use super::{About, Action, ActionError, Attempt, Form, Host, Os, Parameter, Step, process_stat};
+use crate::platform::{self, guarded};
 use crate::runner::Program;
-use crate::{guarded, platform};
 
 /// The day that an account expires on while it is disabled. Not the epoch's first day: some
 /// programs read 0 as "never".

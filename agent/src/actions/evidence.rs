@@ -18,8 +18,8 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 pub(super) use self::native::*;
-use crate::guarded;
 use crate::platform::facts;
+use crate::platform::guarded;
 
 /// Longest text, in bytes after escaping.
 const MAX_TEXT_BYTES: usize = 512;

@@ -11,7 +11,7 @@ use riposte_protocol::target::{Target, TargetKind};
 use serde_json::{Value, json};
 
 use super::{About, Action, ActionError, Attempt, Host, Os, Step, rewrite};
-use crate::guarded;
+use crate::platform::guarded;
 
 /// The action.
 #[derive(Debug)]

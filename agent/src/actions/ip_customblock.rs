@@ -9,7 +9,7 @@ use rustix::fs::{Mode, OFlags};
 use serde_json::{Value, json};
 
 use super::{About, Action, ActionError, Attempt, Host, Os, Step};
-use crate::guarded::{self, Folder, PathError};
+use crate::platform::guarded::{self, Folder, PathError};
 
 /// The action.
 #[derive(Debug)]

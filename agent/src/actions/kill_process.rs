@@ -16,7 +16,7 @@ use riposte_protocol::command::Op;
 use riposte_protocol::target::TargetKind;
 use serde_json::Value;
 
-use super::{About, Action, Attempt, Form, Host, Os, Parameter, Step};
+use super::{About, Action, Attempt, Form, Host, Os, Parameter, Proof, Step};
 use crate::platform;
 
 /// The action.
@@ -31,6 +31,7 @@ const ABOUT: About = About {
     summary: "Kills a process",
     targets: &[TargetKind::Process],
     platforms: &[Os::Linux, Os::Windows],
+    windows: Proof::Wine,
     lock_domain: "processes",
     undoable: false,
     parameters: &[

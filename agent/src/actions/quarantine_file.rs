@@ -19,8 +19,8 @@ use riposte_protocol::target::{Target, TargetKind};
 use serde_json::Value;
 
 use self::store::{GivenUp, Kept, Store};
-use super::{About, Action, ActionError, Attempt, Host, Os, Step, evidence};
-use crate::guarded;
+use super::{About, Action, ActionError, Attempt, Host, Os, Proof, Step, evidence};
+use crate::platform::guarded;
 use crate::platform::{self, places};
 
 /// The action.
@@ -32,6 +32,7 @@ const ABOUT: About = About {
     summary: "Moves a file out of reach, and back",
     targets: &[TargetKind::File],
     platforms: &[Os::Linux, Os::Windows],
+    windows: Proof::Wine,
     lock_domain: "files",
     applied: "the file is renamed (across file systems: copied and removed) into `quarantine` in the agent's state directory, mode \
               000; its SHA-256 is recorded. Only regular files with one name, not larger than `quarantine_max_file_bytes`, never \

@@ -7,9 +7,9 @@ use anyhow::{Context as _, bail};
 
 use super::arguments::RotateKeyArguments;
 use crate::clock::Clock;
-use crate::guarded;
 use crate::identity::Identity;
 use crate::own_key;
+use crate::platform::guarded;
 
 pub(super) async fn rotate_key(arguments: RotateKeyArguments) -> anyhow::Result<()> {
     let state_dir = &arguments.state.path;

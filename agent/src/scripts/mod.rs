@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 pub use self::keys::KeyBook;
 use crate::actions::{About, Action, ActionError, Attempt, Domain, Host, Step};
 use crate::conventions::{FOLDER, PREFIX, verb};
-use crate::guarded;
+use crate::platform::guarded;
 use crate::runner::Program;
 
 /// Limit of reported programs, and of their names' length. A manager accepts 256 capabilities of 64

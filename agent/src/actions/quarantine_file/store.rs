@@ -21,8 +21,8 @@ pub(super) use self::kept::Kept;
 pub(super) use self::sealed::GivenUp;
 use self::sealed::{copy, dress, failed, hash, is_sealed, seal, unseal};
 use super::super::{ActionError, Host};
-use crate::guarded::{self, Folder, PathError, Place};
 use crate::local_policy::Limits;
+use crate::platform::guarded::{self, Folder, PathError, Place};
 
 /// systemd hides `openat2` from a service that may not set the set-user-ID bit; such a service
 /// could not restore that bit either.

@@ -11,8 +11,8 @@ use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use super::super::{ActionError, Host};
-use crate::guarded::{self, PathError, Place};
 use crate::local_policy::Limits;
+use crate::platform::guarded::{self, PathError, Place};
 use crate::platform::held_file::{self, FileId, HeldFile};
 
 /// Set when a step is abandoned.

@@ -7,11 +7,11 @@ use std::path::Path;
 use windows_sys::Win32::Foundation::{GENERIC_ALL, GENERIC_READ, GENERIC_WRITE};
 use windows_sys::Win32::Security::Authorization::{
     ConvertSecurityDescriptorToStringSecurityDescriptorW, ConvertStringSecurityDescriptorToSecurityDescriptorW,
-    GetNamedSecurityInfoW, SDDL_REVISION_1, SE_FILE_OBJECT, SetNamedSecurityInfoW,
+    GetNamedSecurityInfoW, SDDL_REVISION_1, SE_FILE_OBJECT,
 };
 use windows_sys::Win32::Security::{
-    ACCESS_ALLOWED_ACE, ACE_HEADER, ACL, DACL_SECURITY_INFORMATION, GetAce, GetSecurityDescriptorDacl,
-    INHERIT_ONLY_ACE, OWNER_SECURITY_INFORMATION, PROTECTED_DACL_SECURITY_INFORMATION, PSECURITY_DESCRIPTOR, PSID,
+    ACCESS_ALLOWED_ACE, ACE_HEADER, ACL, DACL_SECURITY_INFORMATION, GetAce, INHERIT_ONLY_ACE,
+    OWNER_SECURITY_INFORMATION, PROTECTED_DACL_SECURITY_INFORMATION, PSECURITY_DESCRIPTOR, PSID, SetFileSecurityW,
 };
 use windows_sys::Win32::Storage::FileSystem::{
     DELETE, FILE_APPEND_DATA, FILE_DELETE_CHILD, FILE_READ_DATA, FILE_WRITE_DATA, WRITE_DAC, WRITE_OWNER,
@@ -223,30 +223,16 @@ pub(super) fn set(path: &Path, text: &str) -> io::Result<()> {
         return Err(io::Error::last_os_error());
     }
     let _kept = Local(descriptor);
-    let (mut has_list, mut is_default, mut list) = (0, 0, std::ptr::null_mut::<ACL>());
-    // SAFETY: the descriptor is whole; the list is in it.
-    let is_told =
-        unsafe { GetSecurityDescriptorDacl(descriptor, &raw mut has_list, &raw mut list, &raw mut is_default) };
-    if is_told == 0 {
-        return Err(io::Error::last_os_error());
-    }
     // `D:P` says that nothing is inherited; other texts keep what is.
     let is_own = text.starts_with("D:P");
     let what = DACL_SECURITY_INFORMATION | if is_own { PROTECTED_DACL_SECURITY_INFORMATION } else { 0 };
-    // SAFETY: the name ends with a zero, and the list lives as long as the descriptor.
-    let status = unsafe {
+    // Not `SetNamedSecurityInfo`: it works out what is inherited by itself, and the list is to be exactly this one.
+    // SAFETY: the name ends with a zero, and the descriptor is whole.
+    let is_set = unsafe {
         let name = wide(path);
-        SetNamedSecurityInfoW(
-            name.as_ptr(),
-            SE_FILE_OBJECT,
-            what,
-            std::ptr::null_mut(),
-            std::ptr::null_mut(),
-            list,
-            std::ptr::null(),
-        )
+        SetFileSecurityW(name.as_ptr(), what, descriptor)
     };
-    done(status)
+    if is_set == 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 fn done(status: u32) -> io::Result<()> {

@@ -16,7 +16,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::super::super::ActionError;
 use super::Kept;
-use crate::guarded::Folder;
+use crate::platform::guarded::Folder;
 
 /// The bits of a mode that are not the kind of file.
 const MODE: u32 = 0o7777;
