@@ -1,4 +1,4 @@
-.PHONY: run test browser screenshots conformance forward compatibility check bench simulate cluster fuzz chaos soak hostile units upgrade first-day deploy-check docs package release reproducible
+.PHONY: run test windows browser screenshots conformance forward compatibility check bench simulate cluster fuzz chaos soak hostile units upgrade first-day deploy-check docs package release reproducible
 
 # A manager and an agent on this machine; the agent only observes unless ENFORCE=1.
 run:
@@ -18,6 +18,14 @@ test:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo nextest run --workspace --locked
+
+# The agent for Windows, built here and run under Wine 8 against a real manager: what Wine can prove (docs/windows.md). RELEASE=1
+# takes the program that is shipped.
+windows:
+	scripts/test-deps.sh windows
+	scripts/windows.sh
+	cargo clippy --package riposte-agent --target x86_64-pc-windows-gnu --locked -- -D warnings
+	cargo nextest run --ignore-default-filter --package riposte --locked --test windows
 
 # The console in Debian's Chromium, headless: what people do, as every role, without scripts, on a phone, in dark, with hostile input,
 # without the manager, on two managers; what axe-core finds on every page. Pictures of all pages are in target/screenshots.

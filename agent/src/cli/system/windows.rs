@@ -67,8 +67,12 @@ fn install(arguments: &InstallArguments) -> anyhow::Result<()> {
             launch.extend([name.into(), value.clone().into()]);
         }
     }
-    service::install(&program, launch).map_err(|error| anyhow!("the service cannot be installed: {error}"))?;
+    let lacking =
+        service::install(&program, launch).map_err(|error| anyhow!("the service cannot be installed: {error}"))?;
     let mut out = std::io::stdout();
+    for what in lacking {
+        writeln!(std::io::stderr(), "warning: {what}")?;
+    }
     writeln!(out, "The service {} is installed; it starts with the host.", service::NAME)?;
     if *no_start {
         return Ok(());

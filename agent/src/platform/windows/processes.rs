@@ -6,23 +6,28 @@ use std::time::Duration;
 
 use riposte_protocol::time::Timestamp;
 use windows_sys::Win32::Foundation::{
-    ERROR_ACCESS_DENIED, ERROR_INVALID_PARAMETER, FILETIME, WAIT_OBJECT_0, WAIT_TIMEOUT,
+    ERROR_ACCESS_DENIED, ERROR_INVALID_PARAMETER, FILETIME, HANDLE, WAIT_OBJECT_0, WAIT_TIMEOUT,
 };
 use windows_sys::Win32::System::Diagnostics::ToolHelp::{
     CreateToolhelp32Snapshot, PROCESSENTRY32W, Process32FirstW, Process32NextW, TH32CS_SNAPPROCESS,
 };
+use windows_sys::Win32::System::LibraryLoader::{GetModuleHandleW, GetProcAddress};
 use windows_sys::Win32::System::Threading::{
-    GetProcessTimes, IsProcessCritical, OpenProcess, PROCESS_ACCESS_RIGHTS, PROCESS_QUERY_LIMITED_INFORMATION,
-    PROCESS_SYNCHRONIZE, PROCESS_TERMINATE, QueryFullProcessImageNameW, TerminateProcess, WaitForSingleObject,
+    GetProcessTimes, OpenProcess, PROCESS_ACCESS_RIGHTS, PROCESS_QUERY_LIMITED_INFORMATION, PROCESS_SYNCHRONIZE,
+    PROCESS_TERMINATE, QueryFullProcessImageNameW, TerminateProcess, WaitForSingleObject,
 };
 
 use super::handle::Handle;
-use super::wide::narrow;
+use super::wide::{narrow, wide};
 
 /// Milliseconds from 1601, where Windows counts from, to 1970.
 const TO_EPOCH_MILLIS: i64 = 11_644_473_600_000;
 /// The exit code of a process that is ended from outside.
 const ENDED: u32 = 1;
+
+/// The first processes of Windows, which it ends with or restarts with.
+const FIRST: [&str; 7] =
+    ["smss.exe", "csrss.exe", "wininit.exe", "winlogon.exe", "services.exe", "lsass.exe", "fontdrvhost.exe"];
 
 /// A process that is held.
 #[derive(Debug)]
@@ -90,13 +95,30 @@ impl Held {
         Ok(Timestamp::from_millis(ticks / 10_000 - TO_EPOCH_MILLIS))
     }
 
-    /// Whether the system ends with it.
-    #[expect(unsafe_code, reason = "the system's call")]
+    /// Whether the system ends with it: it says so itself, or it is one of its own first processes.
     pub fn is_critical(&self) -> bool {
+        let program = self.program().map(|program| program.to_string_lossy().to_lowercase());
+        // What cannot be told is not ended.
+        let Ok(program) = program else { return true };
+        let folder = std::env::var("SystemRoot").unwrap_or_else(|_| r"C:\Windows".into()).to_lowercase();
+        let own = program.strip_prefix(&format!(r"{folder}\system32\"));
+        own.is_some_and(|name| FIRST.contains(&name)) || self.says_critical()
+    }
+
+    /// Windows 7 and Wine have no such call, and no such mark.
+    #[expect(unsafe_code, reason = "the system's calls")]
+    fn says_critical(&self) -> bool {
+        type Ask = unsafe extern "system" fn(HANDLE, *mut i32) -> i32;
+        // SAFETY: both names end with a zero; the library is in every process.
+        let ask = unsafe {
+            GetProcAddress(GetModuleHandleW(wide("kernel32.dll").as_ptr()), c"IsProcessCritical".as_ptr().cast())
+        };
+        let Some(ask) = ask else { return false };
+        // SAFETY: the call of that name has this form.
+        let ask = unsafe { std::mem::transmute::<unsafe extern "system" fn() -> isize, Ask>(ask) };
         let mut is_critical = 0;
         // SAFETY: the handle is open.
-        let is_told = unsafe { IsProcessCritical(self.handle.raw(), &raw mut is_critical) };
-        // What cannot be told is not ended.
+        let is_told = unsafe { ask(self.handle.raw(), &raw mut is_critical) };
         is_told == 0 || is_critical != 0
     }
 

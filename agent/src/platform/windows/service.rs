@@ -105,11 +105,12 @@ fn begin(_arguments: Vec<OsString>) {
 }
 
 /// Installs this program as the service, with `arguments`. It starts with the host, by the account
-/// of the system, and again when it fails.
+/// of the system, and again when it fails. Returns what could not be set up and does not prevent it
+/// from running.
 ///
 /// # Errors
 /// When another account could replace the program, or the system refuses.
-pub fn install(program: &Path, arguments: Vec<OsString>) -> Result<(), String> {
+pub fn install(program: &Path, arguments: Vec<OsString>) -> Result<Vec<String>, String> {
     guarded::require_sure(program).map_err(|error| {
         format!("{error}; copy the program to \"C:\\Program Files\\Riposte\" and install it from there")
     })?;
@@ -137,10 +138,14 @@ pub fn install(program: &Path, arguments: Vec<OsString>) -> Result<(), String> {
         command: None,
         actions: Some(vec![restart.clone(), restart.clone(), restart]),
     };
-    service.update_failure_actions(actions).map_err(|error| told(&error))?;
+    let mut lacking = Vec::new();
     // An agent that ends with a failure has not crashed for the system; it is to be started again too.
-    service.set_failure_actions_on_non_crash_failures(true).map_err(|error| told(&error))?;
-    event_log::install().map_err(|error| format!("the source of events cannot be made: {error}"))
+    let restarts =
+        service.update_failure_actions(actions).and_then(|()| service.set_failure_actions_on_non_crash_failures(true));
+    lacking.extend(restarts.err().map(|error| format!("it is not started again after a failure: {}", told(&error))));
+    let events = event_log::install();
+    lacking.extend(events.err().map(|error| format!("the log of events shows its texts with a note: {error}")));
+    Ok(lacking)
 }
 
 /// Starts the installed service.
@@ -173,7 +178,10 @@ pub fn uninstall() -> Result<(), String> {
         }
     }
     service.delete().map_err(|error| told(&error))?;
-    event_log::uninstall().map_err(|error| format!("the source of events cannot be removed: {error}"))
+    if let Err(error) = event_log::uninstall() {
+        tracing::warn!(%error, "the source of events stays in the registry");
+    }
+    Ok(())
 }
 
 fn open(access: ServiceManagerAccess) -> Result<ServiceManager, String> {
