@@ -60,7 +60,7 @@ compatibility:
 	scripts/compatibility.sh
 
 # The agent is checked for other systems too, which cannot be run here. A check links nothing, so what some libraries have
-# in C is left out.
+# in C is left out. Linux on aarch64 is built and run under qemu.
 ELSEWHERE = x86_64-unknown-freebsd x86_64-apple-darwin
 check:
 	cargo fmt --all --check
@@ -71,6 +71,7 @@ check:
 	    name=$$(echo $$target | tr - _); \
 	    env CC_$$name=true AR_$$name=true cargo check --package riposte-agent --locked --target $$target || exit 1; \
 	done
+	scripts/check-aarch64.sh
 	scripts/sbom.sh
 	scripts/check-dependencies.sh
 

@@ -16,6 +16,8 @@ else
     profile=debug
 fi
 cp "target/$target/$profile/riposte-agent.exe" "$out/bin/"
+PROGRAM=$out/bin/riposte-agent.exe scripts/package-windows.sh >/dev/null
+cp target/packages-windows/*.msi "$out/bin/riposte-agent.msi"
 x86_64-w64-mingw32-gcc -shared -O2 -Wall -o "$out/bin/bcryptprimitives.dll" tests/windows/programs/bcryptprimitives.c -ladvapi32
 x86_64-w64-mingw32-gcc -municode -O2 -Wall -o "$out/bin/recorder.exe" tests/windows/programs/recorder.c
 prefix=$PWD/$out/prefix
@@ -25,6 +27,8 @@ if [ ! -d "$prefix/drive_c/windows/system32" ]; then
     WINEPREFIX=$prefix wineserver --wait
 fi
 system=$prefix/drive_c/windows/system32
+# Of the programs that the package installs.
+cp "$out/bin/bcryptprimitives.dll" "$system/"
 for name in netsh reg net tasklist taskkill; do
     rm -f "$system/$name.exe" "$system/$name.exe.log" "$system/$name.exe.state"
     cp "$out/bin/recorder.exe" "$system/$name.exe"

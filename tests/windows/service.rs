@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::wine::{Agent, Manager, eventually};
+use crate::wine::{self, Agent, Manager, eventually};
 
 #[tokio::test]
 async fn the_service_is_installed_runs_executes_stops_and_is_removed() {
@@ -35,4 +35,18 @@ async fn the_service_is_installed_runs_executes_stops_and_is_removed() {
     .await;
     let (is_removed, said) = agent.run(&["uninstall"]);
     assert!(!is_removed && said.contains("the service cannot be removed"), "{said}");
+}
+
+#[tokio::test]
+async fn the_package_brings_the_program_and_takes_it_away() {
+    let installed = wine::in_prefix("drive_c/Program Files/Riposte/riposte-agent.exe");
+    let package = wine::package();
+    for (switch, is_there) in [("/i", true), ("/x", false)] {
+        let output = wine::wine().args(["msiexec", switch]).arg(&package).args(["/qn", "/norestart"]).output().unwrap();
+        assert!(output.status.success(), "{switch}: {output:?}");
+        assert_eq!(installed.exists(), is_there, "after {switch}");
+        if is_there {
+            assert!(installed.with_file_name("first-time.ps1").exists());
+        }
+    }
 }

@@ -43,6 +43,16 @@ pub(crate) fn wine() -> Command {
     command
 }
 
+/// A path in the prefix.
+pub(crate) fn in_prefix(path: &str) -> PathBuf {
+    built("prefix").join(path)
+}
+
+/// The package of the agent.
+pub(crate) fn package() -> PathBuf {
+    built("bin/riposte-agent.msi")
+}
+
 /// A program that is ended with the test.
 pub(crate) struct Running(Child);
 
@@ -161,7 +171,6 @@ impl Agent {
             std::fs::remove_dir_all(&folder).unwrap();
         }
         std::fs::create_dir_all(folder.join("home/active-response/bin")).unwrap();
-        std::fs::copy(built("bin/bcryptprimitives.dll"), folder.join("bcryptprimitives.dll")).unwrap();
         std::fs::copy(built("bin/riposte-agent.exe"), folder.join("riposte-agent.exe")).unwrap();
         Self { name: name.to_owned(), folder }
     }

@@ -20,6 +20,10 @@ pub(in crate::cli) enum SystemOrder {
     Install(InstallArguments),
     /// Stop and remove the service; the state directory stays
     Uninstall(UninstallArguments),
+    /// Start the installed service
+    Start(IfInstalled),
+    /// Stop the service; what is in force stays in force, and nothing is lifted until it is started again
+    Stop(IfInstalled),
     /// Run as the service; only for the manager of services
     #[command(hide = true)]
     Service(RunArguments),
@@ -45,6 +49,22 @@ pub(in crate::cli) struct UninstallArguments {
     /// Leave what is in force in force: nothing will lift it
     #[arg(long)]
     leave_effects: bool,
+    #[command(flatten)]
+    service: IfInstalled,
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+pub(in crate::cli) struct IfInstalled {
+    /// Do nothing where the service is not installed
+    #[arg(long)]
+    if_installed: bool,
+}
+
+impl IfInstalled {
+    /// Whether there is nothing to do.
+    fn is_done(self) -> anyhow::Result<bool> {
+        Ok(self.if_installed && !service::is_installed().map_err(|error| anyhow!(error))?)
+    }
 }
 
 /// Runs one.
@@ -52,6 +72,10 @@ pub(in crate::cli) fn run(order: SystemOrder) -> anyhow::Result<()> {
     match order {
         SystemOrder::Install(arguments) => install(&arguments),
         SystemOrder::Uninstall(arguments) => uninstall(&arguments),
+        SystemOrder::Start(service) if service.is_done()? => Ok(()),
+        SystemOrder::Start(_) => service::start().map_err(|error| anyhow!("the service cannot be started: {error}")),
+        SystemOrder::Stop(service) if service.is_done()? => Ok(()),
+        SystemOrder::Stop(_) => service::stop().map_err(|error| anyhow!("the service cannot be stopped: {error}")),
         SystemOrder::Service(arguments) => serve(arguments),
     }
 }
@@ -83,6 +107,9 @@ fn install(arguments: &InstallArguments) -> anyhow::Result<()> {
 }
 
 fn uninstall(arguments: &UninstallArguments) -> anyhow::Result<()> {
+    if arguments.service.is_done()? {
+        return Ok(());
+    }
     let contents = journal::read(&show::journal_path(&arguments.state.path))?;
     let held = JournalState::of(contents.records).held().count();
     if held > 0 && !arguments.leave_effects {

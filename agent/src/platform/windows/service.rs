@@ -7,21 +7,23 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use windows_service::service::{
-    ServiceAccess, ServiceAction, ServiceActionType, ServiceControl, ServiceControlAccept, ServiceErrorControl,
-    ServiceExitCode, ServiceFailureActions, ServiceFailureResetPeriod, ServiceInfo, ServiceStartType, ServiceState,
-    ServiceStatus, ServiceType,
+    Service, ServiceAccess, ServiceAction, ServiceActionType, ServiceControl, ServiceControlAccept,
+    ServiceErrorControl, ServiceExitCode, ServiceFailureActions, ServiceFailureResetPeriod, ServiceInfo,
+    ServiceStartType, ServiceState, ServiceStatus, ServiceType,
 };
 use windows_service::service_control_handler::{self, ServiceControlHandlerResult, ServiceStatusHandle};
 use windows_service::service_manager::{ServiceManager, ServiceManagerAccess};
 use windows_service::{Error, service_dispatcher};
 
-use super::{event_log, guarded, stop};
+use super::{event_log, guarded, stop as requests};
 use crate::tasks::Tasks;
 
 /// The service's name.
 pub const NAME: &str = "riposte-agent";
 /// Time that the manager of services is told to wait for a start or a stop.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// The system's code for a service that is not installed.
+const NO_SUCH_SERVICE: i32 = 1060;
 /// Time after which a service that failed is started again.
 const RESTART_AFTER: Duration = Duration::from_secs(5);
 
@@ -88,7 +90,7 @@ windows_service::define_windows_service!(service_main, begin);
 fn begin(_arguments: Vec<OsString>) {
     let control = |event| match event {
         ServiceControl::Stop | ServiceControl::Shutdown => {
-            stop::request();
+            requests::request();
             ServiceControlHandlerResult::NoError
         }
         ServiceControl::Interrogate => ServiceControlHandlerResult::NoError,
@@ -153,9 +155,28 @@ pub fn install(program: &Path, arguments: Vec<OsString>) -> Result<Vec<String>, 
 /// # Errors
 /// When the system refuses.
 pub fn start() -> Result<(), String> {
-    let service = open(ServiceManagerAccess::CONNECT)?.open_service(NAME, ServiceAccess::START);
-    let service = service.map_err(|error| told(&error))?;
+    let service = opened(ServiceAccess::START)?;
     service.start::<OsString>(&[]).map_err(|error| told(&error))
+}
+
+/// Whether the service is installed.
+///
+/// # Errors
+/// When the system does not tell.
+pub fn is_installed() -> Result<bool, String> {
+    match open(ServiceManagerAccess::CONNECT)?.open_service(NAME, ServiceAccess::QUERY_STATUS) {
+        Ok(_) => Ok(true),
+        Err(Error::Winapi(error)) if error.raw_os_error() == Some(NO_SUCH_SERVICE) => Ok(false),
+        Err(error) => Err(told(&error)),
+    }
+}
+
+/// Stops the service, and waits until it has stopped.
+///
+/// # Errors
+/// When it is not installed, does not stop, or the system refuses.
+pub fn stop() -> Result<(), String> {
+    stop_service(&opened(ServiceAccess::QUERY_STATUS | ServiceAccess::STOP)?)
 }
 
 /// Stops and removes the service.
@@ -163,25 +184,34 @@ pub fn start() -> Result<(), String> {
 /// # Errors
 /// When it is not installed, does not stop, or the system refuses.
 pub fn uninstall() -> Result<(), String> {
-    let access = ServiceAccess::QUERY_STATUS | ServiceAccess::STOP | ServiceAccess::DELETE;
-    let service = open(ServiceManagerAccess::CONNECT)?.open_service(NAME, access).map_err(|error| told(&error))?;
-    let state = || service.query_status().map(|status| status.current_state).map_err(|error| told(&error));
-    if state()? != ServiceState::Stopped {
-        service.stop().map_err(|error| told(&error))?;
-        let end = Instant::now() + PATIENCE;
-        while state()? != ServiceState::Stopped {
-            if Instant::now() > end {
-                return Err(format!("the service did not stop within {} s", PATIENCE.as_secs()));
-            }
-            #[expect(clippy::disallowed_methods, reason = "the manager of services tells a state only when asked")]
-            std::thread::sleep(Duration::from_millis(100));
-        }
-    }
+    let service = opened(ServiceAccess::QUERY_STATUS | ServiceAccess::STOP | ServiceAccess::DELETE)?;
+    stop_service(&service)?;
     service.delete().map_err(|error| told(&error))?;
     if let Err(error) = event_log::uninstall() {
         tracing::warn!(%error, "the source of events stays in the registry");
     }
     Ok(())
+}
+
+fn stop_service(service: &Service) -> Result<(), String> {
+    let state = || service.query_status().map(|status| status.current_state).map_err(|error| told(&error));
+    if state()? == ServiceState::Stopped {
+        return Ok(());
+    }
+    service.stop().map_err(|error| told(&error))?;
+    let end = Instant::now() + PATIENCE;
+    while state()? != ServiceState::Stopped {
+        if Instant::now() > end {
+            return Err(format!("the service did not stop within {} s", PATIENCE.as_secs()));
+        }
+        #[expect(clippy::disallowed_methods, reason = "the manager of services tells a state only when asked")]
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    Ok(())
+}
+
+fn opened(access: ServiceAccess) -> Result<Service, String> {
+    open(ServiceManagerAccess::CONNECT)?.open_service(NAME, access).map_err(|error| told(&error))
 }
 
 fn open(access: ServiceManagerAccess) -> Result<ServiceManager, String> {

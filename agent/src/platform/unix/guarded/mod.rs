@@ -23,6 +23,7 @@ use rustix::io::Errno;
 
 pub use self::folder::{Folder, Place};
 pub use self::trust::distrust;
+pub(crate) use self::trust::mode_of;
 use self::walk::Walk;
 pub use crate::platform::path_error::PathError;
 use rustix::fs::Stat;
@@ -111,9 +112,9 @@ pub fn fault_of_program(stat: &Stat, path: &Path) -> Option<String> {
         Some("it is not a regular file".into())
     } else if let Some(reason) = distrust(stat, path) {
         Some(reason)
-    } else if stat.st_mode & 0o6000 != 0 {
+    } else if mode_of(stat) & 0o6000 != 0 {
         Some(format!("it is setuid or setgid and would run as another account (chmod u-s,g-s {text})"))
-    } else if stat.st_mode & 0o111 == 0 {
+    } else if mode_of(stat) & 0o111 == 0 {
         Some(format!("it is not executable (chmod u+x {text})"))
     } else {
         None
