@@ -120,7 +120,7 @@ fn of_parameter(operation: &str, name: &str) -> Option<Value> {
         // The flag may have no value.
         ("health_ready", "verbose") => json!({"type": "string", "pattern": ONE_LINE}),
         (_, "since" | "until") => json!({"format": "date-time"}),
-        (_, "within") => json!({"pattern": DURATION, "format": "duration-text"}),
+        (_, "within") | ("statistics_find", "step") => json!({"pattern": DURATION, "format": "duration-text"}),
         (_, "If-Match") => json!({"pattern": VERSION}),
         ("responses_list", "state") => {
             json!({"enum": ["awaiting_approval", "active", "ended", "rejected", "lapsed", "observed", "spared"]})
@@ -134,7 +134,6 @@ fn of_parameter(operation: &str, name: &str) -> Option<Value> {
         ("targets_list", "state") => {
             json!({"enum": ["in_force", "unverified", "pending", "failed", "drifted", "reverting", "failing"]})
         }
-        ("statistics_find", "step") => json!({"pattern": DURATION, "format": "duration-text"}),
         ("effects_list", "desired") => json!({"enum": ["in_force", "absent"]}),
         ("effects_list", "actual") => json!({"enum": ["unknown", "in_force", "absent", "drifted"]}),
         _ => return None,
