@@ -33,6 +33,7 @@ pub mod instant;
 pub mod manager;
 pub mod node;
 pub mod plan;
+pub mod platform;
 pub mod random;
 pub mod shrink;
 pub mod store;
@@ -63,17 +64,6 @@ pub mod refusal;
 pub mod settlement;
 #[path = "../../agent/src/executor/turn.rs"]
 mod turn;
-
-/// The parts of the agent's platform that these need.
-#[path = "../../agent/src/platform"]
-pub mod platform {
-    #[path = "unix/clocks.rs"]
-    pub mod clocks;
-    #[path = "unix/guarded/mod.rs"]
-    pub mod guarded;
-    #[path = "path_error.rs"]
-    pub(crate) mod path_error;
-}
 
 /// The part of the agent's log that the journal needs.
 mod telemetry {

@@ -88,7 +88,7 @@ async fn an_account_is_disabled_and_enabled_and_one_that_does_not_exist_is_named
     manager.lift(&response).await;
     let results = manager.results(&response, 2).await;
     assert!(results.iter().all(|result| result["outcome"] == "succeeded"), "{results:#?}");
-    let response = manager.order("win-accounts", "disable-account", user("nobody-here"), more).await;
+    let response = manager.order("win-accounts", "disable-account", user("missing-here"), more).await;
     let results = manager.results(&response, 1).await;
     let reason = results[0]["message"].as_str().unwrap();
     assert!(reason.contains("could not be found"), "{results:#?}");

@@ -52,7 +52,7 @@ async fn promise_6_a_hundred_ends_at_any_point_lose_nothing_and_do_nothing_twice
     let twice: Vec<_> = runs.iter().filter(|((_, verb), count)| verb == "add" && **count > 1).collect();
     assert!(twice.is_empty(), "applied twice: {twice:?}");
     // What was applied is lifted; what the crash left open is lifted too, to be sure.
-    for ((address, verb), _) in &runs {
+    for (address, verb) in runs.keys() {
         let is_lifted = runs.contains_key(&(address.clone(), "delete".to_owned()));
         assert!(verb == "delete" || is_lifted, "{address} was applied and never lifted");
     }

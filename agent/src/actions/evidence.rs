@@ -5,8 +5,11 @@
 //! could take for a command is escaped. Collecting is limited in size and time. What could not be
 //! seen is reported and does not stop the action.
 
-#[cfg_attr(unix, path = "evidence/unix.rs")]
-#[cfg_attr(windows, path = "evidence/windows.rs")]
+#[cfg(unix)]
+#[path = "evidence/unix.rs"]
+mod native;
+#[cfg(windows)]
+#[path = "evidence/windows.rs"]
 mod native;
 
 use std::io::Read as _;

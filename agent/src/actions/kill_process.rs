@@ -5,8 +5,11 @@
 //! The order names a process that ran at some time; `in_time.rs` and the file of the system decide whether the held one is it.
 
 mod in_time;
-#[cfg_attr(unix, path = "kill_process/unix.rs")]
-#[cfg_attr(windows, path = "kill_process/windows.rs")]
+#[cfg(unix)]
+#[path = "kill_process/unix.rs"]
+mod native;
+#[cfg(windows)]
+#[path = "kill_process/windows.rs"]
 mod native;
 
 use std::time::Duration;

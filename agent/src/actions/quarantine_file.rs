@@ -6,7 +6,10 @@
 //! that another account could have made is followed. The inodes of the checked file and of the
 //! moved file are compared.
 
-#[cfg_attr(windows, path = "quarantine_file/windows.rs")]
+#[cfg(unix)]
+mod store;
+#[cfg(windows)]
+#[path = "quarantine_file/windows.rs"]
 mod store;
 #[cfg(test)]
 mod tests;

@@ -8,8 +8,11 @@ mod release;
 mod rotate_key;
 mod run;
 mod show;
-#[cfg_attr(unix, path = "system/unix.rs")]
-#[cfg_attr(windows, path = "system/windows.rs")]
+#[cfg(unix)]
+#[path = "system/unix.rs"]
+mod system;
+#[cfg(windows)]
+#[path = "system/windows.rs"]
 mod system;
 
 use std::process::ExitCode;

@@ -30,9 +30,9 @@ pub use self::windows::*;
 /// How it is seen that a program waits for its input.
 pub(crate) mod waiting {
     #[cfg(target_os = "linux")]
-    pub(crate) use super::linux::waiting::Watch;
+    pub(crate) use crate::platform::linux::waiting::Watch;
     #[cfg(not(target_os = "linux"))]
-    pub(crate) use super::waiting_unseen::Watch;
+    pub(crate) use crate::platform::waiting_unseen::Watch;
 }
 
 /// The operating system, the architecture and the system's own name of its version.

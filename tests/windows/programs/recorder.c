@@ -126,7 +126,7 @@ static int net(int argc, wchar_t **argv)
 {
     if (!is(argc, argv, 1, L"user"))
         return 0;
-    if (wcsncmp(argv[2], L"nobody", 6) == 0) {
+    if (wcsncmp(argv[2], L"missing", 7) == 0) {
         fprintf(stderr, "The user name could not be found.\n");
         return 2;
     }
@@ -144,7 +144,7 @@ static int powershell(int argc, wchar_t **argv)
     if (!start)
         return 1;
     wcsncpy(name, start + 10, 255);
-    if (wcsncmp(name, L"nobody", 6) == 0) {
+    if (wcsncmp(name, L"missing", 7) == 0) {
         fprintf(stderr, "The user name could not be found.\n");
         return 1;
     }

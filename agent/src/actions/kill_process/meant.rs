@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::super::super::Attempt;
-use super::super::super::about::values;
-use super::super::super::process_stat::ProcessStat;
-use super::super::in_time;
+use crate::actions::Attempt;
+use crate::actions::about::values;
+use crate::actions::kill_process::in_time;
+use crate::actions::process_stat::ProcessStat;
 use crate::platform::clocks;
 
 /// Length of a program's name that the kernel keeps, in bytes.

@@ -80,7 +80,7 @@ impl Access {
         Ok(Self { owner, allowed, has_list: !list.is_null(), has_unknown })
     }
 
-    /// Who can do any of `rights`, beside those that are trusted; `None` if nobody.
+    /// Who can do any of `rights`, beside those that are trusted; `None` if no account can.
     pub(super) fn other_with(&self, rights: u32) -> Option<String> {
         if !accounts::is_trusted(&self.owner) {
             return Some(format!("it belongs to {}", accounts::name_of(&self.owner)));
@@ -149,8 +149,7 @@ pub(super) fn keep_to_ourselves(path: &Path) -> io::Result<()> {
     set(path, &format!("D:P(A;{inherited};FA;;;SY)(A;{inherited};FA;;;BA){own}"))
 }
 
-/// Nobody but SYSTEM and the administrators, who can only remove it or give it back: not to be run,
-/// not to be read.
+/// SYSTEM and the administrators can only remove it or give it back: no account can run or read it.
 ///
 /// # Errors
 /// When the system refuses.

@@ -1,4 +1,4 @@
-//! A file that is held open: what is done to it is done by the handle, so that nobody can put
+//! A file that is held open: what is done to it is done by the handle, so that no account can put
 //! another one in its place meanwhile.
 
 use std::ffi::c_void;
