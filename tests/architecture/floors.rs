@@ -101,7 +101,14 @@ const SIMULATION: House = House {
         // The rules of the manager.
         &["command", "effect", "settlement"],
     ],
-    ground: &[("defect", &[]), ("manager_time", &[]), ("moment", &[]), ("random", &[]), ("refusal", &[])],
+    ground: &[
+        ("defect", &[]),
+        ("manager_time", &[]),
+        ("moment", &[]),
+        ("platform", &[]),
+        ("random", &[]),
+        ("refusal", &[]),
+    ],
 };
 
 const CHAOS: House = House {
@@ -268,7 +275,7 @@ fn this_test_sees_an_arrow_up() {
         assert_eq!(MANAGER.arrow(user, used), None, "{user} -> {used}");
     }
     for (user, used) in
-        [("executor", "intake"), ("journal", "executor"), ("local_policy", "actions"), ("guarded", "durable")]
+        [("executor", "intake"), ("journal", "executor"), ("local_policy", "actions"), ("platform", "durable")]
     {
         assert!(AGENT.arrow(user, used).is_some(), "{user} -> {used}");
     }

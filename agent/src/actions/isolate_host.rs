@@ -2,35 +2,30 @@
 //! own, or by rules of Windows' firewall. It never cuts the agent off. A connection to the manager is tested before and after; if it
 //! fails, the table is removed at once and the action fails.
 
+mod manager;
 mod table;
 #[cfg(test)]
 mod tests;
 mod windows;
 
-use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
-
-use futures_util::future::{BoxFuture, join_all};
+use futures_util::future::BoxFuture;
 use ipnet::IpNet;
-use reqwest::Url;
 use riposte_protocol::command::Op;
 use riposte_protocol::target::{Target, TargetKind, WIDEST};
 use serde_json::Value;
 
+use self::manager::{answers, managers};
 use self::table::Exceptions;
 use super::about::values;
 use super::error::failure;
 use super::nftables::{TABLES, ask, is_awake, is_missing, objects, transaction};
 use super::{About, Action, ActionError, Attempt, Form, Host, Os, Parameter, Step, evidence, netsh, probe};
-use crate::platform::{self, network};
+use crate::platform;
 use crate::runner::Program;
 
 /// The action.
 #[derive(Debug)]
 pub(super) struct IsolateHost;
-
-/// Time limit for a connection to the manager.
-const PROOF: Duration = Duration::from_secs(5);
 
 const ABOUT: About = About {
     name: "isolate-host",
@@ -179,45 +174,4 @@ async fn listing(attempt: &Attempt<'_>) -> Result<Option<String>, ActionError> {
         return Ok(Some(exit.stdout));
     }
     if is_missing(&exit) { Ok(None) } else { Err(failure(&program, &exit)) }
-}
-
-/// The manager's addresses, and the resolvers that are needed to find it again.
-async fn managers(host: &Host) -> Result<(Vec<SocketAddr>, Vec<IpAddr>), ActionError> {
-    let (mut managers, mut has_name) = (Vec::new(), false);
-    for url in &host.managers {
-        let url =
-            Url::parse(url).map_err(|error| ActionError::Failed(format!("{url} is no manager's URL: {error}")))?;
-        let (Some(name), Some(port)) = (url.host_str(), url.port_or_known_default()) else { continue };
-        let name = name.trim_matches(['[', ']']);
-        has_name |= name.parse::<IpAddr>().is_err();
-        let found = tokio::net::lookup_host((name, port)).await;
-        let found = found.map_err(|error| ActionError::Refused(format!("{name} has no address here: {error}")))?;
-        managers.extend(found);
-    }
-    managers.sort_unstable();
-    managers.dedup();
-    if managers.is_empty() {
-        return Err(ActionError::Refused("the agent does not know its manager's address".into()));
-    }
-    let mut resolvers = Vec::new();
-    if host.os == Os::Windows {
-        resolvers = network::kept_for_isolation(has_name);
-    } else if has_name {
-        // The second file lists the upstream resolvers of the stub in the first.
-        for file in ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"] {
-            let text = std::fs::read_to_string(host.path(file)).unwrap_or_default();
-            let servers = text.lines().filter_map(|line| line.strip_prefix("nameserver"));
-            resolvers.extend(servers.filter_map(|server| server.trim().parse::<IpAddr>().ok()));
-        }
-        resolvers.retain(|address| !address.is_loopback());
-        resolvers.sort_unstable();
-        resolvers.dedup();
-    }
-    Ok((managers, resolvers))
-}
-
-/// Whether the manager accepts a connection at one of its addresses.
-async fn answers(managers: &[SocketAddr]) -> bool {
-    let connect = |address: &SocketAddr| tokio::time::timeout(PROOF, tokio::net::TcpStream::connect(*address));
-    join_all(managers.iter().map(connect)).await.into_iter().any(|connected| matches!(connected, Ok(Ok(_))))
 }

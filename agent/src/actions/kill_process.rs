@@ -12,8 +12,6 @@ mod native;
 #[path = "kill_process/windows.rs"]
 mod native;
 
-use std::time::Duration;
-
 use futures_util::future::BoxFuture;
 use riposte_protocol::command::Op;
 use riposte_protocol::target::TargetKind;
@@ -25,9 +23,6 @@ use crate::platform;
 /// The action.
 #[derive(Debug)]
 pub(super) struct KillProcess;
-
-/// Time limit for a killed process to disappear; one that waits for a disk takes long.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 const ABOUT: About = About {
     name: "kill-process",

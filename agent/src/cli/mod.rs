@@ -7,6 +7,7 @@ mod enroll;
 mod release;
 mod rotate_key;
 mod run;
+mod runtime;
 mod show;
 #[cfg(unix)]
 #[path = "system/unix.rs"]
@@ -23,6 +24,7 @@ use self::arguments::{
     EnrollArguments, PolicyFile, ReleaseArguments, RotateKeyArguments, RunArguments, StateDir, WazuhArguments,
 };
 use self::config::ConfigOrder;
+use self::runtime::on_runtime;
 use self::system::SystemOrder;
 use crate::telemetry::{self, LogFormat};
 
@@ -103,9 +105,4 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// One thread is enough: the agent almost always waits, and an idle thread costs memory.
-fn on_runtime(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
 }

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use super::super::error::failure;
 use super::super::recipe::Check;
 use super::super::{ActionError, Attempt, netsh};
-use super::answers;
+use super::manager::answers;
 use super::table::Exceptions;
 use crate::runner::Program;
 

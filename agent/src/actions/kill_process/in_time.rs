@@ -7,6 +7,8 @@ use riposte_protocol::time::Timestamp;
 
 use super::super::attempt::Times;
 
+/// Time limit for a killed process to disappear; one that waits for a disk takes long.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// How much later than the order's time a process may seem to have started: the difference of two
 /// clocks under NTP, and one tick of the kernel, to which it rounds down.
 const TOLERANCE: Duration = Duration::from_millis(50);

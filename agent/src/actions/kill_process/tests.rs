@@ -1,6 +1,7 @@
 //! Kills real processes: the right one, and never another with its number.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use riposte_protocol::command::Command;
 use riposte_protocol::message::{CommandResult, MAX_EVIDENCE_BYTES, Outcome};

@@ -9,7 +9,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::super::{ActionError, Attempt, Host, evidence, process_stat};
-use super::PATIENCE;
+use super::in_time::PATIENCE;
 
 /// What is done to the process, for people.
 pub(super) const VERB: &str = "SIGKILL to";

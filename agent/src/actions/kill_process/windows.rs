@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::super::about::values;
 use super::super::{ActionError, Attempt, Host, evidence};
-use super::{PATIENCE, in_time};
+use super::in_time::{self, PATIENCE};
 use crate::platform::processes::{self, Held};
 
 /// What is done to the process, for people.

@@ -8,7 +8,8 @@ use anyhow::{Context as _, anyhow, bail};
 use clap::{Args, Subcommand};
 
 use super::arguments::{PolicyFile, RunArguments, StateDir, WazuhArguments};
-use super::{on_runtime, run, show};
+use super::runtime::on_runtime;
+use super::{run, show};
 use crate::journal::{self, JournalState};
 use crate::platform::{service, service_log};
 use crate::telemetry::chain;
