@@ -34,5 +34,5 @@ for name in netsh reg net tasklist taskkill; do
     cp "$out/bin/recorder.exe" "$system/$name.exe"
 done
 mkdir -p "$system/WindowsPowerShell/v1.0"
-rm -f "$system/WindowsPowerShell/v1.0/powershell.exe" "$system/powershell.exe"
+rm -f "$system/WindowsPowerShell/v1.0/"powershell.exe* "$system/powershell.exe"
 cp "$out/bin/recorder.exe" "$system/WindowsPowerShell/v1.0/powershell.exe"

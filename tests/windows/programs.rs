@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::wine::{Agent, Manager, eventually};
+use crate::wine::{Agent, Manager, eventually, recorded_in_system};
 
 async fn stage(name: &str) -> (Manager, Agent) {
     let manager = Manager::start().await;
@@ -106,6 +106,30 @@ async fn programs_of_wazuh_get_their_line_and_hostile_arguments_as_they_are() {
     assert_ne!(results[0]["outcome"], "timed_out", "{results:#?}");
     let log = std::fs::read_to_string(agent.path("home/active-response/bin/batch.log")).unwrap();
     assert!(!log.contains("calc\r\n"), "{log}");
+}
+
+#[tokio::test]
+async fn a_script_of_powershell_is_given_to_it_as_a_file() {
+    let (manager, agent) = stage("win-script").await;
+    std::fs::write(agent.path("home/active-response/bin/block.ps1"), "exit 0\r\n").unwrap();
+    std::fs::write(agent.path("home/active-response/bin/block.txt"), "no program\r\n").unwrap();
+    let action = json!({"name": "script", "summary": "A test.", "target_kinds": ["ip"], "executable": "block.ps1",
+        "style": "argv", "parameters": {"type": "array"}, "undoable": false});
+    manager.post("/v1/actions", &action).await;
+    let _running = agent.connect(&manager, &[]).await;
+    let (_, actions) = agent.run(&["actions", "--wazuh-home", &agent.windows_path("home")]);
+    assert!(actions.contains("script:block.ps1") && !actions.contains("block.txt"), "{actions}");
+    let program = r"WindowsPowerShell\v1.0\powershell.exe".replace('\\', "/");
+    let before = recorded_in_system(&program).len();
+    let target = json!({"kind": "ip", "value": "203.0.113.13"});
+    let response = manager.order("win-script", "script", target, json!({"arguments": ["a 'b' c"]})).await;
+    let results = manager.results(&response, 1).await;
+    assert_eq!(output(&results[0]), ("succeeded", "ran a script\r\n"), "{results:#?}");
+    let ran = recorded_in_system(&program).split_off(before);
+    let words = &ran[0];
+    assert_eq!(words[..4], ["-NoProfile", "-NonInteractive", "-ExecutionPolicy", "Bypass"]);
+    assert_eq!((words[4].as_str(), &words[5]), ("-File", &agent.windows_path("home/active-response/bin/block.ps1")));
+    assert_eq!((words[6].as_str(), words.last().unwrap().as_str()), ("add", "a 'b' c"));
 }
 
 #[tokio::test]

@@ -262,7 +262,7 @@ impl Agent {
 
 /// What a recorder in the folder of Windows was started with.
 pub(crate) fn recorded_in_system(program: &str) -> Vec<Vec<String>> {
-    let log = built("prefix").join("drive_c/windows/system32").join(format!("{program}.log"));
+    let log = in_prefix("drive_c/windows/system32").join(format!("{program}.log"));
     records(&log).into_iter().map(|(arguments, _)| arguments).collect()
 }
 

@@ -141,6 +141,9 @@ static int powershell(int argc, wchar_t **argv)
 {
     wchar_t name[256] = L"", *start = wcsstr(argv[argc - 1], L"WinNT://./"), *slash;
     int count, is_disabled;
+    for (int i = 1; i < argc; i++)
+        if (is(argc, argv, i, L"-File"))
+            return printf("ran a script\n") < 0;
     if (!start)
         return 1;
     wcsncpy(name, start + 10, 255);

@@ -91,6 +91,8 @@ impl Tree {
     /// When the system refuses, or cannot hold what the program starts.
     pub(crate) fn start(path: &Path, argv: &[&str], directory: &Path, has_input: bool) -> std::io::Result<Self> {
         let path = if path.is_absolute() { path.to_owned() } else { directory.join(path) };
+        // Wazuh's name of its folder has the other stroke, which some programs take for a switch.
+        let path: PathBuf = path.components().collect();
         let mut command = match kind(&path) {
             Some(Kind::PowerShell) => {
                 let mut command =
