@@ -203,7 +203,7 @@ async fn accounts_elsewhere_are_disabled_and_enabled_and_those_that_were_disable
             "AuthenticationAuthority: ;ShadowHash; ;DisabledUser;",
             ";ShadowHash;",
         ),
-        (Os::Windows, "/active:no", "/active:yes", "False\r\n", "True\r\n"),
+        (Os::Windows, "/active:no", "/active:yes", "2\r\n", "0\r\n"),
         (Os::SunOs, "passwd -l", "passwd -u", "alice LK ", "alice PS "),
     ] {
         let ran = goes_there_and_back("disable-account", os, user(), applied_by, reverted_by, move |_, in_force| {

@@ -6,6 +6,7 @@ use riposte_protocol::target::{Target, TargetKind};
 
 use super::recipe::{ByRecipe, Change, Check, Recipe};
 use super::{About, Os};
+use crate::platform;
 use crate::runner::Program;
 
 const PROFILES: &str = r"HKLM\SYSTEM\CurrentControlSet\Services\SharedAccess\Parameters\FirewallPolicy";
@@ -24,15 +25,23 @@ pub(super) static NETSH: ByRecipe = ByRecipe {
         rights: "Administrator",
         ..About::DEFAULT
     },
-    programs: |_| &["netsh.exe", "reg.exe"],
-    needs: |_| Ok(()),
+    programs: |_| PROGRAMS,
+    needs: |_| platform::may_configure_network(),
     recipe,
 };
 
+/// The programs that every use of Windows' firewall needs.
+pub(super) const PROGRAMS: &[&str] = &["netsh.exe", "reg.exe"];
+
 pub(super) fn recipe(_os: Os, target: &Target, _arguments: &[String]) -> Option<Recipe> {
+    block("Riposte", target)
+}
+
+/// Two rules, whose names begin with `prefix`.
+pub(super) fn block(prefix: &str, target: &Target) -> Option<Recipe> {
     let network = target.network()?.to_string();
     let rule = |verb: &str, way: &str| {
-        let name = format!("name=Riposte {} {way}", target.value());
+        let name = format!("name={prefix} {} {way}", target.value());
         Program::new("netsh.exe", ["advfirewall", "firewall", verb, "rule"]).arguments(&[&name])
     };
     let (way_in, way_out, remote) = ("dir=in", "dir=out", format!("remoteip={network}"));
@@ -41,23 +50,24 @@ pub(super) fn recipe(_os: Os, target: &Target, _arguments: &[String]) -> Option<
             .unless(Check::exit(rule("show", way), 1))
     };
     let delete = |way: &str| Change::new(rule("delete", way)).may_fail();
-    // The output of `netsh show profile` depends on the system's language, so it is not used.
-    let is_on = |profile: &str| {
-        let key = format!(r"{PROFILES}\{profile}");
-        Check::prints(Program::new("reg.exe", ["query", &key, "/v", "EnableFirewall"]), ["0x1"])
-    };
+    let mut shows = vec![Check::exit(rule("show", "in"), 1), Check::exit(rule("show", "out"), 1)];
+    shows.extend(is_on());
     Some(Recipe {
         apply: vec![add("in", way_in), add("out", way_out)],
         revert: vec![delete("in"), delete("out")],
-        shows: vec![
-            Check::exit(rule("show", "in"), 1),
-            Check::exit(rule("show", "out"), 1),
-            is_on("DomainProfile"),
-            is_on("StandardProfile"),
-            is_on("PublicProfile"),
-        ],
+        shows,
         more_parts: 1,
         is_marked: true,
+        note: Some(|effect| format!("description=Riposte effect {effect}")),
         ..Recipe::default()
+    })
+}
+
+/// Whether the firewall is on in every profile. The output of `netsh show profile` depends on the
+/// system's language, so it is not used.
+pub(super) fn is_on() -> [Check; 3] {
+    ["DomainProfile", "StandardProfile", "PublicProfile"].map(|profile| {
+        let key = format!(r"{PROFILES}\{profile}");
+        Check::prints(Program::new("reg.exe", ["query", &key, "/v", "EnableFirewall"]), ["0x1"])
     })
 }

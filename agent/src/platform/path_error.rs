@@ -25,11 +25,11 @@ pub enum PathError {
 }
 
 impl PathError {
-    pub(super) fn refused(path: &Path, reason: impl Into<String>) -> Self {
+    pub(crate) fn refused(path: &Path, reason: impl Into<String>) -> Self {
         Self::Refused { path: path.into(), reason: reason.into() }
     }
 
-    pub(super) fn system(path: &Path, error: impl Into<io::Error>) -> Self {
+    pub(crate) fn system(path: &Path, error: impl Into<io::Error>) -> Self {
         Self::System { path: path.into(), source: error.into() }
     }
 
