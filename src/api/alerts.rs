@@ -25,7 +25,8 @@ use crate::domain::formats::AlertMappings;
 use crate::domain::formats::wazuh::{canonical_agent_id, canonical_rule_id};
 use crate::engine::intake::Receipt;
 use crate::store::database::columns;
-use crate::store::ledger::alerts::{self, AlertFilter, AlertRow};
+use crate::store::ledger::alert_lists::{self, AlertFilter};
+use crate::store::ledger::alerts::{self, AlertRow};
 use crate::store::ledger::idempotency::Once;
 use crate::store::ledger::story::escape;
 use crate::store::writer::IdempotentOutcome;
@@ -216,7 +217,7 @@ pub async fn list(
     };
     while let Some((cursor, count)) = page.wants() {
         let before = cursor_id(cursor.as_deref())?;
-        let rows = alerts::list(&state.engine.db, filter.clone(), before, count).await?;
+        let rows = alert_lists::list(&state.engine.db, filter.clone(), before, count).await?;
         let shown = |row| {
             let alert = view(row, &state.engine.mappings, false)?;
             Ok((alert.id.clone(), visible.alert(&alert.agent).then_some(alert)))
@@ -243,7 +244,7 @@ pub async fn named(state: &AppState, visible: &Visible<'_>, word: &str) -> ApiRe
     }
     let filter = AlertFilter { source_id: Some(word.to_owned()), ..AlertFilter::default() };
     let mut rows = Vec::new();
-    for row in alerts::list(db, filter, None, NAMED).await? {
+    for row in alert_lists::list(db, filter, None, NAMED).await? {
         if is_visible(state, visible, &row)? {
             rows.push(row);
         }

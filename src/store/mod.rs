@@ -44,6 +44,7 @@ pub fn statements() -> impl Iterator<Item = (&'static str, &'static str)> {
         database::presence::STATEMENTS,
         database::probe::STATEMENTS,
         doctor::STATEMENTS,
+        ledger::alert_lists::STATEMENTS,
         ledger::alerts::STATEMENTS,
         ledger::approvals::STATEMENTS,
         ledger::audit::STATEMENTS,

@@ -426,6 +426,7 @@ const LANDED: &[(&str, &str)] = &[
     ("0038_forgotten_people.sql", "7ea3ade28d15b38784596c6060e06bf2f4355e8986132ba317b2c69bdef35fef"),
     ("0039_late_alerts.sql", "60e49dd0352f60f5ef47f4f082b206d6de1974aa8290e0770f34acc95e536b58"),
     ("0040_targets.sql", "59c3686e010c20c0e0cf73f6dbb59329f95257e1c4f3f0cf1f2251a9af887fab"),
+    ("0041_alert_lists.sql", "3b61bd578bb53f8bcd5a4a64110bb80bea1abf9ddc8f66b4a8f40ea070933cc8"),
 ];
 
 #[test]

@@ -24,7 +24,11 @@ const FEW_ROWS: &str = "legal_holds";
 /// Tables that SQLite scans in full for a statement, without the values and the results of its own
 /// subqueries.
 pub(in crate::store) async fn reads_whole(sql: &'static str) -> Vec<String> {
-    let is_own = |name: &str| sql.contains(&format!(") AS {name}")) || sql.contains(&format!("WITH {name} AS"));
+    let is_own = |name: &str| {
+        [format!(") AS {name}"), format!("WITH {name} AS"), format!(" {name} AS MATERIALIZED (")]
+            .iter()
+            .any(|own| sql.contains(own))
+    };
     let plan = plan(sql).await.into_iter();
     let scans = plan.filter(|step| {
         let name = step.strip_prefix("SCAN ").map(|rest| rest.split(' ').next().unwrap_or(rest));

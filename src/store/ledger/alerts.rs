@@ -2,6 +2,7 @@
 //! parsed from the raw alert when it is read.
 
 use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
 use serde::Serialize;
 use uuid::Uuid;
@@ -39,14 +40,6 @@ macro_rules! is_free {
 statements! {
     ONE = "SELECT id, pipeline, time, rule_id, rule_level, raw FROM alerts WHERE id = $1";
     NAMED = "SELECT id, pipeline, time, rule_id, rule_level, raw FROM alerts WHERE id IN (VALUES {1})";
-    PAGE = "SELECT id, pipeline, time, rule_id, rule_level, raw FROM alerts
-        WHERE id < $1 AND ($2 IS NULL OR rule_id = $2) AND ($3 IS NULL OR rule_level >= $3)
-            AND ($4 IS NULL OR agent_id = $4) AND ($5 IS NULL OR time >= $5) AND ($6 IS NULL OR time < $6)
-        ORDER BY id DESC LIMIT $7";
-    OWN_PAGE = "SELECT id, pipeline, time, rule_id, rule_level, raw FROM alerts
-        WHERE pipeline_id = $8 AND id < $1 AND ($2 IS NULL OR rule_id = $2) AND ($3 IS NULL OR rule_level >= $3)
-            AND ($4 IS NULL OR agent_id = $4) AND ($5 IS NULL OR time >= $5) AND ($6 IS NULL OR time < $6)
-        ORDER BY id DESC LIMIT $7";
     UNNAMED = "SELECT id, pipeline, time, rule_id, rule_level, raw FROM alerts
         WHERE pipeline_id IS NULL ORDER BY id LIMIT $1";
     SCAN = "SELECT id, pipeline, time, rule_id, rule_level, raw FROM alerts
@@ -58,13 +51,16 @@ statements! {
     OLD = concat!("SELECT id FROM alerts WHERE id > $1 AND id < $2", is_free!(), " ORDER BY id LIMIT $3");
     FORGET = concat!("DELETE FROM alerts WHERE TRUE", is_free!(), " AND id IN (VALUES {1})");
     /// Skips alerts that are already stored, or repeated within the statement.
-    INSERT = "INSERT INTO alerts (id, dedupe, pipeline, pipeline_id, time, agent_id, rule_id, rule_level, raw)
-        VALUES {9} ON CONFLICT (dedupe) DO NOTHING";
+    INSERT = "INSERT INTO alerts (id, dedupe, pipeline, pipeline_id, time, agent_id, rule_id, rule_level, raw, is_astray)
+        VALUES {10} ON CONFLICT (dedupe) DO NOTHING";
     NAME = "UPDATE alerts SET pipeline_id = v.column2 FROM (VALUES {2}) AS v WHERE alerts.id = v.column1";
     KNOWN = "SELECT id, dedupe, time, raw FROM alerts WHERE dedupe IN (VALUES {1})";
     WHICH = "SELECT id FROM alerts WHERE id IN (VALUES {1})";
     TAKE_BACK = "DELETE FROM alerts WHERE id IN (VALUES {1})";
 }
+
+/// How far the time of an alert may be from its receipt before it is astray. The migration that adds `is_astray` has it too.
+pub(super) const ASTRAY_AFTER: Duration = Duration::from_secs(5);
 
 /// A parsed alert to store.
 #[derive(Debug)]
@@ -165,8 +161,9 @@ pub(in crate::store) async fn insert(ledger: &mut LedgerTx, alerts: Vec<NewAlert
         .map(|NewAlert { id, alert, key, stored, .. }| {
             let level = i64::from(alert.rule.level);
             kept.push((id, key.key, stored.clone()));
+            let is_astray = is_astray(&id, alert.time);
             let Alert { pipeline, pipeline_id, time, agent, rule, .. } = alert;
-            binds![id, key.key.to_vec(), pipeline, pipeline_id, time, agent.id, rule.id, level, stored]
+            binds![id, key.key.to_vec(), pipeline, pipeline_id, time, agent.id, rule.id, level, stored, is_astray]
         })
         .collect();
     let inserted = ledger.tx.execute_rows(INSERT, rows, vec![]).await?;
@@ -244,6 +241,12 @@ async fn known(ledger: &mut LedgerTx, keys: impl Iterator<Item = [u8; 16]>) -> R
     rows.into_iter().map(keyed).collect()
 }
 
+/// Whether an alert's own time is far from that of its receipt.
+pub(super) fn is_astray(alert: &Uuid, time: Timestamp) -> bool {
+    let apart = time.as_millis().abs_diff(received(alert).as_millis());
+    u128::from(apart) > ASTRAY_AFTER.as_millis()
+}
+
 /// Time of receipt, read from the UUIDv7.
 pub fn received(alert: &Uuid) -> Timestamp {
     let millis = u64::try_from(alert.as_u128() >> 80).unwrap_or(0);
@@ -270,34 +273,6 @@ pub async fn name(ledger: &mut LedgerTx, names: Vec<(String, String)>) -> Result
     let rows = names.into_iter().map(|(alert, own_id)| binds![alert, own_id]).collect();
     ledger.tx.execute_rows(NAME, rows, vec![]).await?;
     Ok(())
-}
-
-/// Filter of an alert list.
-#[derive(Clone, Debug, Default)]
-pub struct AlertFilter {
-    /// Id in the pipeline.
-    pub source_id: Option<String>,
-    /// Rule id.
-    pub rule_id: Option<String>,
-    /// Minimum rule level.
-    pub min_level: Option<i64>,
-    /// Agent id in the pipeline.
-    pub agent_id: Option<String>,
-    /// Earliest event time, inclusive.
-    pub since: Option<Timestamp>,
-    /// Latest event time, exclusive.
-    pub until: Option<Timestamp>,
-}
-
-/// A page of alerts, newest first, older than `before`.
-pub async fn list(db: &Db, filter: AlertFilter, before: Option<Uuid>, limit: i64) -> Result<Vec<AlertRow>> {
-    let before = before.unwrap_or(Uuid::max());
-    let AlertFilter { source_id, rule_id, min_level, agent_id, since, until } = filter;
-    let binds = binds![before, rule_id, min_level, agent_id, since, until, limit];
-    match source_id {
-        Some(own_id) => db.all(OWN_PAGE, [binds, binds![own_id]].concat()).await,
-        None => db.all(PAGE, binds).await,
-    }
 }
 
 /// A page of alerts that a policy can match, oldest first, after `after`.
@@ -347,10 +322,8 @@ mod tests {
     use crate::store::database::plan;
 
     #[tokio::test]
-    async fn an_alert_is_found_by_its_pipelines_id_without_reading_them_all() {
-        for (statement, index) in [(OWN_PAGE, "alerts_pipeline_id (pipeline_id=?"), (UNNAMED, "alerts_unnamed")] {
-            let plan = plan(statement).await;
-            assert!(plan.iter().any(|step| step.contains(index)), "{plan:?}");
-        }
+    async fn alerts_without_their_pipelines_id_are_found_without_reading_them_all() {
+        let plan = plan(UNNAMED).await;
+        assert!(plan.iter().any(|step| step.contains("alerts_unnamed")), "{plan:?}");
     }
 }

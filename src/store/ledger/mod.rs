@@ -3,6 +3,7 @@
 //! [`settle`] and [`converge`] record what agents report. A [`release`] ends holds and the responses
 //! without any ([`end`]). Every change is committed in an [`audit::LedgerTx`].
 
+pub mod alert_lists;
 pub mod alerts;
 pub mod approvals;
 pub mod audit;

@@ -84,9 +84,9 @@ exported_tables! {
         "seal": Bytes,
         "queued_entry": Int
     ];
-    "alerts" 9 [
+    "alerts" 10 [
         "id": Text, "dedupe": Bytes, "pipeline": Text, "time": Int, "agent_id": Text,
-        "rule_id": Text, "rule_level": Int, "raw": Bytes, "pipeline_id": Text
+        "rule_id": Text, "rule_level": Int, "raw": Bytes, "pipeline_id": Text, "is_astray": Bool
     ];
     "answers" 6 [
         "response_id": Text, "principal": Text, "answer": Text, "reason": Text, "at": Int,
