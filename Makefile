@@ -25,7 +25,8 @@ windows:
 	scripts/test-deps.sh windows
 	scripts/windows.sh
 	cargo clippy --package riposte-agent --target x86_64-pc-windows-gnu --locked -- -D warnings
-	cargo nextest run --ignore-default-filter --package riposte --locked --test windows
+	cargo nextest run --ignore-default-filter --package riposte --locked --test windows; status=$$?; \
+	    WINEPREFIX=$$PWD/target/windows/prefix wineserver --kill; exit $$status
 
 # The console in Debian's Chromium, headless: what people do, as every role, without scripts, on a phone, in dark, with hostile input,
 # without the manager, on two managers; what axe-core finds on every page. Pictures of all pages are in target/screenshots.

@@ -26,6 +26,8 @@ if [ ! -d "$prefix/drive_c/windows/system32" ]; then
     WINEPREFIX=$prefix WINEDEBUG=-all WINEDLLOVERRIDES="mscoree=;mshtml=" wineboot --init >/dev/null 2>&1
     WINEPREFIX=$prefix wineserver --wait
 fi
+# What a crash of the tests has left is ended with the server of the prefix.
+WINEPREFIX=$prefix wineserver --kill 2>/dev/null || true
 system=$prefix/drive_c/windows/system32
 # Of the programs that the package installs.
 cp "$out/bin/bcryptprimitives.dll" "$system/"

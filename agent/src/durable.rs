@@ -50,6 +50,17 @@ pub fn append(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
+/// Truncates the file at `path` to `length` bytes, durably.
+///
+/// # Errors
+/// When it cannot be opened or truncated; then the rest may still be there.
+pub fn cut(path: &Path, length: u64) -> io::Result<()> {
+    let guarded::Place { folder, name } = guarded::place(path)?;
+    let file = folder.open(&name, OFlags::WRONLY, Mode::empty())?;
+    file.set_len(length)?;
+    file.sync_all()
+}
+
 /// Opens the file at `path` to read it.
 ///
 /// # Errors

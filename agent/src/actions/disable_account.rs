@@ -266,7 +266,7 @@ async fn end_sessions(attempt: &Attempt<'_>) -> Result<(), ActionError> {
 async fn end_windows_sessions(attempt: &Attempt<'_>) -> Result<(), ActionError> {
     let filter = format!("USERNAME eq {}", attempt.target.value());
     let list = Program::new("tasklist.exe", ["/FI", &filter, "/FO", "CSV", "/NH"]);
-    let kill = Program::new("taskkill.exe", ["/F", "/T", "/FI", &filter]);
+    let kill = Program::new("taskkill.exe", ["/F", "/FI", &filter]);
     for _ in 0..MAX_ROUNDS {
         let exit = attempt.look(&list).await?;
         if !exit.is_success() {

@@ -20,7 +20,8 @@ pub(super) static NETSH: ByRecipe = ByRecipe {
         platforms: &[Os::Windows],
         lock_domain: "firewall",
         applied: "`netsh advfirewall firewall add rule`, in and out, named `Riposte ADDRESS in` and `out`",
-        verified: "both rules are there, and the firewall is on in the domain, private and public profile",
+        verified: "both rules are there by their names, and the firewall is on in the domain, private and public profile; not whether a \
+                   rule was changed by hand, nor a Group Policy or another firewall that turns local rules off",
         undone: "both rules are deleted by their names",
         rights: "Administrator",
         ..About::DEFAULT

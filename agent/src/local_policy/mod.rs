@@ -206,7 +206,9 @@ impl LocalPolicy {
             TargetKind::Process => {
                 let number = target.value();
                 let names = crate::platform::processes::names(number);
-                let named = self.protected.processes.iter().find(|entry| names.contains(entry)).cloned();
+                let is_named =
+                    |entry: &&String| names.iter().any(|name| crate::platform::processes::is_same_name(name, entry));
+                let named = self.protected.processes.iter().find(is_named).cloned();
                 // A process can change its own name: only its program is certain.
                 let is_unsure =
                     || !self.protected.processes.is_empty() && crate::platform::processes::hides_program(number);

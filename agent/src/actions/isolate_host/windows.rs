@@ -18,8 +18,10 @@ const NAME: &str = "Riposte isolate-host";
 /// Until then. An agent that restarts in between finds them, treats the isolation as failed, and
 /// removes them.
 const UNPROVEN: &str = "Riposte unproven isolation";
-/// In and out, IPv4 and IPv6.
-const RULES: usize = 4;
+/// In and out: IPv4, IPv6, and TCP and UDP on the link by IPv6.
+const RULES: usize = 8;
+/// What is left out of the blocked ranges for neighbour discovery, and is blocked for all else but DHCP.
+const LINK_V6: &str = "remoteip=fe80::/10,ff02::/16";
 /// Without these the host would lose its address or its router after a while: what is asked of all
 /// hosts of the link, and neighbour discovery.
 const LINK: [&str; 4] = ["0.0.0.0/32", "255.255.255.255/32", "fe80::/10", "ff02::/16"];
@@ -98,7 +100,12 @@ pub(super) fn add(exceptions: &Exceptions) -> Vec<Program> {
         rule("add", UNPROVEN).arguments(&[direction, "action=block", &format!("remoteip={ranges}")])
     };
     let (v4, v6) = (others_v4(&left_out), others_v6(&left_out));
-    [&v4, &v6].into_iter().flat_map(|ranges| ["dir=in", "dir=out"].map(|way| block(way, ranges))).collect()
+    let ways = ["dir=in", "dir=out"];
+    let ranges = [&v4, &v6].into_iter().flat_map(|ranges| ways.map(|way| block(way, ranges)));
+    let link = |way: &str| rule("add", UNPROVEN).arguments(&[way, "action=block", LINK_V6]);
+    let tcp = ways.map(|way| link(way).arguments(&["protocol=tcp"]));
+    let udp = ways.map(|way| link(way).arguments(&["protocol=udp", "remoteport=0-546,548-65535"]));
+    ranges.chain(tcp).chain(udp).collect()
 }
 
 /// The program that gives the rules their name.

@@ -28,7 +28,13 @@ pub(super) async fn evidence(attempt: &Attempt<'_>) -> Option<Value> {
     evidence::in_thread(move || {
         let program = held.program().map_err(|error| error.to_string());
         let unseen = |error: String| json!({ "unseen": evidence::text(&error) });
-        let sha256 = program.clone().and_then(|path| evidence::hash(&path)).map_or_else(unseen, Value::from);
+        // A file of another host is not opened: the system would log in there.
+        let own = program.clone().and_then(|path| {
+            let text = path.to_string_lossy().into_owned();
+            let is_here = matches!(text.as_bytes(), [drive, b':', b'\\', ..] if drive.is_ascii_alphabetic());
+            if is_here { Ok(path) } else { Err("its program is not on this host".to_owned()) }
+        });
+        let sha256 = own.and_then(|path| evidence::hash(&path)).map_or_else(unseen, Value::from);
         let shown = |path: &Path| Value::from(evidence::text(&path.to_string_lossy()));
         json!({
             "kind": "process",

@@ -90,7 +90,9 @@ impl Store {
 
     /// Whether the file is here and not at its place.
     pub(super) fn holds(&self, kept: &Kept) -> Result<bool, ActionError> {
-        Ok(self.inside(kept)?.is_some() && !is_at_place(kept)?)
+        let Some(inside) = self.inside(kept)? else { return Ok(false) };
+        let is_sealed = held_file::is_sealed(&inside).map_err(|error| failed(&inside, "be looked at", &error))?;
+        Ok(is_sealed && !is_at_place(kept)?)
     }
 
     /// Whether nothing is left of the file here.
@@ -111,8 +113,9 @@ impl Store {
 
     /// Moves the file in.
     pub(super) fn take(&self, kept: &Kept, _given_up: &GivenUp) -> Result<(), ActionError> {
-        if self.holds(kept)? {
-            return Ok(());
+        if let Some(inside) = self.inside(kept)? {
+            // A crash may have come between the move and the seal.
+            return held_file::seal(&inside).map_err(|error| failed(&inside, "be sealed", &error));
         }
         guarded::create_private_folder(&self.folder).map_err(|error| failed(&self.folder, "be made", &error))?;
         let inside = guarded::folder(&self.folder).and_then(|folder| folder.require_sure().map(|()| folder));
@@ -131,7 +134,11 @@ impl Store {
         }
         let moved = held.move_to(&self.folder.join(&kept.name));
         moved.map_err(|error| failed(&kept.place, "be moved into the quarantine", &error))?;
-        held.seal().map_err(|error| failed(&kept.place, "be sealed", &error))
+        held.seal().map_err(|error| failed(&kept.place, "be sealed", &error))?;
+        match held.id() {
+            Ok(id) if id.names == 1 => Ok(()),
+            _ => Err(ActionError::Failed(format!("{} has got a second name (hard link)", kept.place.display()))),
+        }
     }
 
     /// Moves the file back, with its access list. Returns whether its content is as it was.
@@ -146,10 +153,10 @@ impl Store {
         }
         // Sealed, it cannot be read: its list comes first, while it is still where only the agent can reach it.
         held_file::set_access(&inside, &kept.access).map_err(|error| failed(&inside, "get its rights", &error))?;
-        let mut held = HeldFile::open(&inside).map_err(|error| failed(&inside, "be held", &error))?;
-        let sha256 = hash(&held, given_up).map_err(|error| failed(&inside, "be read", &error))?;
-        held.move_to(&kept.place).map_err(|error| failed(&kept.place, "be put back", &error))?;
-        Ok(sha256 == kept.sha256)
+        put_back(&inside, kept, given_up).inspect_err(|_| {
+            // Where it stays, it stays out of reach; the error of the first failure is what counts.
+            let _still_sealed = held_file::seal(&inside);
+        })
     }
 
     /// The file in the quarantine, if it is there.
@@ -163,14 +170,23 @@ impl Store {
     }
 }
 
+/// Moves an unsealed file to its place; returns whether its content is as it was.
+fn put_back(inside: &Path, kept: &Kept, given_up: &GivenUp) -> Result<bool, ActionError> {
+    let mut held = HeldFile::open(inside).map_err(|error| failed(inside, "be held", &error))?;
+    let size_bytes = held.file().metadata().map_err(|error| failed(inside, "be looked at", &error))?.len();
+    // An account that had it open may have grown it without an end.
+    let is_same = size_bytes == kept.size_bytes
+        && hash(&held, given_up).map_err(|error| failed(inside, "be read", &error))? == kept.sha256;
+    held.move_to(&kept.place).map_err(|error| failed(&kept.place, "be put back", &error))?;
+    Ok(is_same)
+}
+
 /// Whether the file that is meant is at its place.
 fn is_at_place(kept: &Kept) -> Result<bool, ActionError> {
-    match std::fs::File::open(&kept.place) {
-        Ok(file) => {
-            let id = held_file::id_of(&file);
-            id.map(|id| kept.is(id)).map_err(|error| failed(&kept.place, "be looked at", &error))
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+    match held_file::id_at(&kept.place) {
+        Ok(id) => Ok(kept.is(id)),
+        // What the agent may not even look at is not the file that it has moved.
+        Err(error) if [io::ErrorKind::NotFound, io::ErrorKind::PermissionDenied].contains(&error.kind()) => Ok(false),
         Err(error) => Err(failed(&kept.place, "be looked at", &error)),
     }
 }

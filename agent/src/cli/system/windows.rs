@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::Write as _;
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, anyhow, bail};
@@ -85,11 +86,13 @@ fn install(arguments: &InstallArguments) -> anyhow::Result<()> {
     let program = std::env::current_exe().context("the path of this program cannot be seen")?;
     let InstallArguments { state, policy, wazuh, no_start } = arguments;
     // Every setting is in the arguments: the environment of an administrator is not that of a service.
-    let mut launch: Vec<OsString> = vec!["service".into(), "--state-dir".into(), state.path.clone().into()];
+    // A service starts in another folder than this command.
+    let whole = |path: &Path| std::path::absolute(path).with_context(|| format!("{} is no path", path.display()));
+    let mut launch: Vec<OsString> = vec!["service".into(), "--state-dir".into(), whole(&state.path)?.into()];
     let given = [("--policy", &policy.file), ("--wazuh-home", &wazuh.home), ("--responses-log", &wazuh.responses_log)];
     for (name, value) in given {
         if let Some(value) = value {
-            launch.extend([name.into(), value.clone().into()]);
+            launch.extend([name.into(), whole(value)?.into()]);
         }
     }
     let lacking =
@@ -125,13 +128,20 @@ fn uninstall(arguments: &UninstallArguments) -> anyhow::Result<()> {
 }
 
 fn serve(arguments: RunArguments) -> anyhow::Result<()> {
-    service_log::start(&arguments.state.path).context("the log cannot be written")?;
-    let work = move || match on_runtime(run::run(arguments)) {
+    let work = move || {
+        // Here, where the manager of services is told how it ends. An agent without a log still lifts what is due.
+        let _without_a_log = service_log::start(&arguments.state.path);
+        execute(arguments)
+    };
+    service::run(work).map_err(|error| anyhow!(error))
+}
+
+fn execute(arguments: RunArguments) -> ExitCode {
+    match on_runtime(run::run(arguments)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("the agent ends: {}", chain(error.as_ref()));
             ExitCode::FAILURE
         }
-    };
-    service::run(work).map_err(|error| anyhow!(error))
+    }
 }

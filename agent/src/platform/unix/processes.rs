@@ -11,6 +11,11 @@ pub fn names(number: &str) -> Vec<String> {
     own.into_iter().chain(program).collect()
 }
 
+/// Whether two names are one program's.
+pub fn is_same_name(one: &str, other: &str) -> bool {
+    one == other
+}
+
 /// Whether this process may not see which program the process of that number runs. Then it may be
 /// any.
 pub fn hides_program(number: &str) -> bool {

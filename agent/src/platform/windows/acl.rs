@@ -4,17 +4,19 @@ use std::ffi::c_void;
 use std::io;
 use std::path::Path;
 
-use windows_sys::Win32::Foundation::{GENERIC_ALL, GENERIC_READ, GENERIC_WRITE};
+use windows_sys::Win32::Foundation::{GENERIC_ALL, GENERIC_EXECUTE, GENERIC_READ, GENERIC_WRITE};
 use windows_sys::Win32::Security::Authorization::{
     ConvertSecurityDescriptorToStringSecurityDescriptorW, ConvertStringSecurityDescriptorToSecurityDescriptorW,
     GetNamedSecurityInfoW, SDDL_REVISION_1, SE_FILE_OBJECT,
 };
 use windows_sys::Win32::Security::{
     ACCESS_ALLOWED_ACE, ACE_HEADER, ACL, DACL_SECURITY_INFORMATION, GetAce, INHERIT_ONLY_ACE,
-    OWNER_SECURITY_INFORMATION, PROTECTED_DACL_SECURITY_INFORMATION, PSECURITY_DESCRIPTOR, PSID, SetFileSecurityW,
+    OWNER_SECURITY_INFORMATION, PROTECTED_DACL_SECURITY_INFORMATION, PSECURITY_DESCRIPTOR, PSID, SECURITY_ATTRIBUTES,
+    SetFileSecurityW,
 };
 use windows_sys::Win32::Storage::FileSystem::{
-    DELETE, FILE_APPEND_DATA, FILE_DELETE_CHILD, FILE_READ_DATA, FILE_WRITE_DATA, WRITE_DAC, WRITE_OWNER,
+    CreateDirectoryW, DELETE, FILE_APPEND_DATA, FILE_DELETE_CHILD, FILE_EXECUTE, FILE_READ_DATA, FILE_WRITE_DATA,
+    WRITE_DAC, WRITE_OWNER,
 };
 
 use super::accounts;
@@ -137,16 +139,47 @@ pub(super) fn owner(path: &Path) -> io::Result<String> {
     Ok(accounts::name_of(&Access::of(path)?.owner))
 }
 
+/// Whether no account but the system and the administrators can read, run or change the file, whichever account owns it.
+///
+/// # Errors
+/// When the system refuses.
+pub(super) fn is_sealed(path: &Path) -> io::Result<bool> {
+    let access = Access::of(path)?;
+    let is_open = |(sid, allowed): &(String, u32)| {
+        allowed & (READ | CHANGE_FILE | FILE_EXECUTE | GENERIC_EXECUTE) != 0 && !accounts::is_trusted(sid)
+    };
+    Ok(access.has_list && !access.has_unknown && !access.allowed.iter().any(is_open))
+}
+
 /// Keeps the file or folder to SYSTEM, the administrators, and the agent's own account if it is
 /// neither; what is made in a folder later gets the same.
 ///
 /// # Errors
 /// When the system refuses.
 pub(super) fn keep_to_ourselves(path: &Path) -> io::Result<()> {
+    set(path, &ours(if path.is_dir() { "OICI" } else { "" }))
+}
+
+fn ours(inherited: &str) -> String {
     let own = accounts::own_sid().filter(|_| !accounts::is_administrator());
-    let inherited = if path.is_dir() { "OICI" } else { "" };
     let own = own.map(|sid| format!("(A;{inherited};FA;;;{sid})")).unwrap_or_default();
-    set(path, &format!("D:P(A;{inherited};FA;;;SY)(A;{inherited};FA;;;BA){own}"))
+    format!("D:P(A;{inherited};FA;;;SY)(A;{inherited};FA;;;BA){own}")
+}
+
+/// Makes a folder that is kept like that from its first moment on: what another account puts into a folder before would
+/// stay that account's.
+///
+/// # Errors
+/// When the system refuses.
+#[expect(unsafe_code, reason = "the system's call")]
+pub(super) fn create_folder_of_ours(path: &Path) -> io::Result<()> {
+    let descriptor = descriptor(&ours("OICI"))?;
+    let length = u32::try_from(size_of::<SECURITY_ATTRIBUTES>()).map_err(io::Error::other)?;
+    let attributes = SECURITY_ATTRIBUTES { nLength: length, lpSecurityDescriptor: descriptor.0, bInheritHandle: 0 };
+    let name = wide(path);
+    // SAFETY: the name ends with a zero, and the descriptor lives through the call.
+    let is_made = unsafe { CreateDirectoryW(name.as_ptr(), &raw const attributes) };
+    if is_made == 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// SYSTEM and the administrators can only remove it or give it back: no account can run or read it.
@@ -157,7 +190,8 @@ pub(super) fn seal(path: &Path) -> io::Result<()> {
     let own = accounts::own_sid().filter(|_| !accounts::is_administrator());
     // Standard rights, and those to look at its attributes: neither content nor execution.
     let own = own.map(|sid| format!("(A;;SDRCWDWO;;;{sid})")).unwrap_or_default();
-    set(path, &format!("D:P(A;;SDRCWDWO;;;SY)(A;;SDRCWDWO;;;BA){own}"))
+    // The owner could change the list all the same, unless the list has an entry for the owner.
+    set(path, &format!("D:P(A;;RC;;;OW)(A;;SDRCWDWO;;;SY)(A;;SDRCWDWO;;;BA){own}"))
 }
 
 /// The access list as text.
@@ -207,21 +241,9 @@ pub(super) fn get(path: &Path) -> io::Result<String> {
 /// When the system refuses.
 #[expect(unsafe_code, reason = "the system's calls")]
 pub(super) fn set(path: &Path, text: &str) -> io::Result<()> {
-    let mut descriptor: PSECURITY_DESCRIPTOR = std::ptr::null_mut();
-    // SAFETY: the text ends with a zero; the descriptor is kept below.
-    let is_read = unsafe {
-        let text = wide(text);
-        ConvertStringSecurityDescriptorToSecurityDescriptorW(
-            text.as_ptr(),
-            SDDL_REVISION_1,
-            &raw mut descriptor,
-            std::ptr::null_mut(),
-        )
-    };
-    if is_read == 0 {
-        return Err(io::Error::last_os_error());
-    }
-    let _kept = Local(descriptor);
+    // A list that was inherited is kept as one only if the text asks for it.
+    let asked = text.strip_prefix("D:AI").map(|rest| format!("D:ARAI{rest}"));
+    let descriptor = descriptor(asked.as_deref().unwrap_or(text))?;
     // `D:P` says that nothing is inherited; other texts keep what is.
     let is_own = text.starts_with("D:P");
     let what = DACL_SECURITY_INFORMATION | if is_own { PROTECTED_DACL_SECURITY_INFORMATION } else { 0 };
@@ -229,9 +251,26 @@ pub(super) fn set(path: &Path, text: &str) -> io::Result<()> {
     // SAFETY: the name ends with a zero, and the descriptor is whole.
     let is_set = unsafe {
         let name = wide(path);
-        SetFileSecurityW(name.as_ptr(), what, descriptor)
+        SetFileSecurityW(name.as_ptr(), what, descriptor.0)
     };
     if is_set == 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// The descriptor that a text of the system's language of access lists describes.
+#[expect(unsafe_code, reason = "the system's call")]
+fn descriptor(text: &str) -> io::Result<Local> {
+    let mut descriptor: PSECURITY_DESCRIPTOR = std::ptr::null_mut();
+    let text = wide(text);
+    // SAFETY: the text ends with a zero; the descriptor is given back by its owner.
+    let is_read = unsafe {
+        ConvertStringSecurityDescriptorToSecurityDescriptorW(
+            text.as_ptr(),
+            SDDL_REVISION_1,
+            &raw mut descriptor,
+            std::ptr::null_mut(),
+        )
+    };
+    if is_read == 0 { Err(io::Error::last_os_error()) } else { Ok(Local(descriptor)) }
 }
 
 fn done(status: u32) -> io::Result<()> {

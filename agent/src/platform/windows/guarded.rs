@@ -109,7 +109,11 @@ fn is_link(metadata: &Metadata) -> bool {
 
 /// The command that keeps a path to the system and its administrators.
 fn mend(path: &Path) -> String {
-    format!("icacls \"{}\" /inheritance:r /grant *S-1-5-18:F *S-1-5-32-544:F", path.display())
+    let path = path.display();
+    format!(
+        "icacls \"{path}\" /setowner *S-1-5-32-544 & icacls \"{path}\" /reset & icacls \"{path}\" /inheritance:r /grant:r \
+         *S-1-5-18:(OI)(CI)F *S-1-5-32-544:(OI)(CI)F"
+    )
 }
 
 /// Why other accounts can change this file, with the command that fixes it; `None` if they cannot.
@@ -213,13 +217,17 @@ impl Folder {
         let before = self.stat(name.as_ref())?;
         if let Some(stat) = &before {
             stat.require_regular(&path)?;
+            // A file that another account has put there, or could read, must not get what is the agent's.
+            if let Some(reason) = distrust(stat, &path).filter(|_| flags.has(OFlags::WRONLY)) {
+                return Err(PathError::refused(&path, reason));
+            }
         }
         let mut options = OpenOptions::new();
         let writes = flags.has(OFlags::WRONLY);
         options.read(!writes).custom_flags(FILE_FLAG_OPEN_REPARSE_POINT);
         if flags.has(OFlags::APPEND) {
-            // Also to write: a torn end is cut off.
-            options.append(true).write(true);
+            // Also to read: a handle that only appends cannot be locked.
+            options.read(true).append(true);
         } else {
             options.write(writes).truncate(flags.has(OFlags::TRUNC));
         }
@@ -332,8 +340,9 @@ pub fn folder(path: &Path) -> Result<Folder, PathError> {
         let access = Access::of(&here).map_err(failed)?;
         // At the root of a drive Windows lets every account make folders; none can replace another's.
         is_shared = access.other_with(acl::ADD_ENTRIES).is_some();
+        // Without a command: on a folder of Windows itself it would do damage.
         let reason = access.other_with(acl::REPLACE_ENTRIES);
-        doubt = doubt.or_else(|| reason.map(|reason| (here.clone(), format!("{reason} ({})", mend(&here)))));
+        doubt = doubt.or_else(|| reason.map(|reason| (here.clone(), reason)));
     }
     Ok(Folder { path, doubt, is_shared })
 }
@@ -431,7 +440,11 @@ pub fn may_write(path: &Path) -> io::Result<()> {
 /// # Errors
 /// When it cannot be created.
 pub fn create_private_folder(path: &Path) -> io::Result<()> {
-    let is_new = !path.is_dir();
-    std::fs::create_dir_all(path)?;
-    if is_new { acl::keep_to_ourselves(path) } else { Ok(()) }
+    if path.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent)?;
+    }
+    acl::create_folder_of_ours(path)
 }

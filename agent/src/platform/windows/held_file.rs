@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 use windows_sys::Win32::Foundation::{ERROR_SHARING_VIOLATION, GENERIC_READ, HANDLE};
 use windows_sys::Win32::Storage::FileSystem::{
     BY_HANDLE_FILE_INFORMATION, DELETE, FILE_DISPOSITION_INFO, FILE_FLAG_BACKUP_SEMANTICS,
-    FILE_FLAG_OPEN_REPARSE_POINT, FILE_RENAME_INFO, FILE_SHARE_DELETE, FILE_SHARE_READ, FILE_SHARE_WRITE,
-    FileDispositionInfo, FileRenameInfo, FlushFileBuffers, GetFileInformationByHandle, GetFinalPathNameByHandleW,
-    READ_CONTROL, SetFileInformationByHandle, WRITE_DAC,
+    FILE_FLAG_OPEN_REPARSE_POINT, FILE_READ_ATTRIBUTES, FILE_RENAME_INFO, FILE_SHARE_DELETE, FILE_SHARE_READ,
+    FILE_SHARE_WRITE, FileDispositionInfo, FileRenameInfo, FlushFileBuffers, GetFileInformationByHandle,
+    GetFinalPathNameByHandleW, READ_CONTROL, SetFileInformationByHandle, WRITE_DAC,
 };
 
 use super::wide::narrow;
@@ -143,6 +143,32 @@ impl HeldFile {
     }
 }
 
+/// Takes a file in a folder of the agent's own from every account but the system and the administrators.
+///
+/// # Errors
+/// When the system refuses.
+pub fn seal(path: &Path) -> io::Result<()> {
+    super::acl::seal(path)
+}
+
+/// Whether [`seal`] is in force.
+///
+/// # Errors
+/// When the system refuses.
+pub fn is_sealed(path: &Path) -> io::Result<bool> {
+    super::acl::is_sealed(path)
+}
+
+/// What tells the file or folder at `path` from others, without a link followed and without a right to read it.
+///
+/// # Errors
+/// When it is not there, or the system does not tell.
+pub fn id_at(path: &Path) -> io::Result<FileId> {
+    let mut options = OpenOptions::new();
+    options.access_mode(FILE_READ_ATTRIBUTES).share_mode(FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE);
+    id_of(&options.custom_flags(FILE_FLAG_OPEN_REPARSE_POINT | FILE_FLAG_BACKUP_SEMANTICS).open(path)?)
+}
+
 /// Sets the access list that `text` describes for a file in a folder of the agent's own.
 ///
 /// # Errors
@@ -156,7 +182,7 @@ pub fn set_access(path: &Path, text: &str) -> io::Result<()> {
 /// # Errors
 /// When the system does not tell.
 #[expect(unsafe_code, reason = "the system's call")]
-pub fn id_of(file: &File) -> io::Result<FileId> {
+fn id_of(file: &File) -> io::Result<FileId> {
     let mut info = BY_HANDLE_FILE_INFORMATION::default();
     // SAFETY: the handle is open.
     if unsafe { GetFileInformationByHandle(file.as_raw_handle().cast(), &raw mut info) } == 0 {

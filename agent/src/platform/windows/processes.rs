@@ -13,8 +13,8 @@ use windows_sys::Win32::System::Diagnostics::ToolHelp::{
 };
 use windows_sys::Win32::System::LibraryLoader::{GetModuleHandleW, GetProcAddress};
 use windows_sys::Win32::System::Threading::{
-    GetProcessTimes, OpenProcess, PROCESS_ACCESS_RIGHTS, PROCESS_QUERY_LIMITED_INFORMATION, PROCESS_SYNCHRONIZE,
-    PROCESS_TERMINATE, QueryFullProcessImageNameW, TerminateProcess, WaitForSingleObject,
+    GetProcessId, GetProcessTimes, OpenProcess, PROCESS_ACCESS_RIGHTS, PROCESS_QUERY_LIMITED_INFORMATION,
+    PROCESS_SYNCHRONIZE, PROCESS_TERMINATE, QueryFullProcessImageNameW, TerminateProcess, WaitForSingleObject,
 };
 
 use super::handle::Handle;
@@ -57,7 +57,8 @@ impl Held {
     fn open(number: u32, rights: PROCESS_ACCESS_RIGHTS) -> io::Result<Option<Self>> {
         // SAFETY: the call has no conditions.
         match Handle::own(unsafe { OpenProcess(rights, 0, number) }) {
-            Ok(handle) => Ok(Some(Self { handle, number }).filter(|held| !held.is_dead())),
+            // The system ignores the last two bits of a number, which then is another process's.
+            Ok(handle) => Ok(Some(Self { handle, number }).filter(|held| held.is_meant() && !held.is_dead())),
             Err(error) if is(&error, ERROR_INVALID_PARAMETER) => Ok(None),
             Err(error) => Err(error),
         }
@@ -149,6 +150,12 @@ impl Held {
     }
 
     #[expect(unsafe_code, reason = "the system's call")]
+    fn is_meant(&self) -> bool {
+        // SAFETY: the handle is open.
+        unsafe { GetProcessId(self.handle.raw()) == self.number }
+    }
+
+    #[expect(unsafe_code, reason = "the system's call")]
     fn is_dead(&self) -> bool {
         // SAFETY: the handle is open.
         unsafe { WaitForSingleObject(self.handle.raw(), 0) != WAIT_TIMEOUT }
@@ -161,6 +168,11 @@ pub fn names(number: &str) -> Vec<String> {
     let Some(program) = held.and_then(|held| held.program().ok()) else { return Vec::new() };
     let text = |name: Option<&std::ffi::OsStr>| name.map(|name| name.to_string_lossy().into_owned());
     text(program.file_name()).into_iter().chain(text(program.file_stem())).collect()
+}
+
+/// Whether two names are one program's: letters are compared in any case.
+pub fn is_same_name(one: &str, other: &str) -> bool {
+    one.to_lowercase() == other.to_lowercase()
 }
 
 /// Whether this process may not see which program the process of that number runs. Then it may be

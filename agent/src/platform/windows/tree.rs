@@ -108,7 +108,8 @@ impl Tree {
         command.args(argv.get(1..).unwrap_or_default()).env_clear().envs(environment()).current_dir(directory);
         command.stdin(if has_input { Stdio::piped() } else { Stdio::null() });
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        // Suspended, so that it is in the job before it can start anything.
+        // Suspended, so that it is in the job before it can start anything. An agent that dies before that leaves a process
+        // that never runs.
         command.creation_flags(CREATE_NO_WINDOW | CREATE_SUSPENDED);
         let job = Job::new()?;
         let mut child = command.spawn()?;
