@@ -50,15 +50,16 @@ pub fn append(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Truncates the file at `path` to `length` bytes, durably.
+/// Truncates the file at `path` to `length` bytes, durably; creates it if it does not exist.
 ///
 /// # Errors
 /// When it cannot be opened or truncated; then the rest may still be there.
 pub fn cut(path: &Path, length: u64) -> io::Result<()> {
     let guarded::Place { folder, name } = guarded::place(path)?;
-    let file = folder.open(&name, OFlags::WRONLY, Mode::empty())?;
+    let file = folder.open(&name, OFlags::WRONLY | OFlags::CREATE, PRIVATE)?;
     file.set_len(length)?;
-    file.sync_all()
+    file.sync_all()?;
+    Ok(folder.sync()?)
 }
 
 /// Opens the file at `path` to read it.
