@@ -340,9 +340,10 @@ pub fn folder(path: &Path) -> Result<Folder, PathError> {
         let access = Access::of(&here).map_err(failed)?;
         // At the root of a drive Windows lets every account make folders; none can replace another's.
         is_shared = access.other_with(acl::ADD_ENTRIES).is_some();
-        // Without a command: on a folder of Windows itself it would do damage.
         let reason = access.other_with(acl::REPLACE_ENTRIES);
-        doubt = doubt.or_else(|| reason.map(|reason| (here.clone(), reason)));
+        // Without a command for those above: on a folder of Windows itself it would do damage.
+        let told = |reason: String| if here == path { format!("{reason} ({})", mend(&here)) } else { reason };
+        doubt = doubt.or_else(|| reason.map(|reason| (here.clone(), told(reason))));
     }
     Ok(Folder { path, doubt, is_shared })
 }
