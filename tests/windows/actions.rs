@@ -4,14 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::json;
 
-use crate::wine::{Agent, Manager, eventually, forget_in_system, recorded_in_system, recorder};
-
-async fn stage(name: &str) -> (Manager, Agent) {
-    let manager = Manager::start().await;
-    let agent = Agent::new(name);
-    agent.enrol(&manager).await;
-    (manager, agent)
-}
+use crate::wine::{eventually, forget_in_system, recorded_in_system, recorder, stage};
 
 #[tokio::test]
 async fn an_address_is_blocked_by_two_rules_that_name_the_effect_and_unblocked_by_their_names() {

@@ -4,14 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::wine::{Agent, Manager, eventually, recorded_in_system};
-
-async fn stage(name: &str) -> (Manager, Agent) {
-    let manager = Manager::start().await;
-    let agent = Agent::new(name);
-    agent.enrol(&manager).await;
-    (manager, agent)
-}
+use crate::wine::{eventually, recorded_in_system, stage};
 
 fn output(result: &Value) -> (&str, &str) {
     (result["outcome"].as_str().unwrap(), result["output"].as_str().unwrap_or_default())

@@ -35,6 +35,17 @@ async fn the_service_is_installed_runs_executes_stops_and_is_removed() {
     .await;
     let (is_removed, said) = agent.run(&["uninstall"]);
     assert!(!is_removed && said.contains("the service cannot be removed"), "{said}");
+
+    // Again, as one that only observes.
+    let (is_installed, said) = agent.run(&["install", "--observe"]);
+    assert!(is_installed, "{said}");
+    agent.is_seen(&manager).await;
+    let target = json!({"kind": "ip", "value": "203.0.113.14"});
+    let response = manager.order("win-service", "log-only", target, json!({"for": "1h"})).await;
+    let results = manager.results(&response, 1).await;
+    let (is_removed, said) = agent.run(&["uninstall"]);
+    assert_eq!(results[0]["observed"], true, "{results:#?}");
+    assert!(is_removed, "nothing is in force: {said}");
 }
 
 #[tokio::test]

@@ -292,3 +292,11 @@ fn records(log: &Path) -> Vec<(Vec<String>, String)> {
 pub(crate) fn recorder(arguments: &[&str]) -> Running {
     Running(wine().arg(built("bin/recorder.exe")).args(arguments).stdout(Stdio::null()).spawn().unwrap())
 }
+
+/// A manager, and an agent that is enrolled there and does not run yet.
+pub(crate) async fn stage(name: &str) -> (Manager, Agent) {
+    let manager = Manager::start().await;
+    let agent = Agent::new(name);
+    agent.enrol(&manager).await;
+    (manager, agent)
+}

@@ -52,7 +52,7 @@ const ABOUT: About = About {
     verified: "the table is not dormant, its chains drop by default at their hooks, and every exception is for loopback, single \
                addresses or networks that may be allowed, DHCP or neighbour discovery. Not seen by these hooks: \
                bridged frames, containers with a network of their own, raw sockets below the filter. Windows: \
-               all rules are there, and the firewall is on in every profile; not a Group Policy that turns local rules off",
+               all rules are there, the firewall is on in every profile, and no Group Policy turns it or local rules off",
     undone: "the table or the rules are deleted",
     rights: "root or CAP_NET_ADMIN; Administrator",
     ..About::DEFAULT

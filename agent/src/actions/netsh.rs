@@ -11,6 +11,9 @@ use crate::runner::Program;
 
 const PROFILES: &str = r"HKLM\SYSTEM\CurrentControlSet\Services\SharedAccess\Parameters\FirewallPolicy";
 
+/// Where a Group Policy overrides them.
+const POLICIES: &str = r"HKLM\SOFTWARE\Policies\Microsoft\WindowsFirewall";
+
 pub(super) static NETSH: ByRecipe = ByRecipe {
     about: About {
         name: "netsh",
@@ -20,8 +23,8 @@ pub(super) static NETSH: ByRecipe = ByRecipe {
         platforms: &[Os::Windows],
         lock_domain: "firewall",
         applied: "`netsh advfirewall firewall add rule`, in and out, named `Riposte ADDRESS in` and `out`",
-        verified: "both rules are there by their names, and the firewall is on in the domain, private and public profile; not whether a \
-                   rule was changed by hand, nor a Group Policy or another firewall that turns local rules off",
+        verified: "both rules are there by their names, the firewall is on in the domain, private and public profile, and no Group Policy \
+                   turns it or local rules off; not whether a rule was changed by hand, nor another firewall in its place",
         undone: "both rules are deleted by their names",
         rights: "Administrator",
         ..About::DEFAULT
@@ -64,11 +67,17 @@ pub(super) fn block(prefix: &str, target: &Target) -> Option<Recipe> {
     })
 }
 
-/// Whether the firewall is on in every profile. The output of `netsh show profile` depends on the
-/// system's language, so it is not used.
-pub(super) fn is_on() -> [Check; 3] {
-    ["DomainProfile", "StandardProfile", "PublicProfile"].map(|profile| {
-        let key = format!(r"{PROFILES}\{profile}");
-        Check::prints(Program::new("reg.exe", ["query", &key, "/v", "EnableFirewall"]), ["0x1"])
-    })
+/// Whether the firewall is on in every profile, and no Group Policy turns it or local rules off. The
+/// output of `netsh show profile` depends on the system's language, so it is not used.
+pub(super) fn is_on() -> Vec<Check> {
+    let ask = |folder: &str, profile: &str, value: &str| {
+        Program::new("reg.exe", ["query", &format!(r"{folder}\{profile}"), "/v", value])
+    };
+    let of_profile = |profile: &str| {
+        // `reg` ends with 1 where a value is not there.
+        let is_allowed = |value: &str| Check::lacks(ask(POLICIES, profile, value), "0x0", 1);
+        let is_on = Check::prints(ask(PROFILES, profile, "EnableFirewall"), ["0x1"]);
+        [is_on, is_allowed("EnableFirewall"), is_allowed("AllowLocalPolicyMerge")]
+    };
+    ["DomainProfile", "StandardProfile", "PublicProfile"].into_iter().flat_map(of_profile).collect()
 }

@@ -73,6 +73,8 @@ enum Yes {
     Success,
     /// It prints all of these.
     Prints(Vec<String>),
+    /// It does not print this, or ends with the code of what is not there.
+    Lacks(String, i32),
 }
 
 impl Check {
@@ -84,6 +86,11 @@ impl Check {
     /// Printing all of `texts` means yes.
     pub(super) fn prints<const N: usize>(program: Program, texts: [&str; N]) -> Self {
         Self { program, yes: Yes::Prints(texts.map(str::to_owned).to_vec()), no: None }
+    }
+
+    /// Not printing `text` means yes, and so does exit code `missing`: what it asks for is not there.
+    pub(super) fn lacks(program: Program, text: &str, missing: i32) -> Self {
+        Self { program, yes: Yes::Lacks(text.to_owned(), missing), no: None }
     }
 
     /// Exit code `code` means no.
@@ -107,10 +114,14 @@ impl Check {
         if self.no == Some(exit.code) {
             return Ok(false);
         }
+        if matches!(&self.yes, Yes::Lacks(_, missing) if *missing == exit.code) {
+            return Ok(true);
+        }
         if !exit.is_success() {
             return Err(failure(&self.program, &exit));
         }
         Ok(match &self.yes {
+            Yes::Lacks(text, _) => !holds_word(&exit.stdout, text),
             Yes::Success => true,
             Yes::Prints(texts) => texts.iter().all(|text| holds_word(&exit.stdout, text)),
         })
@@ -122,6 +133,7 @@ impl Check {
         let yes = match &self.yes {
             Yes::Success => "ends with 0".into(),
             Yes::Prints(texts) => format!("prints {texts:?}"),
+            Yes::Lacks(text, missing) => format!("does not print {text:?}, or ends with {missing}"),
         };
         let no = self.no.map(|code| format!(", no: ends with {code}")).unwrap_or_default();
         format!("{} → yes: {yes}{no}", self.program.text())

@@ -39,6 +39,9 @@ pub(in crate::cli) struct InstallArguments {
     policy: PolicyFile,
     #[command(flatten)]
     wazuh: WazuhArguments,
+    /// Bring nothing into force; only report what would have been done
+    #[arg(long)]
+    observe: bool,
     /// Do not start it
     #[arg(long)]
     no_start: bool,
@@ -84,7 +87,7 @@ pub(in crate::cli) fn run(order: SystemOrder) -> anyhow::Result<()> {
 
 fn install(arguments: &InstallArguments) -> anyhow::Result<()> {
     let program = std::env::current_exe().context("the path of this program cannot be seen")?;
-    let InstallArguments { state, policy, wazuh, no_start } = arguments;
+    let InstallArguments { state, policy, wazuh, observe, no_start } = arguments;
     // Every setting is in the arguments: the environment of an administrator is not that of a service.
     // A service starts in another folder than this command.
     let whole = |path: &Path| std::path::absolute(path).with_context(|| format!("{} is no path", path.display()));
@@ -95,6 +98,7 @@ fn install(arguments: &InstallArguments) -> anyhow::Result<()> {
             launch.extend([name.into(), whole(value)?.into()]);
         }
     }
+    launch.extend(observe.then(|| "--observe".into()));
     let lacking =
         service::install(&program, launch).map_err(|error| anyhow!("the service cannot be installed: {error}"))?;
     let mut out = std::io::stdout();

@@ -5,7 +5,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, Metadata, OpenOptions};
-use std::io::{self, Read as _};
+use std::io;
 use std::os::windows::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Component, Path, PathBuf};
 
@@ -18,6 +18,7 @@ use super::acl::{self, Access};
 use super::tree;
 use super::wide::wide;
 pub use crate::platform::path_error::PathError;
+use crate::platform::path_error::read_limited;
 
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -382,15 +383,6 @@ pub fn read_named(path: &Path, limit_bytes: u64) -> Result<Vec<u8>, PathError> {
     let place = place(path)?;
     let file = place.folder.open(&place.name, OFlags::RDONLY, Mode::empty())?;
     read_limited(&file, &place.path(), limit_bytes)
-}
-
-fn read_limited(file: &File, path: &Path, limit_bytes: u64) -> Result<Vec<u8>, PathError> {
-    let mut bytes = Vec::new();
-    file.take(limit_bytes + 1).read_to_end(&mut bytes).map_err(|error| PathError::system(path, error))?;
-    if bytes.len() as u64 > limit_bytes {
-        return Err(PathError::refused(path, format!("it is larger than {limit_bytes} bytes")));
-    }
-    Ok(bytes)
 }
 
 /// Checks that only trusted accounts can change or replace the file at `path`. The file need not

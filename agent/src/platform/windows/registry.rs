@@ -3,49 +3,42 @@
 use std::ffi::c_void;
 
 use windows_sys::Win32::System::Registry::{
-    HKEY_LOCAL_MACHINE, REG_DWORD, REG_EXPAND_SZ, REG_VALUE_TYPE, RRF_RT_REG_DWORD, RRF_RT_REG_SZ, RegDeleteTreeW,
-    RegGetValueW, RegSetKeyValueW,
+    HKEY_LOCAL_MACHINE, REG_DWORD, REG_EXPAND_SZ, REG_ROUTINE_FLAGS, REG_VALUE_TYPE, RRF_RT_REG_DWORD, RRF_RT_REG_SZ,
+    RegDeleteTreeW, RegGetValueW, RegSetKeyValueW,
 };
 
 use super::wide::{narrow, wide};
 
 /// A text; `None` if it is not there, or is no text.
-#[expect(unsafe_code, reason = "the system's call")]
 pub(super) fn text(key: &str, name: &str) -> Option<String> {
     let mut buffer = [0_u16; 512];
-    let mut bytes = u32::try_from(size_of_val(&buffer)).ok()?;
+    get(key, name, RRF_RT_REG_SZ, &mut buffer).then(|| narrow(&buffer))
+}
+
+/// A number; `None` if it is not there, or is no number.
+pub(super) fn number(key: &str, name: &str) -> Option<u32> {
+    let mut halves = [0_u16; 2];
+    get(key, name, RRF_RT_REG_DWORD, &mut halves).then(|| u32::from(halves[1]) << 16 | u32::from(halves[0]))
+}
+
+/// Reads a value of that kind into `buffer`; returns whether it is there and fits.
+#[expect(unsafe_code, reason = "the system's call")]
+fn get(key: &str, name: &str, kind: REG_ROUTINE_FLAGS, buffer: &mut [u16]) -> bool {
+    let Ok(mut bytes) = u32::try_from(size_of_val(buffer)) else { return false };
+    let (key, name) = (wide(key), wide(name));
     // SAFETY: the names end with a zero, and `bytes` is the size of the buffer.
     let status = unsafe {
         RegGetValueW(
             HKEY_LOCAL_MACHINE,
-            wide(key).as_ptr(),
-            wide(name).as_ptr(),
-            RRF_RT_REG_SZ,
+            key.as_ptr(),
+            name.as_ptr(),
+            kind,
             std::ptr::null_mut(),
             buffer.as_mut_ptr().cast::<c_void>(),
             &raw mut bytes,
         )
     };
-    (status == 0).then(|| narrow(&buffer))
-}
-
-/// A number; `None` if it is not there, or is no number.
-#[expect(unsafe_code, reason = "the system's call")]
-pub(super) fn number(key: &str, name: &str) -> Option<u32> {
-    let (mut value, mut bytes) = (0_u32, 4_u32);
-    // SAFETY: the names end with a zero, and `bytes` is the size of `value`.
-    let status = unsafe {
-        RegGetValueW(
-            HKEY_LOCAL_MACHINE,
-            wide(key).as_ptr(),
-            wide(name).as_ptr(),
-            RRF_RT_REG_DWORD,
-            std::ptr::null_mut(),
-            (&raw mut value).cast::<c_void>(),
-            &raw mut bytes,
-        )
-    };
-    (status == 0).then_some(value)
+    status == 0
 }
 
 /// Writes a text in which the system expands variables.

@@ -12,8 +12,7 @@ pub(crate) mod tests;
 mod trust;
 mod walk;
 
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 
@@ -26,6 +25,7 @@ pub use self::trust::distrust;
 pub(crate) use self::trust::mode_of;
 use self::walk::Walk;
 pub use crate::platform::path_error::PathError;
+use crate::platform::path_error::read_limited;
 use rustix::fs::Stat;
 
 /// Walks to the folder at `path`.
@@ -93,15 +93,6 @@ pub fn read_named(path: &Path, limit_bytes: u64) -> Result<Vec<u8>, PathError> {
     let place = place(path)?;
     let file = place.folder.open(&place.name, OFlags::RDONLY, Mode::empty())?;
     read_limited(&file, &place.path(), limit_bytes)
-}
-
-fn read_limited(file: &File, path: &Path, limit_bytes: u64) -> Result<Vec<u8>, PathError> {
-    let mut bytes = Vec::new();
-    file.take(limit_bytes + 1).read_to_end(&mut bytes).map_err(|error| PathError::system(path, error))?;
-    if bytes.len() as u64 > limit_bytes {
-        return Err(PathError::refused(path, format!("it is larger than {limit_bytes} bytes")));
-    }
-    Ok(bytes)
 }
 
 /// Why the file with this status must not be run as a custom program; `None` if it may be. Only root
