@@ -1,4 +1,4 @@
-.PHONY: run test browser screenshots conformance forward compatibility check bench profile simulate cluster fuzz chaos soak hostile units upgrade first-day deploy-check docs package release reproducible
+.PHONY: run test windows browser screenshots conformance forward compatibility check bench profile simulate cluster fuzz chaos soak hostile units upgrade first-day deploy-check docs package release reproducible
 
 # A manager and an agent on this machine; the agent only observes unless ENFORCE=1.
 run:
@@ -18,6 +18,15 @@ test:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo nextest run --workspace --locked
+
+# The agent for Windows, built here and run under Wine 8 against a real manager: what Wine can prove (docs/windows.md). RELEASE=1
+# takes the program that is shipped.
+windows:
+	scripts/test-deps.sh windows
+	scripts/windows.sh
+	cargo clippy --package riposte-agent --target x86_64-pc-windows-gnu --locked -- -D warnings
+	cargo nextest run --ignore-default-filter --package riposte --locked --test windows; status=$$?; \
+	    WINEPREFIX=$$PWD/target/windows/prefix wineserver --kill; exit $$status
 
 # The console in Debian's Chromium, headless: what people do, as every role, without scripts, on a phone, in dark, with hostile input,
 # without the manager, on two managers; what axe-core finds on every page. Pictures of all pages are in target/screenshots.
@@ -52,7 +61,7 @@ compatibility:
 	scripts/compatibility.sh
 
 # The agent is checked for other systems too, which cannot be run here. A check links nothing, so what some libraries have
-# in C is left out.
+# in C is left out. Linux on aarch64 is built and run under qemu.
 ELSEWHERE = x86_64-unknown-freebsd x86_64-apple-darwin
 check:
 	cargo fmt --all --check
@@ -63,6 +72,7 @@ check:
 	    name=$$(echo $$target | tr - _); \
 	    env CC_$$name=true AR_$$name=true cargo check --package riposte-agent --locked --target $$target || exit 1; \
 	done
+	scripts/check-aarch64.sh
 	scripts/sbom.sh
 	scripts/check-dependencies.sh
 

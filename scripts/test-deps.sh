@@ -17,6 +17,12 @@ python3:python3 usermod:passwd firewalld:firewalld firewall-cmd:firewalld iptabl
 ip6tables-legacy:iptables dbus-daemon:dbus-daemon systemd-analyze:systemd openssl:openssl node:nodejs npm:npm
 nginx:nginx caddy:caddy faketime:faketime curl:curl chromium:chromium chromedriver:chromium-driver'
 
+# `make windows` alone: the cross compiler, and Wine.
+if [ "${1:-}" = windows ]; then
+    needed="$needed x86_64-w64-mingw32-gcc:gcc-mingw-w64-x86-64 x86_64-w64-mingw32-windres:binutils-mingw-w64-x86-64
+cmake:cmake nasm:nasm wine:wine wineserver:wine wixl:wixl"
+fi
+
 missing_packages() {
     {
         for entry in $needed; do

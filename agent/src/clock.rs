@@ -11,13 +11,13 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
 
 use riposte_protocol::time::Timestamp;
 use tokio::time::Instant;
 
 use crate::manager_time::ManagerTime;
 use crate::moment::Moment;
+use crate::platform::clocks;
 
 /// The source of the time.
 #[derive(Clone, Debug)]
@@ -47,8 +47,7 @@ pub enum Clock {
 impl Clock {
     /// The system's clocks.
     pub fn system() -> Self {
-        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-        Self::System { boot: boot.trim().into(), manager: Arc::default() }
+        Self::System { boot: clocks::boot_id().into(), manager: Arc::default() }
     }
 
     /// The system's clocks, with what `state_dir` knows of the manager's time.
@@ -98,7 +97,7 @@ impl Clock {
     pub fn host(&self) -> Moment {
         match self {
             Self::System { boot, .. } => {
-                Moment { wall: wall_clock(), since_boot: boot_clock(), boot: Arc::clone(boot) }
+                Moment { wall: wall_clock(), since_boot: clocks::since_boot(), boot: Arc::clone(boot) }
             }
             Self::Simulated { origin, started, boot, jumped, .. } => {
                 let (since_boot, jumped) = (started.elapsed(), jumped.load(Ordering::Relaxed));
@@ -121,13 +120,4 @@ impl Clock {
 fn wall_clock() -> Timestamp {
     let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     Timestamp::from_millis(0).plus(since_epoch)
-}
-
-fn boot_clock() -> Duration {
-    // Linux's monotonic clock stands still while the host is suspended; a block does not.
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    let clock = nix::time::ClockId::CLOCK_BOOTTIME;
-    #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    let clock = nix::time::ClockId::CLOCK_MONOTONIC;
-    nix::time::clock_gettime(clock).map(Duration::from).unwrap_or_default()
 }

@@ -7,9 +7,7 @@ use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags};
-
-use crate::guarded;
+use crate::platform::guarded::{self, Mode, OFlags};
 
 /// Mode of the agent's own files: only their owner can read and write them.
 const PRIVATE: Mode = Mode::RUSR.union(Mode::WUSR);
@@ -52,6 +50,18 @@ pub fn append(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
+/// Truncates the file at `path` to `length` bytes, durably; creates it if it does not exist.
+///
+/// # Errors
+/// When it cannot be opened or truncated; then the rest may still be there.
+pub fn cut(path: &Path, length: u64) -> io::Result<()> {
+    let guarded::Place { folder, name } = guarded::place(path)?;
+    let file = folder.open(&name, OFlags::WRONLY | OFlags::CREATE, PRIVATE)?;
+    file.set_len(length)?;
+    file.sync_all()?;
+    Ok(folder.sync()?)
+}
+
 /// Opens the file at `path` to read it.
 ///
 /// # Errors
@@ -75,11 +85,7 @@ pub fn remove(path: &Path) -> io::Result<()> {
 /// # Errors
 /// When it cannot be created.
 pub fn create_directory(path: &Path) -> io::Result<()> {
-    let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path)
+    guarded::create_private_folder(path)
 }
 
 #[cfg(test)]

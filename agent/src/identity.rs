@@ -5,7 +5,6 @@
 //! tokens signed with it do.
 
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
@@ -19,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::durable;
-use crate::guarded;
+use crate::platform::guarded;
 
 /// Largest size of each file, in bytes.
 const MAX_BYTES: u64 = 1024 * 1024;
@@ -316,14 +315,9 @@ pub fn is_enrolled(state_dir: &Path) -> bool {
 
 /// Refuses a secret that other accounts can read: its reader can pose as this agent.
 fn check_secret(path: &Path) -> Result<(), IdentityError> {
-    let file = std::fs::metadata(path).map_err(|source| IdentityError::File { path: path.into(), source })?;
-    let mode = file.mode() & 0o7777;
-    let is_exposed = mode & 0o077 != 0;
-    if !is_exposed {
-        return Ok(());
-    }
-    let what = format!("has the mode {mode:04o}, so that other accounts have access to it");
-    let mend = format!("run `chmod 600 {}`; enrol again if another account may have read it", path.display());
+    let exposure = guarded::exposure(path).map_err(|source| IdentityError::File { path: path.into(), source })?;
+    let Some((what, command)) = exposure else { return Ok(()) };
+    let mend = format!("run `{command}`; enrol again if another account may have read it");
     Err(IdentityError::Exposed { path: path.into(), what, mend })
 }
 

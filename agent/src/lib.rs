@@ -19,9 +19,10 @@
 //!   format.
 //!
 //! [`local_policy`] and [`self_protection`] say what must not be done here, even by a signed order.
-//! [`service`] speaks to systemd.
+//! [`platform`] has what differs between operating systems; [`platform::service`] speaks to the
+//! system's manager of services.
 //!
-//! [`clock`], [`conventions`], [`durable`], [`guarded`], [`manager_time`], [`manager_url`],
+//! [`clock`], [`conventions`], [`durable`], [`manager_time`], [`manager_url`],
 //! [`moment`], [`pin`], [`platform`], [`refusal`], [`tasks`], [`telemetry`], [`tls`] and [`unreachable`] are
 //! ground: every module may use them.
 
@@ -33,7 +34,6 @@ pub mod conventions;
 pub mod durable;
 pub mod enroll;
 pub mod executor;
-pub mod guarded;
 pub mod identity;
 pub mod intake;
 pub mod journal;
@@ -49,7 +49,6 @@ pub mod responses_log;
 pub mod runner;
 pub mod scripts;
 pub mod self_protection;
-pub mod service;
 pub mod session;
 pub mod tasks;
 pub mod telemetry;

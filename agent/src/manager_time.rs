@@ -15,8 +15,9 @@ use riposte_protocol::identity::LEEWAY;
 use riposte_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::durable;
 use crate::moment::Moment;
-use crate::{durable, guarded};
+use crate::platform::guarded;
 
 /// A change of the difference below this is network latency, and is not stored. In milliseconds.
 const NEWS_MILLIS: u64 = 2000;

@@ -39,7 +39,7 @@ pub fn typed(url: &str) -> Result<&str, UrlError> {
     match url.split_once("://") {
         None => Err(UrlError::NoScheme(url.into())),
         Some((scheme, _)) if !is_http(scheme) => Err(UrlError::OtherScheme(url.into())),
-        Some(_) if crate::platform::host_and_port(url).is_none() => Err(UrlError::NoHost(url.into())),
+        Some(_) if host_and_port(url).is_none() => Err(UrlError::NoHost(url.into())),
         Some(_) => Ok(url.trim_end_matches('/')),
     }
 }
@@ -60,7 +60,7 @@ pub fn is_encrypted(url: &str) -> bool {
 }
 
 fn is_loopback(url: &str) -> bool {
-    let Some((host, _)) = crate::platform::host_and_port(url) else { return false };
+    let Some((host, _)) = host_and_port(url) else { return false };
     host.eq_ignore_ascii_case("localhost") || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
@@ -82,6 +82,20 @@ pub fn check<'a>(manager: &str, named: impl IntoIterator<Item = &'a str>, is_all
         }
     }
     Ok(())
+}
+
+/// The host and the port in a URL.
+pub fn host_and_port(url: &str) -> Option<(&str, u16)> {
+    let (scheme, rest) = url.split_once("://")?;
+    let authority = rest.split(['/', '?', '#']).next()?;
+    let authority = authority.rsplit('@').next()?;
+    let default = if matches!(scheme, "https" | "wss") { 443 } else { 80 };
+    let (host, port) = match authority.strip_prefix('[') {
+        Some(v6) => v6.split_once(']')?,
+        None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
+    };
+    let port = port.strip_prefix(':').map_or(Some(default), |port| port.parse().ok())?;
+    (!host.is_empty()).then_some((host, port))
 }
 
 #[cfg(test)]
@@ -133,5 +147,21 @@ mod tests {
         assert!(sent("http://m.example", "ws://m.example/v1/agent/stream", true));
         assert!(sent("http://127.0.0.1:8480", "ws://127.0.0.1:8480/v1/agent/stream", false));
         assert!(!sent("http://127.0.0.1:8480", "ws://m.example/v1/agent/stream", false));
+    }
+
+    #[test]
+    fn the_host_and_the_port_of_a_url_are_found() {
+        for (url, expected) in [
+            ("https://riposte.example.org/v1/x", Some(("riposte.example.org", 443))),
+            ("ws://10.0.0.1:8480/x?y#z", Some(("10.0.0.1", 8480))),
+            ("wss://[2001:db8::1]/x", Some(("2001:db8::1", 443))),
+            ("http://[::1]:81", Some(("::1", 81))),
+            ("http://user:word@host:82/", Some(("host", 82))),
+            ("http://host:port/", None),
+            ("http:///x", None),
+            ("host", None),
+        ] {
+            assert_eq!(host_and_port(url), expected, "{url}");
+        }
     }
 }

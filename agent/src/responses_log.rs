@@ -13,11 +13,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use riposte_protocol::command::Op;
 use riposte_protocol::time::Timestamp;
-use rustix::fs::{Mode, OFlags};
 use serde_json::{Value, json};
 
 use crate::conventions;
-use crate::guarded::{self, Folder, PathError};
+use crate::platform::guarded::{self, Folder, Mode, OFlags, PathError};
 
 /// Size at which the file is rotated; one older file is kept.
 const MAX_BYTES: u64 = 10 * 1024 * 1024;
@@ -244,7 +243,7 @@ mod tests {
     /// An attack of the account that owns the log: while it holds a lease, what opens the file is turned away.
     #[test]
     fn a_lease_on_the_log_delays_its_lines_and_loses_none() {
-        use crate::guarded::tests::Lease;
+        use crate::platform::guarded::tests::Lease;
         let directory = tempfile::tempdir().unwrap();
         let host = Host::new(Runner::new(), directory.path());
         let (target, transcript) = (Target::host(), Mutex::<Transcript>::default());

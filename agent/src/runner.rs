@@ -7,38 +7,24 @@ mod output;
 mod program;
 #[cfg(test)]
 mod tests;
-#[cfg(target_os = "linux")]
-mod waiting;
-#[cfg(not(target_os = "linux"))]
-#[path = "runner/waiting_unseen.rs"]
-mod waiting;
 
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
-use rustix::process::{WaitId, WaitIdOptions, waitid};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::process::{ChildStdin, ChildStdout};
 use tokio::time::Instant;
 
 pub use self::output::join;
 use self::output::{Head, Lines};
 pub use self::program::{DEFAULT_TIMEOUT, Program};
-use self::waiting::Watch;
-
-use crate::guarded;
+use crate::platform::guarded;
+use crate::platform::tree::{self, Tree};
+use crate::platform::waiting::Watch;
 
 /// How long output is read after the program has ended: a child that it left behind may hold the
 /// pipe open for ever.
 const DRAIN_GRACE: Duration = Duration::from_millis(250);
-/// Time between SIGTERM and SIGKILL for a program that timed out.
-const END_GRACE: Duration = Duration::from_secs(2);
-/// Where programs are searched. The caller's own PATH is never used: an attacker on the host may
-/// have changed it.
-const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// How a program ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,20 +113,16 @@ impl Runner {
     /// Path of the installed program of that name; `None` if it is not installed. A name with a
     /// slash is used as a path.
     pub fn find(name: &str) -> Option<PathBuf> {
-        let executable = |path: &PathBuf| {
-            let mode = |metadata: std::fs::Metadata| std::os::unix::fs::PermissionsExt::mode(&metadata.permissions());
-            path.metadata().is_ok_and(|metadata| metadata.is_file() && mode(metadata) & 0o111 != 0)
-        };
-        if name.contains('/') {
-            return Some(PathBuf::from(name)).filter(executable);
+        if tree::is_path(name) {
+            return Some(PathBuf::from(name)).filter(|path| tree::is_program(path));
         }
-        candidates(name).filter(executable).find(|path| distrust(path).is_none())
+        tree::candidates(name).filter(|path| tree::is_program(path)).find(|path| distrust(path).is_none())
     }
 
     /// Why the installed program of that name must not be run; `None` if it may be, or is not
     /// installed.
     pub fn distrusted(name: &str) -> Option<String> {
-        candidates(name).filter(|path| path.exists()).find_map(|path| distrust(&path))
+        tree::candidates(name).filter(|path| path.exists()).find_map(|path| distrust(&path))
     }
 
     /// Whether the program of that name is installed.
@@ -176,9 +158,9 @@ impl Runner {
 
     async fn attend(&self, program: &Program, mut answer: Option<Answer<'_>>) -> Result<Exit, RunError> {
         let name = program.name().to_owned();
-        let mut group = self.start(program).map_err(|source| RunError::Start { program: name.clone(), source })?;
-        let mut stdin = Input::new(group.child.stdin.take(), program.stdin.as_deref());
-        let (mut stdout, mut stderr) = (group.child.stdout.take(), group.child.stderr.take());
+        let mut tree = self.start(program).map_err(|source| RunError::Start { program: name.clone(), source })?;
+        let mut stdin = Input::new(tree.child.stdin.take(), program.stdin.as_deref());
+        let (mut stdout, mut stderr) = (tree.child.stdout.take(), tree.child.stderr.take());
         let (mut printed, mut complained, mut lines) = (Head::default(), Head::default(), Lines::default());
         let (mut out, mut err) = ([0; 4096], [0; 4096]);
         let (mut deadline, mut watch) = (Instant::now() + program.timeout, Watch::new(program.timeout));
@@ -210,12 +192,11 @@ impl Runner {
                 }
                 () = stdin.write(), if stdin.has_more() => {}
                 () = tokio::time::sleep_until(watch.next_look()), if status.is_none() && stdin.is_idle() && answer.is_some() => {
-                    if stdin.reader_waits(&mut watch, &group, stdout.as_ref()) {
+                    if stdin.reader_waits(&mut watch, &tree, stdout.as_ref()) {
                         stdin.close();
                     }
                 }
-                ended = group.child.wait(), if status.is_none() => {
-                    group.ended = true;
+                ended = tree.ended(), if status.is_none() => {
                     status = Some(ended);
                     deadline = Instant::now() + DRAIN_GRACE;
                 }
@@ -226,53 +207,26 @@ impl Runner {
         match status {
             Some(status) => {
                 let status = status.map_err(|source| RunError::Start { program: name, source })?;
-                Ok(Exit { code: code(status), stdout, stderr })
+                Ok(Exit { code: tree::exit_code(status), stdout, stderr })
             }
             None => {
-                group.end().await;
+                tree.end().await;
                 let output = join(&stdout, &stderr);
                 Err(RunError::TimedOut { program: name, timeout: program.timeout, output })
             }
         }
     }
 
-    fn start(&self, program: &Program) -> std::io::Result<Group> {
+    fn start(&self, program: &Program) -> std::io::Result<Tree> {
         let argv: Vec<&str> = self.prefix.iter().chain(&program.argv).map(String::as_str).collect();
         let name = argv.first().copied().unwrap_or_default();
         // A path is used unchanged, relative to the program's directory, because the program sees
         // it as its own name.
-        let path = if name.contains('/') { Some(PathBuf::from(name)) } else { Self::find(name) };
+        let path = if tree::is_path(name) { Some(PathBuf::from(name)) } else { Self::find(name) };
         let missing = || std::io::Error::new(std::io::ErrorKind::NotFound, format!("{name} not found"));
         let path = path.ok_or_else(missing)?;
-        let spawn = |path: &Path, arguments: &[&str]| {
-            Command::new(path)
-                .args(arguments)
-                // The agent's own environment may hold a token, so nothing of it is passed on.
-                .env_clear()
-                .env("PATH", SEARCH_PATH)
-                .env("LC_ALL", "C")
-                .current_dir(&program.directory)
-                .stdin(if program.stdin.is_some() { Stdio::piped() } else { Stdio::null() })
-                .stdout(Stdio::piped())
-                .stderr(Stdio::piped())
-                .process_group(0)
-                .spawn()
-        };
-        let child = match spawn(&path, argv.get(1..).unwrap_or_default()) {
-            // A script without a `#!` line: a shell runs it, as in `execvp`.
-            Err(error) if error.raw_os_error() == Some(nix::libc::ENOEXEC) => spawn(Path::new("/bin/sh"), &argv)?,
-            spawned => spawned?,
-        };
-        Ok(Group { child, ended: false })
+        Tree::start(&path, &argv, &program.directory, program.stdin.is_some())
     }
-}
-
-/// The paths where the program of that name may be.
-fn candidates(name: &str) -> impl Iterator<Item = PathBuf> {
-    let absolute = name.starts_with('/').then(|| PathBuf::from(name));
-    let searched =
-        std::env::split_paths(SEARCH_PATH).filter(move |_| !name.contains('/')).map(move |folder| folder.join(name));
-    absolute.into_iter().chain(searched)
 }
 
 /// Why other accounts could have put this program there; `None` if they could not. Root would run
@@ -323,9 +277,9 @@ impl Input {
     }
 
     /// Whether the program waits only for its input.
-    fn reader_waits(&self, watch: &mut Watch, program: &Group, stdout: Option<&ChildStdout>) -> bool {
-        let (Some(pipe), Some(leader)) = (&self.pipe, program.leader()) else { return false };
-        watch.sees_waiting(leader.as_raw(), pipe, stdout)
+    fn reader_waits(&self, watch: &mut Watch, program: &Tree, stdout: Option<&ChildStdout>) -> bool {
+        let (Some(pipe), Some(leader)) = (&self.pipe, program.number()) else { return false };
+        watch.sees_waiting(leader, pipe, stdout)
     }
 
     fn say(&mut self, text: &str) {
@@ -344,57 +298,4 @@ impl Input {
             Err(_) => self.close(),
         }
     }
-}
-
-/// A program and everything it starts. Dropping it kills the whole group.
-struct Group {
-    child: Child,
-    ended: bool,
-}
-
-impl Group {
-    /// Sends SIGTERM to the group, and SIGKILL after the grace period.
-    async fn end(&mut self) {
-        if let Some(leader) = self.leader() {
-            let _gone = killpg(leader, Signal::SIGTERM);
-            let at = Instant::now() + END_GRACE;
-            // Waits without reaping, so that its number is not reused before the group is killed.
-            let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-            let is_running = || {
-                let number = rustix::process::Pid::from_raw(leader.as_raw());
-                number.is_some_and(|number| matches!(waitid(WaitId::Pid(number), look), Ok(None)))
-            };
-            while is_running() && Instant::now() < at {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        }
-        self.kill();
-        let _killed = self.child.wait().await;
-    }
-
-    /// Only while the leader is not reaped, so that its number cannot belong to another process
-    /// yet.
-    fn kill(&mut self) {
-        if let Some(leader) = self.leader() {
-            let _gone = killpg(leader, Signal::SIGKILL);
-        }
-        self.ended = true;
-    }
-
-    fn leader(&self) -> Option<Pid> {
-        self.child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw)
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        if !self.ended {
-            self.kill();
-        }
-    }
-}
-
-fn code(status: ExitStatus) -> i32 {
-    use std::os::unix::process::ExitStatusExt as _;
-    status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(-1)
 }

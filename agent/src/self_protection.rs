@@ -6,7 +6,7 @@
 //! `Target::always_protected`. The host's administrator adds others in the local policy.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -15,6 +15,8 @@ use riposte_protocol::account::Account;
 use riposte_protocol::target::{Target, TargetKind};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+use crate::platform::{accounts, network, places, processes};
 
 /// How long what was read from the system is cached.
 const FRESH: Duration = Duration::from_secs(2);
@@ -79,10 +81,10 @@ impl SelfProtection {
             TargetKind::User => {
                 // `HOST\\name` may be the account of this host as well.
                 let account = Account::of(target.value());
-                let is_own = is_own_account(target.value()) || is_own_account(account.name());
+                let is_own = accounts::is_own(target.value()) || accounts::is_own(account.name());
                 is_own.then(|| "the agent runs as this user".into())
             }
-            TargetKind::Process => own_process(target.value()).map(Into::into),
+            TargetKind::Process => processes::own(target.value()).map(Into::into),
             TargetKind::File => {
                 let own = self.files.iter().any(|file| is_within(target.value(), file));
                 own.then(|| "a file of the agent itself".into())
@@ -106,7 +108,7 @@ impl SelfProtection {
     /// for it: there may be a million of them, and this is asked before every apply.
     pub fn look_at_own_addresses(&self, target: &Target) {
         let Some(network) = target.network() else { return };
-        let own = own_addresses();
+        let own = network::own_addresses();
         let mut kept = self.network.lock().unwrap_or_else(PoisonError::into_inner);
         let is_known = |found: &(IpAddr, &'static str)| kept.as_ref().is_none_or(|(_, kept)| kept.0.contains(found));
         if own.iter().any(|found| network.contains(&found.0) && !is_known(found)) {
@@ -133,82 +135,7 @@ fn told(target: &Target, address: IpAddr, what: &str) -> String {
 
 impl Network {
     fn read() -> Self {
-        let text = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-        let mut needed = own_addresses();
-        needed.extend(gateways_v4(&text("/proc/net/route")).into_iter().map(|address| (address.into(), GATEWAY)));
-        needed.extend(gateways_v6(&text("/proc/net/ipv6_route")).into_iter().map(|address| (address.into(), GATEWAY)));
-        // systemd-resolved lists its upstream resolvers in the second file; the first then names
-        // only itself.
-        for path in ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"] {
-            needed.extend(resolvers(&text(path)).into_iter().map(|address| (address, "a resolver of this host")));
-        }
-        Self(needed)
-    }
-}
-
-const GATEWAY: &str = "a gateway of this host";
-
-fn own_addresses() -> Vec<(IpAddr, &'static str)> {
-    let Ok(interfaces) = nix::ifaddrs::getifaddrs() else { return Vec::new() };
-    let mut needed = Vec::new();
-    for interface in interfaces {
-        let own = interface.address.as_ref().and_then(address);
-        needed.extend(own.map(|address| (address, "an address of this host")));
-        let broadcast = interface.broadcast.as_ref().and_then(address);
-        needed.extend(broadcast.map(|address| (address, "the broadcast address of a network of this host")));
-    }
-    needed
-}
-
-fn address(address: &nix::sys::socket::SockaddrStorage) -> Option<IpAddr> {
-    let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
-    v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
-}
-
-/// The next hops in `/proc/net/route`: columns Iface, Destination, Gateway …, addresses as the
-/// kernel's own integers.
-fn gateways_v4(table: &str) -> Vec<Ipv4Addr> {
-    let next_hop = |line: &str| {
-        let gateway = u32::from_str_radix(line.split_whitespace().nth(2)?, 16).ok()?;
-        (gateway != 0).then(|| Ipv4Addr::from(gateway.to_ne_bytes()))
-    };
-    table.lines().skip(1).filter_map(next_hop).collect()
-}
-
-/// The next hops in `/proc/net/ipv6_route`: the fifth column.
-fn gateways_v6(table: &str) -> Vec<Ipv6Addr> {
-    let next_hop = |line: &str| {
-        let gateway = u128::from_str_radix(line.split_whitespace().nth(4)?, 16).ok()?;
-        (gateway != 0).then(|| Ipv6Addr::from(gateway))
-    };
-    table.lines().filter_map(next_hop).collect()
-}
-
-/// The name servers in a `resolv.conf`.
-fn resolvers(text: &str) -> Vec<IpAddr> {
-    let server = |line: &str| {
-        let mut words = line.split_whitespace();
-        let address = words.next().filter(|word| *word == "nameserver").and_then(|_| words.next())?;
-        // A link-local address has its interface after a `%`.
-        address.split('%').next()?.parse::<IpAddr>().ok().map(|address| address.to_canonical())
-    };
-    text.lines().filter_map(server).collect()
-}
-
-/// Whether `name` is the superuser under any name, or the agent's own account.
-fn is_own_account(name: &str) -> bool {
-    let user = nix::unistd::User::from_name(name).ok().flatten();
-    user.is_some_and(|user| user.uid.is_root() || user.uid == nix::unistd::geteuid())
-}
-
-fn own_process(number: &str) -> Option<&'static str> {
-    let number: u32 = number.parse().ok()?;
-    if number == std::process::id() {
-        Some("the agent itself")
-    } else if number == std::os::unix::process::parent_id() {
-        Some("the process that runs the agent")
-    } else {
-        None
+        Self(network::needed())
     }
 }
 
@@ -216,7 +143,7 @@ fn own_process(number: &str) -> Option<&'static str> {
 pub fn is_within(path: &str, folder: &Path) -> bool {
     let resolve = |path: &Path| std::fs::canonicalize(path).unwrap_or_else(|_| path.into());
     let path = Path::new(path);
-    let touches = |path: &Path, folder: &Path| path.starts_with(folder) || folder.starts_with(path);
+    let touches = |path: &Path, folder: &Path| places::is_below(path, folder) || places::is_below(folder, path);
     touches(path, folder) || touches(&resolve(path), &resolve(folder))
 }
 
@@ -224,24 +151,10 @@ pub fn is_within(path: &str, folder: &Path) -> bool {
 mod tests {
     use super::*;
 
+    const GATEWAY: &str = "a gateway of this host";
+
     fn protects(self_protection: &SelfProtection, kind: TargetKind, text: &str) -> Option<String> {
         self_protection.protect(&Target::parse(kind, text).unwrap())
-    }
-
-    #[test]
-    fn routes_and_resolvers_are_read_as_the_system_writes_them() {
-        let routes = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n\
-                      eth0\t00000000\t010200C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\n\
-                      eth0\t000200C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n";
-        assert_eq!(gateways_v4(routes), ["192.0.2.1".parse::<Ipv4Addr>().unwrap()]);
-        let routes = "00000000000000000000000000000000 00 00000000000000000000000000000000 00 fd000000000000000000000000000001 00000400 00000003 00000000 00000003     eth0\n\
-                      fd000000000000000000000000000002 80 00000000000000000000000000000000 00 00000000000000000000000000000000 00000000 00000004 00000000 80200001     eth0\n";
-        assert_eq!(gateways_v6(routes), ["fd00::1".parse::<Ipv6Addr>().unwrap()]);
-        let text =
-            "# nameserver 192.0.2.9\nsearch example.org\nnameserver 192.0.2.53\nnameserver fe80::1%eth0\nnameserver\n";
-        let expected: [IpAddr; 2] = ["192.0.2.53".parse().unwrap(), "fe80::1".parse().unwrap()];
-        assert_eq!(resolvers(text), expected);
-        assert_eq!(gateways_v4("").len() + gateways_v6("\n").len() + resolvers("").len(), 0, "nothing is no panic");
     }
 
     #[test]
@@ -274,12 +187,6 @@ mod tests {
         assert_eq!(self_protection.protect(&target), None, "nothing is read anew for another address");
         self_protection.look_at_own_addresses(&target);
         assert_eq!(self_protection.protect(&target).unwrap(), "it contains 127.0.0.1, an address of this host");
-    }
-
-    #[test]
-    fn this_hosts_own_addresses_are_found() {
-        let found = own_addresses();
-        assert!(found.iter().any(|(address, _)| address.is_loopback()), "{found:?}");
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! The agent's log: lines on stderr, for people or as JSON, filtered by `RIPOSTE_LOG` (default
-//! `info`).
+//! `info`). Where a service has no stderr, a file that is rotated.
 
 use std::io::IsTerminal as _;
 

@@ -4,14 +4,15 @@ use std::path::Path;
 
 use riposte_protocol::message::WazuhIdentity;
 
-use crate::guarded;
+use crate::platform::guarded;
+use crate::platform::places::CLIENT_KEYS;
 
 /// Limit of the file: an agent's has one line.
 const MAX_BYTES: u64 = 64 * 1024;
 
 /// The identity of the Wazuh agent in `home`; `None` where there is none, or the host is a Wazuh manager with many.
 pub fn of_host(home: &Path) -> Option<WazuhIdentity> {
-    let bytes = guarded::read_named(&home.join("etc/client.keys"), MAX_BYTES).ok()?;
+    let bytes = guarded::read_named(&home.join(CLIENT_KEYS), MAX_BYTES).ok()?;
     of_keys(std::str::from_utf8(&bytes).ok()?)
 }
 

@@ -90,7 +90,9 @@ pub enum TargetError {
     )]
     Account,
     /// Not an absolute path without `.` and `..` parts.
-    #[error("is not an absolute path without '.' or '..' parts, 4096 bytes at most")]
+    #[error(
+        "is not an absolute path without '.' or '..' parts (/folder/file, or on Windows C:\\folder\\file), 4096 bytes at most"
+    )]
     File,
     /// Not a process number above 1.
     #[error("is not a process number above 1")]
@@ -115,7 +117,7 @@ impl Target {
         let value = match kind {
             TargetKind::Ip => parse_ip(text)?.to_string(),
             TargetKind::User => parse_user(text)?.to_owned(),
-            TargetKind::File => parse_file(text)?.to_owned(),
+            TargetKind::File => parse_file(text)?,
             TargetKind::Process => parse_process(text)?.to_string(),
             TargetKind::Host | TargetKind::None if text.is_empty() => String::new(),
             TargetKind::Host | TargetKind::None => return Err(TargetError::NotEmpty),
@@ -296,15 +298,39 @@ fn is_seen(c: char) -> bool {
     !c.is_control() && !is_blank && !is_hidden
 }
 
-fn parse_file(text: &str) -> Result<&str, TargetError> {
-    let parts_ok = text.strip_prefix('/').is_some_and(|rest| {
-        !rest.is_empty() && rest.split('/').all(|part| !part.is_empty() && part != "." && part != "..")
-    });
-    if parts_ok && text.len() <= FILE_MAX_BYTES && !text.chars().any(char::is_control) {
-        Ok(text)
-    } else {
-        Err(TargetError::File)
-    }
+fn parse_file(text: &str) -> Result<String, TargetError> {
+    let is_short = text.len() <= FILE_MAX_BYTES && !text.chars().any(char::is_control);
+    let parsed = if text.starts_with('/') { unix_file(text) } else { windows_file(text) };
+    parsed.filter(|_| is_short).ok_or(TargetError::File)
+}
+
+fn unix_file(text: &str) -> Option<String> {
+    let rest = text.strip_prefix('/')?;
+    let is_whole = !rest.is_empty() && rest.split('/').all(|part| !part.is_empty() && part != "." && part != "..");
+    is_whole.then(|| text.to_owned())
+}
+
+/// `C:\folder\file`, with the drive in capitals. A name must be the one that Windows stores: it drops
+/// blanks and dots at an end, keeps some names for devices, and reads a colon as a stream of a file.
+fn windows_file(text: &str) -> Option<String> {
+    const DEVICES: [&str; 4] = ["con", "prn", "aux", "nul"];
+    const NUMBERED: [&str; 2] = ["com", "lpt"];
+    let (drive, rest) = text.split_once(":\\")?;
+    let is_device = |part: &str| {
+        let stem = part.split('.').next().unwrap_or_default().trim_end().to_ascii_lowercase();
+        let is_numbered = stem.chars().count() == 4
+            && stem.ends_with(char::is_numeric)
+            && NUMBERED.iter().any(|device| stem.starts_with(device));
+        DEVICES.contains(&stem.as_str()) || is_numbered
+    };
+    let is_name = |part: &str| {
+        !part.is_empty()
+            && !part.ends_with(['.', ' '])
+            && !part.contains(['<', '>', ':', '"', '/', '|', '?', '*'])
+            && !is_device(part)
+    };
+    let is_drive = drive.len() == 1 && drive.bytes().all(|byte| byte.is_ascii_alphabetic());
+    (is_drive && rest.split('\\').all(is_name)).then(|| format!("{}:\\{rest}", drive.to_ascii_uppercase()))
 }
 
 fn parse_process(text: &str) -> Result<u32, TargetError> {

@@ -33,6 +33,7 @@ pub mod instant;
 pub mod manager;
 pub mod node;
 pub mod plan;
+pub mod platform;
 pub mod random;
 pub mod shrink;
 pub mod store;
@@ -47,8 +48,6 @@ pub mod command;
 pub mod durable;
 #[path = "../../src/domain/effect.rs"]
 pub mod effect;
-#[path = "../../agent/src/guarded/mod.rs"]
-pub mod guarded;
 #[path = "../../agent/src/journal/mod.rs"]
 pub mod journal;
 #[path = "../../agent/src/manager_time.rs"]

@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
-use std::path::Path;
 
 use ipnet::IpNet;
 use riposte_protocol::account::{Account, fold_case};
@@ -128,6 +127,12 @@ impl Covered {
     }
 }
 
+/// A path as it is compared with others, with `/` between its parts. Windows does not tell capitals
+/// from small letters.
+fn as_compared(path: &str) -> String {
+    if path.starts_with('/') { path.to_owned() } else { path.to_lowercase().replace('\\', "/") }
+}
+
 /// A protected entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProtectedEntry {
@@ -185,7 +190,7 @@ impl ProtectedSet {
                     let account = Account::of(&name);
                     set.users.entry(account.name().to_owned()).or_default().push((account, entry));
                 }
-                Covered::File(path) => set.files.entry(path).or_default().push(entry),
+                Covered::File(path) => set.files.entry(as_compared(&path)).or_default().push(entry),
                 Covered::Process(number) => set.processes.entry(number).or_default().push(entry),
                 Covered::Host(id) => set.hosts.entry(id).or_default().push(entry),
                 Covered::Agent(id) => set.agents.entry(id).or_default().push(entry),
@@ -219,8 +224,9 @@ impl ProtectedSet {
                 hits.find(stops)
             }
             TargetKind::File => {
-                let folders = Path::new(target.value()).ancestors();
-                folders.filter_map(|folder| self.files.get(folder.to_str()?)).find(stops)
+                let path = as_compared(target.value());
+                let folders = path.match_indices('/').map(|(end, _)| &path[..end.max(1)]).chain([path.as_str()]);
+                folders.filter_map(|folder| self.files.get(folder)).find(stops)
             }
             TargetKind::Process => self.processes.get(target.value()).filter(stops),
             TargetKind::Host | TargetKind::None => None,
@@ -266,6 +272,25 @@ mod tests {
 
     fn ip(text: &str) -> Target {
         Target::parse(TargetKind::Ip, text).unwrap()
+    }
+
+    #[test]
+    fn a_folder_of_windows_protects_what_is_in_it_in_any_case_of_letters() {
+        let entry = ProtectedEntry {
+            id: Uuid::nil(),
+            covered: Covered::file(r"C:\Program Files\Line").unwrap(),
+            policies: Vec::new(),
+            until: Until::Never,
+            reason: "the line".into(),
+        };
+        let set = ProtectedSet::new(vec![entry]);
+        let protects = |path: &str| {
+            let target = Target::parse(TargetKind::File, path).unwrap();
+            set.target(&target, None, Timestamp::from_millis(0)).is_some()
+        };
+        assert!(protects(r"c:\program files\LINE\x.exe") && protects(r"C:\Program Files\Line"));
+        assert!(!protects(r"C:\Program Files\Lines\x.exe") && !protects(r"D:\Program Files\Line\x.exe"));
+        assert!(!protects("/Program Files/Line/x.exe"));
     }
 
     #[test]

@@ -51,24 +51,23 @@ const AGENT: House = House {
         &["agent"],
         &["actions", "scripts"],
         &["local_policy", "own_key", "responses_log"],
-        &["identity", "journal", "runner", "self_protection", "service"],
+        &["identity", "journal", "runner", "self_protection"],
     ],
     ground: &[
-        ("clock", &["manager_time", "moment"]),
+        ("clock", &["manager_time", "moment", "platform"]),
         ("conventions", &[]),
-        ("durable", &["guarded"]),
-        ("guarded", &[]),
-        ("manager_time", &["durable", "guarded", "moment"]),
-        ("manager_url", &["platform"]),
+        ("durable", &["platform"]),
+        ("manager_time", &["durable", "moment", "platform"]),
+        ("manager_url", &[]),
         ("moment", &[]),
         ("pin", &[]),
-        ("platform", &[]),
+        ("platform", &["conventions", "tasks"]),
         ("refusal", &[]),
         ("tasks", &[]),
         ("telemetry", &[]),
         ("tls", &[]),
         ("unreachable", &[]),
-        ("wazuh_identity", &["guarded"]),
+        ("wazuh_identity", &["platform"]),
     ],
 };
 
@@ -102,7 +101,14 @@ const SIMULATION: House = House {
         // The rules of the manager.
         &["command", "effect", "settlement"],
     ],
-    ground: &[("defect", &[]), ("manager_time", &[]), ("moment", &[]), ("random", &[]), ("refusal", &[])],
+    ground: &[
+        ("defect", &[]),
+        ("manager_time", &[]),
+        ("moment", &[]),
+        ("platform", &[]),
+        ("random", &[]),
+        ("refusal", &[]),
+    ],
 };
 
 const CHAOS: House = House {
@@ -269,7 +275,7 @@ fn this_test_sees_an_arrow_up() {
         assert_eq!(MANAGER.arrow(user, used), None, "{user} -> {used}");
     }
     for (user, used) in
-        [("executor", "intake"), ("journal", "executor"), ("local_policy", "actions"), ("guarded", "durable")]
+        [("executor", "intake"), ("journal", "executor"), ("local_policy", "actions"), ("platform", "durable")]
     {
         assert!(AGENT.arrow(user, used).is_some(), "{user} -> {used}");
     }

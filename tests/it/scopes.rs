@@ -69,8 +69,9 @@ fn expected(scope: &str, method: &str, path: &str) -> Option<u16> {
             {
                 Some(404)
             }
-            // A list is of all agents.
+            // A list is of all agents, and so are the counts.
             (_, path) if path.starts_with("/feeds/") || path.starts_with("/v1/feeds") => Some(403),
+            (_, "/v1/statistics") => Some(403),
             // A hidden agent is one that does not exist.
             (_, path) if path.starts_with("/v1/auth/") || path.starts_with("/wazuh/") => None,
             // What a forwarder says of itself is about no agent.
@@ -87,6 +88,7 @@ fn expected(scope: &str, method: &str, path: &str) -> Option<u16> {
             ("GET", "/v1/holds/{id}" | "/v1/rejected/{id}") | ("POST", "/v1/rejected/{id}/resend") => Some(404),
             (_, path) if path.starts_with("/v1/policies/{name}") => Some(404),
             (_, path) if path.starts_with("/feeds/") || path.starts_with("/v1/feeds") => Some(403),
+            (_, "/v1/statistics") => Some(403),
             (_, path) if path.starts_with("/taxii2/") => path.contains('{').then_some(404),
             // Those that a policy made are hidden with it; those by hand are not.
             (_, "/v1/responses/{id}/approve" | "/v1/responses/{id}/reject" | "/v1/responses/{id}/confirm") => Some(404),

@@ -20,6 +20,8 @@ pub struct About {
     pub users: Users,
     /// The systems it can run on.
     pub platforms: &'static [Os],
+    /// How it was tried on Windows, if it exists there.
+    pub windows: Proof,
     /// Lock domain: actions of one domain run one after the other.
     pub lock_domain: &'static str,
     /// Whether an effect is held afterwards, until it is lifted. If not, each command is complete
@@ -37,6 +39,25 @@ pub struct About {
     pub undone: &'static str,
     /// The rights that the agent needs for it.
     pub rights: &'static str,
+}
+
+/// How an action was tried on a system that the tests cannot have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// It runs in the tests under Wine, against what Wine has of the system.
+    Wine,
+    /// The programs that it runs are compared with a table; none was run.
+    Argv,
+}
+
+impl Proof {
+    /// For the documentation.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Wine => "run under Wine",
+            Self::Argv => "argv-tested",
+        }
+    }
 }
 
 /// Which accounts an action accepts as a target of kind `user`.
@@ -126,6 +147,7 @@ impl About {
         networks: false,
         users: Users::Local,
         platforms: Os::ALL,
+        windows: Proof::Argv,
         lock_domain: "",
         undoable: true,
         looks: true,

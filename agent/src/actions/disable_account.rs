@@ -14,14 +14,13 @@ use std::time::Duration;
 
 use riposte_protocol::command::Op;
 use riposte_protocol::target::TargetKind;
-use rustix::fs::{Access, AtFlags, CWD, accessat};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::about::has;
 use super::error::failure;
 use super::{About, Action, ActionError, Attempt, Form, Host, Os, Parameter, Step, process_stat};
-use crate::platform;
+use crate::platform::{self, guarded};
 use crate::runner::Program;
 
 /// The day that an account expires on while it is disabled. Not the epoch's first day: some
@@ -97,7 +96,7 @@ const ABOUT: About = About {
     lock_domain: "accounts",
     parameters: &[Parameter {
         form: Form::Word("end-sessions"),
-        summary: "also kill every process of the account (not on Windows)",
+        summary: "also kill every process of the account",
         ..Parameter::DEFAULT
     }],
     applied: "Linux: `usermod --lock --expiredate 1`; FreeBSD: `pw lock`; NetBSD: `usermod -C yes`; OpenBSD: `usermod -Z`; macOS: \
@@ -117,10 +116,10 @@ impl Action for DisableAccount {
 
     fn availability(&self, host: &Host) -> Result<(), String> {
         host.has_programs(elsewhere::programs(host.os))?;
+        platform::must_be_root()?;
         if host.os == Os::Windows {
             return Ok(());
         }
-        platform::must_be_root()?;
         if host.os == Os::Linux {
             can_be_replaced(host, &["/etc/passwd", "/etc/shadow"])?;
         }
@@ -146,7 +145,7 @@ impl Action for DisableAccount {
                 return recipe.prepare(attempt).await;
             }
             let passwd = read("/etc/passwd")?;
-            check(&passwd, attempt.target.value(), nix::unistd::geteuid().as_raw()).map_err(ActionError::Refused)?;
+            check(&passwd, attempt.target.value(), platform::accounts::own_number()).map_err(ActionError::Refused)?;
             if !is_shadowed(&passwd, attempt.target.value()) {
                 return Err(ActionError::Refused(
                     "the account's password is in /etc/passwd itself, where it does not expire: run pwconv first"
@@ -240,7 +239,7 @@ fn is_shadowed(passwd: &str, account: &str) -> bool {
 async fn end_sessions(attempt: &Attempt<'_>) -> Result<(), ActionError> {
     let account = attempt.target.value();
     if attempt.host.os == Os::Windows {
-        return Err(ActionError::Failed("the account is disabled, but sessions cannot be ended on Windows".into()));
+        return end_windows_sessions(attempt).await;
     }
     if attempt.host.os == Os::Linux && attempt.host.runner.is_installed("loginctl") {
         // loginctl knows only accounts with a session, and needs systemd.
@@ -260,6 +259,28 @@ async fn end_sessions(attempt: &Attempt<'_>) -> Result<(), ActionError> {
     }
     Err(ActionError::Failed(format!(
         "the account is disabled, but something still runs as it after {MAX_ROUNDS} pkill"
+    )))
+}
+
+/// The same on Windows: a session ends with its processes.
+async fn end_windows_sessions(attempt: &Attempt<'_>) -> Result<(), ActionError> {
+    let filter = format!("USERNAME eq {}", attempt.target.value());
+    let list = Program::new("tasklist.exe", ["/FI", &filter, "/FO", "CSV", "/NH"]);
+    let kill = Program::new("taskkill.exe", ["/F", "/FI", &filter]);
+    for _ in 0..MAX_ROUNDS {
+        let exit = attempt.look(&list).await?;
+        if !exit.is_success() {
+            return Err(failure(&list, &exit));
+        }
+        // A line of a process begins with a quote; that there is none is said in the system's language.
+        if !exit.stdout.lines().any(|line| line.starts_with('"')) {
+            return Ok(());
+        }
+        attempt.change(&kill).await?;
+        tokio::time::sleep(PAUSE).await;
+    }
+    Err(ActionError::Failed(format!(
+        "the account is disabled, but something still runs as it after {MAX_ROUNDS} taskkill"
     )))
 }
 
@@ -298,8 +319,7 @@ fn read(path: &str) -> Result<String, ActionError> {
 /// Checks that a program may replace these files.
 fn can_be_replaced(host: &Host, files: &[&str]) -> Result<(), String> {
     let etc = host.path("/etc");
-    let writable = accessat(CWD, &etc, Access::WRITE_OK, AtFlags::EACCESS);
-    writable.map_err(|error| format!("{} cannot be written: {}", etc.display(), std::io::Error::from(error)))?;
+    guarded::may_write(&etc).map_err(|error| format!("{} cannot be written: {error}", etc.display()))?;
     let mounts = std::fs::read_to_string(host.path("/proc/self/mountinfo")).unwrap_or_default();
     for file in files {
         // The fifth field is the mount point.
@@ -312,14 +332,14 @@ fn can_be_replaced(host: &Host, files: &[&str]) -> Result<(), String> {
 
 /// Checks that the account may be disabled: it is local, no superuser under any name, and not the
 /// agent's own.
-fn check(passwd: &str, account: &str, own_uid: u32) -> Result<(), String> {
+fn check(passwd: &str, account: &str, own_uid: Option<u32>) -> Result<(), String> {
     let mut found = false;
     for line in passwd.lines().filter(|line| line.split(':').next() == Some(account)) {
         found = true;
         match line.split(':').nth(2).and_then(|uid| uid.parse::<u32>().ok()) {
             None => return Err("the account's line in /etc/passwd is damaged".into()),
             Some(0) => return Err("the account is a superuser: protected".into()),
-            Some(uid) if uid == own_uid => return Err("the account is the agent's own: protected".into()),
+            Some(uid) if Some(uid) == own_uid => return Err("the account is the agent's own: protected".into()),
             Some(_) => {}
         }
     }

@@ -19,6 +19,10 @@ replaced by stand-ins at the same paths, which record how they were started. On 
 the actions are *argv-tested, not run*: the commands are compared with
 `agent/src/actions/golden.txt`, and the programs' responses are simulated.
 
+**Windows is beta.** Each action that exists there says how it was tried: *run under Wine*, by the
+program itself against what Wine has of Windows, or *argv-tested*. No action was run on Windows yet.
+[Windows](windows.md) has a page for the first time on a real one.
+
 ";
 
 const TAIL: &str = "\
@@ -137,6 +141,7 @@ fn page() -> String {
         for (word, text) in [
             ("targets", targets(about)),
             ("platforms", platforms(about)),
+            ("on Windows", on_windows(about)),
             ("arguments", if arguments.is_empty() { "none".into() } else { arguments.join("<br>") }),
             ("applied", about.applied.into()),
             ("verified", about.verified.into()),
@@ -144,7 +149,9 @@ fn page() -> String {
             ("lock domain", format!("`{}`", about.lock_domain)),
             ("rights", about.rights.into()),
         ] {
-            let _infallible = writeln!(page, "| {word} | {text} |");
+            if !text.is_empty() {
+                let _infallible = writeln!(page, "| {word} | {text} |");
+            }
         }
     }
     page + "\n" + TAIL
@@ -163,6 +170,12 @@ pub(super) fn platforms(about: &About) -> String {
         return "all but Windows".into();
     }
     about.platforms.iter().map(|os| os.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+/// How it was tried on Windows; empty if it does not exist there.
+fn on_windows(about: &About) -> String {
+    let is_there = about.platforms.contains(&Os::Windows);
+    if is_there { about.windows.as_str().into() } else { String::new() }
 }
 
 #[test]

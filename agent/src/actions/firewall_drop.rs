@@ -8,7 +8,9 @@ use riposte_protocol::target::{Target, TargetKind};
 use serde_json::{Value, json};
 
 use super::recipe::{Change, Check, Recipe, unsuited};
-use super::{About, Action, ActionError, Attempt, Form, Host, Os, Parameter, Step, iptables, nftables, pf, probe};
+use super::{
+    About, Action, ActionError, Attempt, Form, Host, Os, Parameter, Step, iptables, netsh, nftables, pf, probe,
+};
 use crate::platform;
 use crate::runner::Program;
 
@@ -21,7 +23,7 @@ const ABOUT: About = About {
     summary: "Drops everything from an address or a network",
     targets: &[TargetKind::Ip],
     networks: true,
-    platforms: &[Os::Linux, Os::FreeBsd, Os::NetBsd, Os::OpenBsd, Os::MacOs, Os::SunOs],
+    platforms: Os::ALL,
     lock_domain: "firewall",
     parameters: &[Parameter {
         form: Form::Word("output"),
@@ -30,13 +32,14 @@ const ABOUT: About = About {
     }],
     applied: "Linux: an element in a set of the nftables table `inet riposte`, with a time-out where the block has an end of at \
               most 200,000 days; a later end is kept by the agent's timer alone. Without `nft`, rules of iptables or ip6tables \
-              in INPUT and FORWARD. FreeBSD, NetBSD, SunOS: ipf rules. OpenBSD, macOS: as `pf`",
+              in INPUT and FORWARD. FreeBSD, NetBSD, SunOS: ipf rules. OpenBSD, macOS: as `pf`. \
+              Windows: as `netsh`, with names of its own",
     verified: "nftables: the element is in the set, the table is not dormant, and each chain at its hook has one rule, which \
                drops what is in the set without any other condition. iptables: our rule is in each chain, and no rule before it lets the \
                address through. Elsewhere the rules are listed. Not seen by these hooks: bridged frames, flows that \
                are offloaded to hardware, XDP",
     undone: "the element or the rules are removed, every copy of them",
-    rights: "root or CAP_NET_ADMIN",
+    rights: "root or CAP_NET_ADMIN; Administrator",
     ..About::DEFAULT
 };
 
@@ -68,6 +71,7 @@ impl Backend {
                 probe::iptables(host).map(|()| Self::Iptables)
             }
             Os::OpenBsd | Os::MacOs => host.has_programs(&["pfctl"]).map(|()| Self::Other),
+            Os::Windows => host.has_programs(netsh::PROGRAMS).map(|()| Self::Other),
             _ => host.has_programs(&["ipf", "ipfstat"]).map(|()| Self::Other),
         }
     }
@@ -97,7 +101,8 @@ pub(super) fn recipe(os: Os, target: &Target, _arguments: &[String]) -> Option<R
     match os {
         Os::FreeBsd | Os::NetBsd | Os::SunOs => Some(ipf(target.network()?)),
         Os::OpenBsd | Os::MacOs => pf::recipe(os, target, &[]),
-        Os::Linux | Os::Windows => None,
+        Os::Windows => netsh::block("Riposte firewall-drop", target),
+        Os::Linux => None,
     }
 }
 

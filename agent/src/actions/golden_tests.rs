@@ -185,10 +185,23 @@ async fn netsh_makes_two_rules_once_and_wants_the_firewall_on() {
     assert_eq!(ran.iter().filter(|text| text.contains("add rule")).count(), 2, "{ran:#?}");
     assert!(ran.iter().any(|text| text.contains("'name=Riposte 203.0.113.7 in'") && text.contains("203.0.113.7/32")));
 
-    let (host, _) = played(Os::Windows, |text| exit(0, if text.contains("DomainProfile") { "0x0" } else { "0x1" }));
-    let (at, transcript) = (address(), Mutex::<Transcript>::default());
-    let attempt = Attempt::new(&host, &transcript, &at);
-    assert!(!find(ALL, "netsh").unwrap().is_in_force(&attempt).await.unwrap(), "a rule of a firewall that is off");
+    // By the value that is off: of the firewall itself, or of a Group Policy, which is missing on most hosts.
+    for (off, expected) in [
+        (r"FirewallPolicy\DomainProfile' /v EnableFirewall", false),
+        (r"WindowsFirewall\PublicProfile' /v EnableFirewall", false),
+        (r"WindowsFirewall\StandardProfile' /v AllowLocalPolicyMerge", false),
+        ("nothing", true),
+    ] {
+        let (host, ran) = played(Os::Windows, move |text| match text {
+            _ if text.contains(off) => exit(0, "0x0"),
+            _ if text.contains(r"Policies\Microsoft") => exit(1, ""),
+            _ => exit(0, "0x1"),
+        });
+        let (at, transcript) = (address(), Mutex::<Transcript>::default());
+        let attempt = Attempt::new(&host, &transcript, &at);
+        let is_in_force = find(ALL, "netsh").unwrap().is_in_force(&attempt).await.unwrap();
+        assert_eq!(is_in_force, expected, "{off}: {ran:#?}");
+    }
 }
 
 #[tokio::test]
@@ -203,7 +216,7 @@ async fn accounts_elsewhere_are_disabled_and_enabled_and_those_that_were_disable
             "AuthenticationAuthority: ;ShadowHash; ;DisabledUser;",
             ";ShadowHash;",
         ),
-        (Os::Windows, "/active:no", "/active:yes", "False\r\n", "True\r\n"),
+        (Os::Windows, "/active:no", "/active:yes", "2\r\n", "0\r\n"),
         (Os::SunOs, "passwd -l", "passwd -u", "alice LK ", "alice PS "),
     ] {
         let ran = goes_there_and_back("disable-account", os, user(), applied_by, reverted_by, move |_, in_force| {

@@ -12,6 +12,7 @@ use super::at_work::AtWork;
 use super::probe::cache::ProbeCache;
 use crate::conventions;
 use crate::local_policy::Limits;
+use crate::platform::places;
 use crate::responses_log::{Note, ResponsesLog};
 use crate::runner::Runner;
 use crate::scripts::KeyBook;
@@ -47,18 +48,15 @@ pub struct Host {
     pub probes: ProbeCache,
 }
 
-/// Default folder of Wazuh.
-pub const DEFAULT_WAZUH_HOME: &str = "/var/ossec";
-
 impl Host {
     /// This host, with an agent whose state is in `state_dir`.
     pub fn new(runner: Runner, state_dir: &Path) -> Self {
         Self {
             os: Os::current(),
             runner,
-            root: "/".into(),
+            root: places::ROOT.into(),
             state_dir: state_dir.to_owned(),
-            wazuh_home: DEFAULT_WAZUH_HOME.into(),
+            wazuh_home: places::WAZUH_HOME.into(),
             scripts_dir: None,
             script_timeout: conventions::DEFAULT_TIMEOUT,
             quarantine: Limits::DEFAULT,

@@ -3,16 +3,15 @@
 
 mod allow;
 
-use std::io;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
 use riposte_protocol::command::Op;
 use riposte_protocol::target::{Target, TargetKind};
-use rustix::fs::{Access, AtFlags, CWD, accessat};
 use serde_json::{Value, json};
 
 use super::{About, Action, ActionError, Attempt, Host, Os, Step, rewrite};
+use crate::platform::guarded;
 
 /// The action.
 #[derive(Debug)]
@@ -60,8 +59,8 @@ impl Action for HostDeny {
         // An existing file may be a mount point, which is written in place; a missing one has to be
         // created.
         let place = Some(host.path(name)).filter(|file| file.exists()).unwrap_or_else(|| host.path("/etc"));
-        let writable = accessat(CWD, &place, Access::WRITE_OK, AtFlags::EACCESS);
-        writable.map_err(|error| format!("{} cannot be written: {}", place.display(), io::Error::from(error)))
+        let writable = guarded::may_write(&place);
+        writable.map_err(|error| format!("{} cannot be written: {}", place.display(), error))
     }
 
     fn plan(&self, op: Op, attempt: &Attempt<'_>) -> String {
@@ -297,7 +296,7 @@ mod tests {
         other.lock().unwrap();
         let writer = async {
             tokio::time::sleep(std::time::Duration::from_millis(300)).await;
-            io::Write::write_all(&mut &other, b"its: line\n").unwrap();
+            std::io::Write::write_all(&mut &other, b"its: line\n").unwrap();
             other.unlock().unwrap();
         };
         tokio::join!(apply(&host, "203.0.113.6"), writer);

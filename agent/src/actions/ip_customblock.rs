@@ -5,11 +5,11 @@ use std::io;
 
 use riposte_protocol::command::Op;
 use riposte_protocol::target::TargetKind;
-use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags, accessat};
+use rustix::fs::{Mode, OFlags};
 use serde_json::{Value, json};
 
 use super::{About, Action, ActionError, Attempt, Host, Os, Step};
-use crate::guarded::{self, Folder, PathError};
+use crate::platform::guarded::{self, Folder, PathError};
 
 /// The action.
 #[derive(Debug)]
@@ -42,9 +42,9 @@ impl Action for IpCustomblock {
         }
         // A sandboxed service cannot create the folder: the administrator has to.
         let place = if folder.exists() { folder } else { host.path("/") };
-        let writable = accessat(CWD, &place, Access::WRITE_OK, AtFlags::EACCESS);
+        let writable = guarded::may_write(&place);
         writable.map_err(|error| {
-            let (place, error) = (place.display(), io::Error::from(error));
+            let place = place.display();
             format!("{FOLDER} cannot be written: {place}: {error}; make it, and let the service write it")
         })
     }

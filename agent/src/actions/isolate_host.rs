@@ -1,26 +1,25 @@
 //! `isolate-host`: cuts this host off from everything but its manager, by an nftables table of its
-//! own. It never cuts the agent off. A connection to the manager is tested before and after; if it
+//! own, or by rules of Windows' firewall. It never cuts the agent off. A connection to the manager is tested before and after; if it
 //! fails, the table is removed at once and the action fails.
 
+mod manager;
 mod table;
 #[cfg(test)]
 mod tests;
+mod windows;
 
-use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
-
-use futures_util::future::{BoxFuture, join_all};
+use futures_util::future::BoxFuture;
 use ipnet::IpNet;
-use reqwest::Url;
 use riposte_protocol::command::Op;
 use riposte_protocol::target::{Target, TargetKind, WIDEST};
 use serde_json::Value;
 
+use self::manager::{answers, managers};
 use self::table::Exceptions;
 use super::about::values;
 use super::error::failure;
 use super::nftables::{TABLES, ask, is_awake, is_missing, objects, transaction};
-use super::{About, Action, ActionError, Attempt, Form, Host, Os, Parameter, Step, evidence, probe};
+use super::{About, Action, ActionError, Attempt, Form, Host, Os, Parameter, Step, evidence, netsh, probe};
 use crate::platform;
 use crate::runner::Program;
 
@@ -28,14 +27,11 @@ use crate::runner::Program;
 #[derive(Debug)]
 pub(super) struct IsolateHost;
 
-/// Time limit for a connection to the manager.
-const PROOF: Duration = Duration::from_secs(5);
-
 const ABOUT: About = About {
     name: "isolate-host",
     summary: "Cuts the host off from everything but its manager",
     targets: &[TargetKind::Host],
-    platforms: &[Os::Linux],
+    platforms: &[Os::Linux, Os::Windows],
     lock_domain: "isolation",
     parameters: &[Parameter {
         form: Form::Value("allow", "ADDRESS"),
@@ -50,12 +46,15 @@ const ABOUT: About = About {
     }],
     applied: "the nftables table `inet riposte_isolate`, whose chains drop what is not loopback, the manager's addresses and ports, an \
               allowed address, DHCP and neighbour discovery, or (if the manager is a name) DNS to the configured resolvers. The \
-              manager is connected to before and after; if it does not answer, all is removed again. The result records the host's connections before it",
+              manager is connected to before and after; if it does not answer, all is removed again. The result records the host's connections before it. \
+              Windows: rules that block every address but the manager's, the resolvers', the DHCP server's and the allowed ones, \
+              in and out, which count more than the host's own rules that allow",
     verified: "the table is not dormant, its chains drop by default at their hooks, and every exception is for loopback, single \
                addresses or networks that may be allowed, DHCP or neighbour discovery. Not seen by these hooks: \
-               bridged frames, containers with a network of their own, raw sockets below the filter",
-    undone: "the table is deleted",
-    rights: "root or CAP_NET_ADMIN",
+               bridged frames, containers with a network of their own, raw sockets below the filter. Windows: \
+               all rules are there, the firewall is on in every profile, and no Group Policy turns it or local rules off",
+    undone: "the table or the rules are deleted",
+    rights: "root or CAP_NET_ADMIN; Administrator",
     ..About::DEFAULT
 };
 
@@ -72,6 +71,10 @@ impl Action for IsolateHost {
     }
 
     fn availability(&self, host: &Host) -> Result<(), String> {
+        if host.os == Os::Windows {
+            host.has_programs(netsh::PROGRAMS)?;
+            return platform::may_configure_network();
+        }
         host.has_programs(&["nft"])?;
         platform::may_configure_network()?;
         probe::nft(host)
@@ -79,6 +82,13 @@ impl Action for IsolateHost {
 
     fn plan(&self, op: Op, attempt: &Attempt<'_>) -> String {
         match op {
+            Op::Apply if attempt.host.os == Os::Windows => {
+                format!(
+                    "rules of Windows' firewall that block every address, except {}",
+                    attempt.host.managers.join(", ")
+                )
+            }
+            Op::Revert if attempt.host.os == Os::Windows => windows::removal().map(|program| program.text()).join("; "),
             Op::Apply => format!("nft: table inet riposte_isolate, except {}", attempt.host.managers.join(", ")),
             Op::Revert => removal().text(),
         }
@@ -101,6 +111,9 @@ impl Action for IsolateHost {
             }
             let allowed = values(attempt.arguments, "allow").into_iter().filter_map(allowed).collect();
             let exceptions = Exceptions { managers, resolvers, allowed };
+            if attempt.host.os == Os::Windows {
+                return windows::apply(attempt, &exceptions).await;
+            }
             attempt.run(&transaction(&exceptions.table())).await?;
             if answers(&exceptions.managers).await {
                 let proven = format!("delete chain {} {}\n", table::NAME, table::UNPROVEN);
@@ -117,6 +130,9 @@ impl Action for IsolateHost {
 
     fn is_in_force<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, bool> {
         Box::pin(async {
+            if attempt.host.os == Os::Windows {
+                return windows::is_in_force(attempt).await;
+            }
             let Some(listing) = listing(attempt).await? else { return Ok(false) };
             let objects = objects(&listing);
             Ok(is_awake(&objects, "riposte_isolate") && table::is_tight(&objects))
@@ -124,11 +140,18 @@ impl Action for IsolateHost {
     }
 
     fn revert<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, ()> {
-        Box::pin(remove(attempt))
+        Box::pin(async {
+            if attempt.host.os == Os::Windows { windows::remove(attempt).await } else { remove(attempt).await }
+        })
     }
 
     fn is_lifted<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, bool> {
-        Box::pin(async { Ok(listing(attempt).await?.is_none()) })
+        Box::pin(async {
+            if attempt.host.os == Os::Windows {
+                return windows::is_lifted(attempt).await;
+            }
+            Ok(listing(attempt).await?.is_none())
+        })
     }
 }
 
@@ -151,43 +174,4 @@ async fn listing(attempt: &Attempt<'_>) -> Result<Option<String>, ActionError> {
         return Ok(Some(exit.stdout));
     }
     if is_missing(&exit) { Ok(None) } else { Err(failure(&program, &exit)) }
-}
-
-/// The manager's addresses, and the resolvers that are needed to find it again.
-async fn managers(host: &Host) -> Result<(Vec<SocketAddr>, Vec<IpAddr>), ActionError> {
-    let (mut managers, mut has_name) = (Vec::new(), false);
-    for url in &host.managers {
-        let url =
-            Url::parse(url).map_err(|error| ActionError::Failed(format!("{url} is no manager's URL: {error}")))?;
-        let (Some(name), Some(port)) = (url.host_str(), url.port_or_known_default()) else { continue };
-        let name = name.trim_matches(['[', ']']);
-        has_name |= name.parse::<IpAddr>().is_err();
-        let found = tokio::net::lookup_host((name, port)).await;
-        let found = found.map_err(|error| ActionError::Refused(format!("{name} has no address here: {error}")))?;
-        managers.extend(found);
-    }
-    managers.sort_unstable();
-    managers.dedup();
-    if managers.is_empty() {
-        return Err(ActionError::Refused("the agent does not know its manager's address".into()));
-    }
-    let mut resolvers = Vec::new();
-    if has_name {
-        // The second file lists the upstream resolvers of the stub in the first.
-        for file in ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"] {
-            let text = std::fs::read_to_string(host.path(file)).unwrap_or_default();
-            let servers = text.lines().filter_map(|line| line.strip_prefix("nameserver"));
-            resolvers.extend(servers.filter_map(|server| server.trim().parse::<IpAddr>().ok()));
-        }
-        resolvers.retain(|address| !address.is_loopback());
-        resolvers.sort_unstable();
-        resolvers.dedup();
-    }
-    Ok((managers, resolvers))
-}
-
-/// Whether the manager accepts a connection at one of its addresses.
-async fn answers(managers: &[SocketAddr]) -> bool {
-    let connect = |address: &SocketAddr| tokio::time::timeout(PROOF, tokio::net::TcpStream::connect(*address));
-    join_all(managers.iter().map(connect)).await.into_iter().any(|connected| matches!(connected, Ok(Ok(_))))
 }

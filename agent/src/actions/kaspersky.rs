@@ -6,7 +6,7 @@ use std::time::Duration;
 use riposte_protocol::target::Target;
 
 use super::recipe::{ByRecipe, Change, Recipe};
-use super::{About, Form, Os, Parameter, Users};
+use super::{About, Form, Os, Parameter, Proof, Users};
 use crate::platform;
 use crate::runner::Program;
 
@@ -22,6 +22,7 @@ pub(super) static KASPERSKY: ByRecipe = ByRecipe {
         networks: true,
         users: Users::Local,
         platforms: &[Os::Linux],
+        windows: Proof::Argv,
         lock_domain: "kaspersky",
         undoable: false,
         looks: false,

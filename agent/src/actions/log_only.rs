@@ -3,7 +3,7 @@
 
 use riposte_protocol::command::Op;
 
-use super::{About, Action, Attempt, Form, Host, Parameter, Step};
+use super::{About, Action, Attempt, Form, Host, Parameter, Proof, Step};
 
 /// The action.
 #[derive(Debug)]
@@ -15,6 +15,7 @@ impl Action for LogOnly {
             name: "log-only",
             summary: "Writes a line into the agent's log and touches nothing",
             networks: true,
+            windows: Proof::Wine,
             lock_domain: "log",
             parameters: &[Parameter {
                 form: Form::Text("TEXT"),

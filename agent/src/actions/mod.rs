@@ -19,7 +19,9 @@ mod firewalld_drop;
 #[cfg(test)]
 mod golden_tests;
 mod host;
+#[cfg(unix)]
 mod host_deny;
+#[cfg(unix)]
 mod ip_customblock;
 mod ipfw;
 mod iptables;
@@ -42,6 +44,7 @@ mod quarantine_file;
 mod recipe;
 mod restart_sh;
 mod restart_wazuh;
+#[cfg(unix)]
 mod rewrite;
 mod route_null;
 #[cfg(test)]
@@ -52,19 +55,21 @@ mod wazuh_slack;
 
 use riposte_protocol::message::{Capability, ONLY_OBSERVED};
 
-pub use about::{About, Form, Parameter, Users};
+pub use about::{About, Form, Parameter, Proof, Users};
 pub use action::{Action, Domain, Step};
 pub use attempt::{Attempt, Times, Transcript};
 pub use error::ActionError;
 pub(crate) use error::failure;
-pub use host::{DEFAULT_WAZUH_HOME, Host};
+pub use host::Host;
 pub use os::Os;
 
 /// Every action of this agent, in the order of the documentation.
 pub static ALL: &[&dyn Action] = &[
     &firewall_drop::FirewallDrop,
     &firewalld_drop::FIREWALLD_DROP,
+    #[cfg(unix)]
     &host_deny::HostDeny,
+    #[cfg(unix)]
     &ip_customblock::IpCustomblock,
     &ipfw::IPFW,
     &npf::NPF,

@@ -6,6 +6,10 @@
 //! that another account could have made is followed. The inodes of the checked file and of the
 //! moved file are compared.
 
+#[cfg(unix)]
+mod store;
+#[cfg(windows)]
+#[path = "quarantine_file/windows.rs"]
 mod store;
 #[cfg(test)]
 mod tests;
@@ -18,9 +22,9 @@ use riposte_protocol::target::{Target, TargetKind};
 use serde_json::Value;
 
 use self::store::{GivenUp, Kept, Store};
-use super::{About, Action, ActionError, Attempt, Host, Os, Step, evidence};
-use crate::guarded;
-use crate::platform;
+use super::{About, Action, ActionError, Attempt, Host, Os, Proof, Step, evidence};
+use crate::platform::guarded;
+use crate::platform::{self, places};
 
 /// The action.
 #[derive(Debug)]
@@ -30,15 +34,17 @@ const ABOUT: About = About {
     name: "quarantine-file",
     summary: "Moves a file out of reach, and back",
     targets: &[TargetKind::File],
-    platforms: &[Os::Linux],
+    platforms: &[Os::Linux, Os::Windows],
+    windows: Proof::Wine,
     lock_domain: "files",
     applied: "the file is renamed (across file systems: copied and removed) into `quarantine` in the agent's state directory, mode \
               000; its SHA-256 is recorded. Only regular files with one name, not larger than `quarantine_max_file_bytes`, never \
               through a symbolic link that another account could have made, and nothing that the system or the agent needs to \
-              run",
+              run. Windows: by a handle, within one volume, and no account but the system's can read it there",
     verified: "the file is in the quarantine",
-    undone: "the file is moved back with its owner, mode and time, unless another file is at its path now",
-    rights: "root",
+    undone: "the file is moved back with its owner, mode and time (Windows: with its access list), unless another file is at its \
+             path now",
+    rights: "root; Administrator",
     ..About::DEFAULT
 };
 
@@ -76,22 +82,48 @@ pub(super) const SYSTEM_FILES: &[&str] = &[
     "/etc/machine-id",
 ];
 
+/// The same on Windows, in any case of letters.
+pub(super) const WINDOWS_SYSTEM: &[&str] = &[
+    r"C:\Windows",
+    r"C:\Program Files\Riposte",
+    r"C:\Program Files\Windows Defender",
+    r"C:\ProgramData\Microsoft\Windows Defender",
+    r"C:\Boot",
+    r"C:\EFI",
+    r"C:\Recovery",
+    r"C:\System Volume Information",
+    r"C:\bootmgr",
+    r"C:\pagefile.sys",
+];
+
 /// Why the file at this resolved path must not be moved; `None` if it may be.
 fn protected(attempt: &Attempt<'_>, path: &Path) -> Option<String> {
     let host = attempt.host;
-    let own = [host.state_dir.clone(), host.wazuh_home.join("bin"), host.wazuh_home.join("etc")];
+    let mut own = vec![host.state_dir.clone(), host.wazuh_home.join("bin"), host.wazuh_home.join("etc")];
+    if host.os == Os::Windows {
+        // There Wazuh has its programs in its home itself.
+        own.push(host.wazuh_home.clone());
+    }
     let own = own.iter().map(|path| path.canonicalize().unwrap_or_else(|_| path.clone()));
     let program = std::env::current_exe().ok();
     let is_exempt = path.starts_with(NOT_SYSTEM) && path != Path::new(NOT_SYSTEM);
     let is_below = SYSTEM.iter().any(|system| path.starts_with(system)) && !is_exempt;
-    if is_below || SYSTEM_FILES.iter().any(|file| path == Path::new(file)) {
+    let is_windows = host.os == Os::Windows && WINDOWS_SYSTEM.iter().any(|system| is_below_windows(path, system));
+    if is_below || is_windows || SYSTEM_FILES.iter().any(|file| path == Path::new(file)) {
         return Some("the system needs it to run".into());
     }
-    if own.chain(program).any(|own| path.starts_with(own)) {
+    if own.chain(program).any(|own| places::is_below(path, &own)) {
         return Some("it is the agent's own or Wazuh's".into());
     }
     let target = Target::parse(TargetKind::File, &path.to_string_lossy()).ok()?;
     attempt.policy.and_then(|policy| policy.protects(&target).or_else(|| policy.protects_by_default(&target)))
+}
+
+/// Whether `path` is `folder` or in it, as Windows compares them. Any drive may be the system's.
+fn is_below_windows(path: &Path, folder: &str) -> bool {
+    let (path, folder) = (path.to_string_lossy().to_lowercase(), folder.to_lowercase());
+    let (Some(path), Some(folder)) = (path.get(1..), folder.get(1..)) else { return false };
+    path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('\\'))
 }
 
 impl Action for QuarantineFile {

@@ -5,6 +5,7 @@
 use riposte_protocol::command::Op;
 use riposte_protocol::target::Target;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use super::error::failure;
 use super::{About, Action, ActionError, Attempt, Host, Os, Step};
@@ -26,6 +27,9 @@ pub(super) struct Recipe {
     pub(super) more_parts: usize,
     /// Whether its name or place marks the effect as the agent's own.
     pub(super) is_marked: bool,
+    /// The argument that notes the effect in what brings it into force, for the administrator who
+    /// finds it there.
+    pub(super) note: Option<fn(Uuid) -> String>,
 }
 
 /// A program that changes something.
@@ -69,6 +73,8 @@ enum Yes {
     Success,
     /// It prints all of these.
     Prints(Vec<String>),
+    /// It does not print this, or ends with the code of what is not there.
+    Lacks(String, i32),
 }
 
 impl Check {
@@ -82,10 +88,25 @@ impl Check {
         Self { program, yes: Yes::Prints(texts.map(str::to_owned).to_vec()), no: None }
     }
 
+    /// Not printing `text` means yes, and so does exit code `missing`: what it asks for is not there.
+    pub(super) fn lacks(program: Program, text: &str, missing: i32) -> Self {
+        Self { program, yes: Yes::Lacks(text.to_owned(), missing), no: None }
+    }
+
     /// Exit code `code` means no.
     pub(super) fn or_exit(mut self, code: i32) -> Self {
         self.no = Some(code);
         self
+    }
+
+    /// Whether all of `checks` say yes.
+    pub(super) async fn all(checks: &[Self], attempt: &Attempt<'_>) -> Result<bool, ActionError> {
+        for check in checks {
+            if !check.shows(attempt).await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     async fn shows(&self, attempt: &Attempt<'_>) -> Result<bool, ActionError> {
@@ -93,10 +114,14 @@ impl Check {
         if self.no == Some(exit.code) {
             return Ok(false);
         }
+        if matches!(&self.yes, Yes::Lacks(_, missing) if *missing == exit.code) {
+            return Ok(true);
+        }
         if !exit.is_success() {
             return Err(failure(&self.program, &exit));
         }
         Ok(match &self.yes {
+            Yes::Lacks(text, _) => !holds_word(&exit.stdout, text),
             Yes::Success => true,
             Yes::Prints(texts) => texts.iter().all(|text| holds_word(&exit.stdout, text)),
         })
@@ -108,6 +133,7 @@ impl Check {
         let yes = match &self.yes {
             Yes::Success => "ends with 0".into(),
             Yes::Prints(texts) => format!("prints {texts:?}"),
+            Yes::Lacks(text, missing) => format!("does not print {text:?}, or ends with {missing}"),
         };
         let no = self.no.map(|code| format!(", no: ends with {code}")).unwrap_or_default();
         format!("{} → yes: {yes}{no}", self.program.text())
@@ -137,6 +163,7 @@ impl Recipe {
     #[cfg(test)]
     pub(super) fn text(&self) -> String {
         let mut lines = Vec::new();
+        let noted = self.note.map(|note| format!("  note   {}", note(Uuid::nil())));
         lines.extend(self.needs.iter().map(|(check, _)| format!("  needs  {}", check.text())));
         for (word, changes) in [("apply", &self.apply), ("revert", &self.revert)] {
             for change in changes {
@@ -147,6 +174,7 @@ impl Recipe {
             }
         }
         lines.extend(self.shows.iter().map(|check| format!("  shows  {}", check.text())));
+        lines.extend(noted);
         lines.join("\n")
     }
 
@@ -170,21 +198,17 @@ impl Recipe {
 
     /// Brings the effect into force, even if it is already.
     pub(super) async fn change(&self, attempt: &Attempt<'_>) -> Result<(), ActionError> {
-        run(&self.apply, attempt).await
+        let note = self.note.map(|note| note(attempt.effect));
+        run(&self.apply, note.as_deref(), attempt).await
     }
 
     pub(super) async fn is_in_force(&self, attempt: &Attempt<'_>) -> Result<bool, ActionError> {
-        for check in &self.shows {
-            if !check.shows(attempt).await? {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+        Check::all(&self.shows, attempt).await
     }
 
     pub(super) async fn revert(&self, attempt: &Attempt<'_>) -> Result<(), ActionError> {
         if !self.belongs_to_another(attempt) && self.is_there(attempt).await? {
-            run(&self.revert, attempt).await?;
+            run(&self.revert, None, attempt).await?;
         }
         Ok(())
     }
@@ -213,17 +237,18 @@ impl Recipe {
     }
 }
 
-async fn run(changes: &[Change], attempt: &Attempt<'_>) -> Result<(), ActionError> {
+async fn run(changes: &[Change], note: Option<&str>, attempt: &Attempt<'_>) -> Result<(), ActionError> {
     for change in changes {
         if let Some(unless) = &change.unless
             && unless.shows(attempt).await?
         {
             continue;
         }
+        let program = change.program.clone().arguments(note.as_slice());
         if change.may_fail {
-            attempt.look(&change.program).await?;
+            attempt.look(&program).await?;
         } else {
-            attempt.run(&change.program).await?;
+            attempt.run(&program).await?;
         }
     }
     Ok(())

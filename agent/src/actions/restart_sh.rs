@@ -75,7 +75,7 @@ impl Action for RestartSh {
         } else if service(host).is_none() {
             return Err("systemd has neither a wazuh-agent nor a wazuh-manager to start".into());
         }
-        may_restart(host)
+        may_restart()
     }
 
     fn plan(&self, op: Op, attempt: &Attempt<'_>) -> String {

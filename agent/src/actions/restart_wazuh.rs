@@ -85,12 +85,12 @@ pub(super) fn windows() -> Recipe {
     Recipe { apply: vec![Change::new(net("stop")).may_fail(), Change::new(net("start"))], ..Recipe::default() }
 }
 
-/// Whether services may be restarted. Windows itself reports a missing right.
+/// Whether services may be restarted.
 ///
 /// # Errors
 /// Why not, for people.
-pub(super) fn may_restart(host: &Host) -> Result<(), String> {
-    if host.os == Os::Windows { Ok(()) } else { platform::must_be_root() }
+pub(super) fn may_restart() -> Result<(), String> {
+    platform::must_be_root()
 }
 
 /// Checks that Wazuh can be restarted by its own program.
@@ -114,7 +114,7 @@ impl Action for RestartWazuh {
         if service(host).is_none() {
             has_wazuh(host)?;
         }
-        may_restart(host)
+        may_restart()
     }
 
     fn plan(&self, op: Op, attempt: &Attempt<'_>) -> String {

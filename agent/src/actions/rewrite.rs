@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::ActionError;
-use crate::guarded::{self, PathError, Place};
+use crate::platform::guarded::{self, PathError, Place};
 
 /// Largest file that is rewritten, in bytes.
 const MAX_BYTES: u64 = 4 * 1024 * 1024;

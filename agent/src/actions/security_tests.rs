@@ -103,7 +103,7 @@ fn part() -> String {
     let _infallible = write!(
         part,
         "| custom program | Runs a plain file of the host's own folder `{}` that only root and the agent's account can \
-         change | all but Windows | as the action declares | as the action declares; each one text, read by no shell | \
+         change | all | as the action declares | as the action declares; each one text, read by no shell | \
          the same program with `delete` or `disable`, if the action is undoable |\n\n",
         default.scripts_dir.display()
     );

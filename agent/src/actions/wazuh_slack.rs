@@ -7,7 +7,7 @@ use reqwest::Url;
 use riposte_protocol::command::Op;
 use serde_json::{Value, json};
 
-use super::{About, Action, ActionError, Attempt, Form, Host, Os, Parameter, Step, Users};
+use super::{About, Action, ActionError, Attempt, Form, Host, Os, Parameter, Proof, Step, Users};
 use crate::conventions::minimal_alert;
 
 /// The action.
@@ -29,6 +29,7 @@ const ABOUT: About = About {
     networks: true,
     users: Users::Local,
     platforms: Os::ALL,
+    windows: Proof::Argv,
     lock_domain: "slack",
     undoable: false,
     looks: false,

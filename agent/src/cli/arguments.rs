@@ -6,6 +6,7 @@ use clap::Args;
 
 use crate::actions::{self, Host};
 use crate::local_policy::{LocalPolicy, PolicyError};
+use crate::platform::places;
 use crate::responses_log::ResponsesLog;
 use crate::runner::Runner;
 use crate::session::Transport;
@@ -13,7 +14,7 @@ use crate::session::Transport;
 #[derive(Debug, Args)]
 pub(super) struct StateDir {
     /// Where the agent keeps its identity and its journal
-    #[arg(long = "state-dir", env = "RIPOSTE_STATE_DIR", default_value = "/var/lib/riposte-agent", value_name = "DIR")]
+    #[arg(long = "state-dir", env = "RIPOSTE_STATE_DIR", default_value = places::STATE_DIR, value_name = "DIR")]
     pub(super) path: PathBuf,
 }
 

@@ -7,8 +7,9 @@ use anyhow::{Context as _, bail};
 
 use super::arguments::{self, EnrollArguments};
 use crate::enroll::EnrollOptions;
+use crate::platform::{self, guarded};
 use crate::tls::Trust;
-use crate::{actions, agent, guarded, platform, wazuh_identity};
+use crate::{actions, agent, wazuh_identity};
 
 /// Limit of the token's length, in bytes: longer than any token, so that an endless input cannot
 /// fill the memory.

@@ -7,7 +7,14 @@ mod enroll;
 mod release;
 mod rotate_key;
 mod run;
+mod runtime;
 mod show;
+#[cfg(unix)]
+#[path = "system/unix.rs"]
+mod system;
+#[cfg(windows)]
+#[path = "system/windows.rs"]
+mod system;
 
 use std::process::ExitCode;
 
@@ -17,6 +24,8 @@ use self::arguments::{
     EnrollArguments, PolicyFile, ReleaseArguments, RotateKeyArguments, RunArguments, StateDir, WazuhArguments,
 };
 use self::config::ConfigOrder;
+use self::runtime::on_runtime;
+use self::system::SystemOrder;
 use crate::telemetry::{self, LogFormat};
 
 #[derive(Debug, Parser)]
@@ -62,6 +71,8 @@ enum Order {
         #[arg(long)]
         json: bool,
     },
+    #[command(flatten)]
+    System(SystemOrder),
 }
 
 /// The clap definition of the command line, for man pages and completions.
@@ -72,7 +83,10 @@ pub fn command() -> clap::Command {
 /// Runs the command of the command line.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    telemetry::start(cli.log_format);
+    // A service has no terminal, and starts its log where it can be found.
+    if !matches!(&cli.order, Order::System(_)) {
+        telemetry::start(cli.log_format);
+    }
     let done = match cli.order {
         Order::Enroll(arguments) => on_runtime(enroll::enroll(arguments)),
         Order::Run(arguments) => on_runtime(run::run(arguments)),
@@ -81,6 +95,7 @@ pub fn main() -> ExitCode {
         Order::Config(order) => config::run(order, &Cli::command()),
         Order::Status { state, json } => show::status(&state.path, json),
         Order::Actions { state, wazuh, policy, json } => show::actions(&state, &wazuh, &policy, json),
+        Order::System(order) => system::run(order),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -90,9 +105,4 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// One thread is enough: the agent almost always waits, and an idle thread costs memory.
-fn on_runtime(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
 }

@@ -2,7 +2,6 @@
 //! takes the new key over: the manager ends its connection, and it reads the key anew.
 
 use std::io::Write as _;
-use std::os::unix::fs::MetadataExt as _;
 
 use anyhow::{Context as _, bail};
 
@@ -10,15 +9,15 @@ use super::arguments::RotateKeyArguments;
 use crate::clock::Clock;
 use crate::identity::Identity;
 use crate::own_key;
+use crate::platform::guarded;
 
 pub(super) async fn rotate_key(arguments: RotateKeyArguments) -> anyhow::Result<()> {
     let state_dir = &arguments.state.path;
     let mut identity = Identity::load(state_dir)?;
     identity.enrolment.check_transport(arguments.plain.insecure_http)?;
     let key = state_dir.join("key");
-    let owner = std::fs::metadata(&key).with_context(|| format!("cannot look at {}", key.display()))?.uid();
-    let account = rustix::process::geteuid().as_raw();
-    if owner != account {
+    let other = guarded::other_owner(&key).with_context(|| format!("cannot look at {}", key.display()))?;
+    if let Some((owner, account)) = other {
         // The agent could not read a key of another account.
         bail!("{} belongs to the account {owner}, and this is {account}: run this command as its owner", key.display());
     }

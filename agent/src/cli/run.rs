@@ -8,16 +8,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use tokio::signal::unix::{SignalKind, signal};
 
 use super::arguments::{self, RunArguments};
 use crate::agent::Agent;
 use crate::clock::Clock;
-use crate::guarded;
 use crate::identity::Identity;
 use crate::journal::Journal;
+use crate::platform::guarded;
+use crate::platform::service;
+use crate::platform::stop::StopRequests;
 use crate::self_protection::SelfProtection;
-use crate::{actions, durable, executor, manager_url, service, session};
+use crate::{actions, durable, executor, manager_url, session};
 
 /// Time limit for running executions to finish after a stop.
 const GRACE: Duration = Duration::from_secs(10);
@@ -74,10 +75,9 @@ pub(super) async fn run(arguments: RunArguments) -> anyhow::Result<()> {
     agent.tasks.spawn("watchdog", async move { service::watch(&watched.tasks).await });
     service::ready();
 
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut stop = StopRequests::listen()?;
     tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+        () = stop.next() => {}
         () = agent.tasks.stopped() => {}
     }
     agent.tasks.stop();
@@ -87,9 +87,8 @@ pub(super) async fn run(arguments: RunArguments) -> anyhow::Result<()> {
         finished = agent.tasks.finish(GRACE) => if !finished {
             tracing::warn!("an execution did not finish in time; it is looked at after the next start");
         },
-        // A second signal stops at once.
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+        // A second request stops at once.
+        () = stop.next() => {}
     }
     match agent.tasks.failure() {
         Some(reason) => bail!("{reason}"),

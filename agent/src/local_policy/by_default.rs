@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use riposte_protocol::target::{Target, TargetKind};
 
 use super::LocalPolicy;
+use crate::platform::places;
 use crate::self_protection::is_within;
 
 /// Protected folders, with everything in them, and files.
@@ -39,7 +40,7 @@ pub(crate) fn paths() -> impl Iterator<Item = PathBuf> {
     let programs = PROGRAM_FOLDERS.iter().flat_map(|folder| NAMES.iter().map(|name| Path::new(folder).join(name)));
     let unit = |folder: &&str, name: &&str| Path::new(folder).join(format!("{name}.service"));
     let units = UNIT_FOLDERS.iter().flat_map(move |folder| NAMES.iter().map(move |name| unit(folder, name)));
-    PATHS.iter().map(PathBuf::from).chain(programs).chain(units)
+    PATHS.iter().chain(places::PROTECTED).map(PathBuf::from).chain(programs).chain(units)
 }
 
 impl LocalPolicy {
@@ -52,7 +53,8 @@ impl LocalPolicy {
         let resolve = |path: &Path| std::fs::canonicalize(path).unwrap_or_else(|_| path.into());
         let real = resolve(Path::new(path));
         // Below an exempted path, by its text or with links resolved; never a folder that holds it.
-        let is_exempt = |entry: &PathBuf| Path::new(path).starts_with(entry) && real.starts_with(resolve(entry));
+        let is_exempt =
+            |entry: &PathBuf| places::is_below(Path::new(path), entry) && places::is_below(&real, &resolve(entry));
         if self.protected.exempt.iter().any(is_exempt) {
             return None;
         }

@@ -17,6 +17,8 @@ use riposte_protocol::account::Account;
 use riposte_protocol::message::MAX_OUTPUT_BYTES;
 use riposte_protocol::target::{Target, TargetKind};
 
+use crate::platform::places;
+
 pub use check::{PolicyCheck, PolicyFault};
 pub use limits::Limits;
 pub use read::PolicyError;
@@ -134,8 +136,8 @@ impl Default for LocalPolicy {
             drift: Drift::Repair,
             verify_every: Duration::from_mins(5),
             quarantine: Limits::DEFAULT,
-            scripts_dir: "/var/ossec/active-response/bin".into(),
-            responses_log: Some("/var/ossec/logs/active-responses.log".into()),
+            scripts_dir: places::scripts_dir(),
+            responses_log: Some(places::RESPONSES_LOG.into()),
         }
     }
 }
@@ -203,10 +205,13 @@ impl LocalPolicy {
             }
             TargetKind::Process => {
                 let number = target.value();
-                let names = crate::platform::process_names(number);
-                let named = self.protected.processes.iter().find(|entry| names.contains(entry)).cloned();
+                let names = crate::platform::processes::names(number);
+                let is_named =
+                    |entry: &&String| names.iter().any(|name| crate::platform::processes::is_same_name(name, entry));
+                let named = self.protected.processes.iter().find(is_named).cloned();
                 // A process can change its own name: only its program is certain.
-                let is_unsure = || !self.protected.processes.is_empty() && crate::platform::hides_its_program(number);
+                let is_unsure =
+                    || !self.protected.processes.is_empty() && crate::platform::processes::hides_program(number);
                 named.or_else(|| is_unsure().then(|| format!("process {number}, whose program the agent may not see,")))
             }
             TargetKind::Host | TargetKind::None => None,

@@ -15,7 +15,7 @@ use serde::Deserialize;
 
 use super::{Allowed, Drift, Limits, LocalPolicy, Protected};
 use crate::conventions;
-use crate::guarded::{self, PathError};
+use crate::platform::guarded::{self, PathError};
 
 /// Largest file that is read, in bytes.
 const MAX_BYTES: u64 = 1024 * 1024;

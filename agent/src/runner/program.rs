@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::platform::places;
+
 /// Time limit of a program, unless its action sets another.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -20,7 +22,7 @@ impl Program {
     /// other is searched in the system's folders of programs.
     pub fn new<const N: usize>(name: &str, arguments: [&str; N]) -> Self {
         let argv = std::iter::once(name).chain(arguments).map(str::to_owned).collect();
-        Self { argv, stdin: None, directory: "/".into(), timeout: DEFAULT_TIMEOUT }
+        Self { argv, stdin: None, directory: places::ROOT.into(), timeout: DEFAULT_TIMEOUT }
     }
 
     /// Adds arguments.

@@ -13,13 +13,12 @@ use std::path::PathBuf;
 
 use riposte_protocol::command::{Op, Script, ScriptStyle};
 use riposte_protocol::message::Capability;
-use rustix::fs::FileType;
 use serde_json::{Value, json};
 
 pub use self::keys::KeyBook;
 use crate::actions::{About, Action, ActionError, Attempt, Domain, Host, Step};
 use crate::conventions::{FOLDER, PREFIX, verb};
-use crate::guarded;
+use crate::platform::guarded;
 use crate::runner::Program;
 
 /// Limit of reported programs, and of their names' length. A manager accepts 256 capabilities of 64
@@ -58,19 +57,10 @@ fn find(host: &Host, name: &str) -> Result<PathBuf, String> {
     folder.require_sure().map_err(|error| refused(error.to_string()))?;
     let stat = folder.stat(name).map_err(|error| refused(error.to_string()))?;
     let stat = stat.ok_or_else(|| format!("{} cannot be run: there is no such file", path.display()))?;
-    let text = path.display();
-    let reason = if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-        "it is not a regular file".into()
-    } else if let Some(reason) = guarded::distrust(&stat, &path) {
-        reason
-    } else if stat.st_mode & 0o6000 != 0 {
-        format!("it is setuid or setgid and would run as another account (chmod u-s,g-s {text})")
-    } else if stat.st_mode & 0o111 == 0 {
-        format!("it is not executable (chmod u+x {text})")
-    } else {
-        return Ok(path);
-    };
-    Err(refused(reason))
+    match guarded::fault_of_program(&stat, &path) {
+        None => Ok(path),
+        Some(reason) => Err(refused(reason)),
+    }
 }
 
 fn escape(name: &str) -> String {

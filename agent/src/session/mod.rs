@@ -202,7 +202,7 @@ fn reports(state: &JournalState) -> Vec<HeldEffect> {
 async fn note_addresses(agent: &Agent, identity: &Identity) {
     let enrolment = &identity.enrolment;
     let urls = [&enrolment.stream_url, &enrolment.poll_url, &enrolment.manager];
-    let hosts: BTreeMap<_, _> = urls.into_iter().filter_map(|url| crate::platform::host_and_port(url)).collect();
+    let hosts: BTreeMap<_, _> = urls.into_iter().filter_map(|url| crate::manager_url::host_and_port(url)).collect();
     for (host, port) in hosts {
         if let Ok(Ok(found)) = timeout(LOOK_UP_TIMEOUT, tokio::net::lookup_host((host, port))).await {
             found.for_each(|address| agent.self_protection.note_manager(address.ip()));
@@ -286,7 +286,7 @@ pub async fn run(agent: Arc<Agent>, identity: Identity, transport: Transport) {
         Err(error) => {
             // No order can be received any more, but effects in force must still end.
             tracing::error!(%error, "the manager cannot be connected to; effects are lifted on time");
-            crate::service::status("not connected to the manager: a certificate cannot be used");
+            crate::platform::service::status("not connected to the manager: a certificate cannot be used");
             return agent.self_protection.manager_is_known();
         }
     };
@@ -378,7 +378,7 @@ pub async fn run(agent: Arc<Agent>, identity: Identity, transport: Transport) {
                 retry_after.unwrap_or_default() + backoff.pause() + backoff::at_random(spread)
             }
         };
-        crate::service::status("not connected to the manager; effects are lifted on time");
+        crate::platform::service::status("not connected to the manager; effects are lifted on time");
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = conversation.agent.tasks.stopped() => {}

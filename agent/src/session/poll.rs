@@ -67,7 +67,7 @@ impl Conversation {
                 Err(ended) => return ended,
             };
             if !was_open {
-                crate::service::status("polling the manager");
+                crate::platform::service::status("polling the manager");
             }
             was_open = true;
             let interval = Duration::from_secs(self.settings.poll_interval_seconds.max(1).into());

@@ -108,7 +108,7 @@ impl Conversation {
         let mut told_ahead = self.tell_clock(socket).await?;
         let mut untold_releases = Some(released);
         tracing::info!(url = self.identity.enrolment.stream_url, "streaming");
-        crate::service::status("connected to the manager");
+        crate::platform::service::status("connected to the manager");
         let mut heard_at = Instant::now();
         let mut heartbeat = self.heartbeat();
         loop {

@@ -201,6 +201,35 @@ fn processes_and_files_have_one_spelling() {
 }
 
 #[test]
+fn a_file_of_windows_has_a_drive_and_names_that_windows_keeps() {
+    let file = |text: &str| Target::parse(TargetKind::File, text).map(|target| target.value);
+    assert_eq!(file(r"c:\Users\Jörg Müller\x.exe").as_deref(), Ok(r"C:\Users\Jörg Müller\x.exe"));
+    assert!(file(r"C:\com10\lptx\console").is_ok());
+    for text in [
+        r"C:\",
+        r"C:x",
+        r"C:\a\..\b",
+        r"C:\a\.\b",
+        r"C:\a\\b",
+        r"C:\a/b",
+        r"C:\a. ",
+        r"C:\a.",
+        r"C:\x.txt:stream",
+        r"C:\nul",
+        r"C:\AUX.txt",
+        r"C:\com1",
+        r"C:\LPT9.x",
+        r"CC:\a",
+        r"\\?\C:\a",
+        r"\\server\share\a",
+        r"1:\a",
+        "C:\\a\nb",
+    ] {
+        assert_eq!(file(text), Err(TargetError::File), "{text:?}");
+    }
+}
+
+#[test]
 fn a_network_has_one_spelling_and_is_never_too_wide() {
     let network = |text: &str| Target::parse_network(text).map(|target| target.value);
     assert_eq!(network("203.0.113.0/24").as_deref(), Ok("203.0.113.0/24"));

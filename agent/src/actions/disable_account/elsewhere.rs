@@ -64,12 +64,13 @@ pub(in super::super) fn recipe(os: Os, target: &Target, _arguments: &[String]) -
         Os::Windows => (
             Program::new("net.exe", ["user", account, "/active:no"]),
             Program::new("net.exe", ["user", account, "/active:yes"]),
-            // The output of `net user NAME` depends on the system's language, so it is not used.
-            // The name cannot contain a quote.
+            // The output of `net user NAME` depends on the system's language, so it is not used. This
+            // way also finds the accounts of a domain on its controller. The name cannot contain a
+            // quote. 2 is the flag of a disabled account.
             Check::prints(
                 Program::new("powershell.exe", ["-NoProfile", "-NonInteractive", "-Command"])
-                    .arguments(&[&format!("(Get-LocalUser -Name '{account}').Enabled")]),
-                ["False"],
+                    .arguments(&[&format!("([ADSI]'WinNT://./{account},user').UserFlags.Value -band 2")]),
+                ["2"],
             ),
         ),
     };

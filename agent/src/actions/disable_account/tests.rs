@@ -49,7 +49,7 @@ fn an_account_is_disabled_only_if_neither_password_nor_key_lets_in() {
 #[test]
 fn superusers_strangers_and_the_agent_itself_are_refused() {
     let passwd = "root:x:0:0::/root:/bin/sh\ntoor:x:0:0::/:/bin/sh\nriposte:x:990:990::/:/bin/false\nalice:x:1000:1000::/:/bin/sh\nbroken:x\n";
-    assert_eq!(check(passwd, "alice", 990), Ok(()));
+    assert_eq!(check(passwd, "alice", Some(990)), Ok(()));
     for (account, reason) in [
         ("root", "superuser"),
         ("toor", "superuser"),
@@ -58,7 +58,7 @@ fn superusers_strangers_and_the_agent_itself_are_refused() {
         ("alice2", "no such account"),
         ("broken", "damaged"),
     ] {
-        let refusal = check(passwd, account, 990).unwrap_err();
+        let refusal = check(passwd, account, Some(990)).unwrap_err();
         assert!(refusal.contains(reason), "{account}: {refusal}");
     }
 }

@@ -4,6 +4,7 @@
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsFd as _;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use super::*;
 use crate::actions::{Transcript, own_namespace};

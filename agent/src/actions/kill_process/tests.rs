@@ -1,6 +1,7 @@
 //! Kills real processes: the right one, and never another with its number.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use riposte_protocol::command::Command;
 use riposte_protocol::message::{CommandResult, MAX_EVIDENCE_BYTES, Outcome};
@@ -9,9 +10,10 @@ use riposte_protocol::time::Timestamp;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::super::process_stat::ProcessStat;
 use super::*;
+use crate::actions::process_stat::ProcessStat;
 use crate::actions::{ALL, Transcript, own_namespace};
+use crate::actions::{ActionError, evidence};
 use crate::agent::Agent;
 use crate::clock::Clock;
 use crate::executor;
@@ -230,7 +232,7 @@ async fn connections_of_a_process_are_evidence_and_its_texts_control_no_terminal
     let bench = Bench::new(vec![]);
     let clock = Clock::system();
     tokio::time::sleep(Duration::from_millis(100)).await;
-    let name = format!("name={}", crate::platform::process_names(&process.id().unwrap().to_string())[0]);
+    let name = format!("name={}", crate::platform::processes::names(&process.id().unwrap().to_string())[0]);
     let done = bench.order(&command(1, process.id().unwrap(), Some(clock.now()), clock.now(), &[&name])).await;
     assert_eq!(done.outcome, Outcome::Succeeded, "{}", done.message);
     let evidence = done.evidence.unwrap();

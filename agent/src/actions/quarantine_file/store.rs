@@ -21,8 +21,8 @@ pub(super) use self::kept::Kept;
 pub(super) use self::sealed::GivenUp;
 use self::sealed::{copy, dress, failed, hash, is_sealed, seal, unseal};
 use super::super::{ActionError, Host};
-use crate::guarded::{self, Folder, PathError, Place};
 use crate::local_policy::Limits;
+use crate::platform::guarded::{self, Folder, PathError, Place};
 
 /// systemd hides `openat2` from a service that may not set the set-user-ID bit; such a service
 /// could not restore that bit either.
@@ -67,6 +67,15 @@ mod kernel {
     }
 }
 
+/// What tells a file from every other of this host: its device, and its number there.
+fn identity_of(stat: &Stat) -> (u64, u64) {
+    fn wide(number: impl TryInto<u64>) -> u64 {
+        // A negative number of a device: equal ones stay equal.
+        number.try_into().unwrap_or(u64::MAX)
+    }
+    (wide(stat.st_dev), wide(stat.st_ino))
+}
+
 impl Kept {
     /// Looks at the file at `place`; changes nothing.
     pub(super) fn look(place: &Place, effect: Uuid, limits: Limits, given_up: &GivenUp) -> Result<Self, ActionError> {
@@ -104,13 +113,13 @@ impl Kept {
     }
 
     fn is(&self, stat: &Stat) -> bool {
-        (stat.st_dev, stat.st_ino) == (self.device, self.inode)
+        identity_of(stat) == (self.device, self.inode)
     }
 
     /// Whether what is at the file's place is the file, of which the quarantine has `inside`. The number of an inode that is gone
     /// may be another file's by now, such as one of root's that was linked there: it counts only with the marks of the agent.
     fn is_left(&self, stat: &Stat, inside: Option<&Stat>) -> bool {
-        inside.is_some_and(|inside| (inside.st_dev, inside.st_ino) == (stat.st_dev, stat.st_ino))
+        inside.is_some_and(|inside| identity_of(inside) == identity_of(stat))
             || self.is(stat) && is_sealed(stat) && stat.st_nlink == 1
     }
 }

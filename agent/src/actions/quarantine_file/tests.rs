@@ -330,7 +330,7 @@ async fn a_quarantined_file_that_was_made_huge_is_not_copied_back_and_stays_out_
 /// The attack: the account that owns the file holds a lease on it, so that who opens it without waiting is turned away.
 #[tokio::test]
 async fn a_lease_of_its_owner_does_not_keep_a_file_out_of_quarantine() {
-    use crate::guarded::tests::Lease;
+    use crate::platform::guarded::tests::Lease;
     let bench = Bench::between("/tmp", "/tmp");
     let (path, target) = bench.theirs();
     let mut attempt = bench.attempt(&target);

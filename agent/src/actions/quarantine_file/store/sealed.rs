@@ -16,7 +16,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::super::super::ActionError;
 use super::Kept;
-use crate::guarded::Folder;
+use crate::platform::guarded::{Folder, mode_of};
 
 /// The bits of a mode that are not the kind of file.
 const MODE: u32 = 0o7777;
@@ -37,7 +37,7 @@ impl GivenUp {
 
 /// Whether no account but the agent's own (root) can open the file, change its mode or give it another name.
 pub(super) fn is_sealed(stat: &Stat) -> bool {
-    stat.st_mode & MODE == 0 && stat.st_uid == rustix::process::geteuid().as_raw()
+    mode_of(stat) & MODE == 0 && stat.st_uid == rustix::process::geteuid().as_raw()
 }
 
 /// Takes the file from its owner. The owner first: afterwards no other account changes the mode back.

@@ -34,7 +34,7 @@ enum Sight {
 
 /// Decides when a program's input is closed.
 #[derive(Debug)]
-pub(super) struct Watch {
+pub(crate) struct Watch {
     next_look: Instant,
     pause: Duration,
     waited_before: bool,
@@ -44,19 +44,19 @@ pub(super) struct Watch {
 
 impl Watch {
     /// Starts a watch over a program that has just started and may run for `timeout`.
-    pub(super) fn new(timeout: Duration) -> Self {
+    pub(crate) fn new(timeout: Duration) -> Self {
         let now = Instant::now();
         let (next_look, blind_end) = (now + FIRST_LOOK, now + timeout / 2);
         Self { next_look, pause: FIRST_LOOK, waited_before: false, blind_end }
     }
 
     /// Time of the next look.
-    pub(super) fn next_look(&self) -> Instant {
+    pub(crate) fn next_look(&self) -> Instant {
         self.next_look
     }
 
     /// Starts over after a write to the program: its reaction is not known yet.
-    pub(super) fn start_anew(&mut self) {
+    pub(crate) fn start_anew(&mut self) {
         (self.pause, self.waited_before) = (FIRST_LOOK, false);
         self.next_look = Instant::now() + self.pause;
     }
@@ -64,7 +64,7 @@ impl Watch {
     /// Looks, and returns whether the program waits for the end of its input; `leader` is its first
     /// process. Two looks in a row must agree: one process could have woken another between the
     /// looks at the two.
-    pub(super) fn sees_waiting(&mut self, leader: i32, stdin: &impl AsFd, stdout: Option<&impl AsFd>) -> bool {
+    pub(crate) fn sees_waiting(&mut self, leader: i32, stdin: &impl AsFd, stdout: Option<&impl AsFd>) -> bool {
         let sight = look(Path::new("/proc"), leader, stdin, stdout);
         let waited_before = std::mem::replace(&mut self.waited_before, sight == Sight::Waits);
         if sight != Sight::Waits {

@@ -29,6 +29,14 @@ pub(super) fn stand_in(map: &str, overflow: &str) -> Option<u32> {
     if knows_all { None } else { overflow.trim().parse().ok() }
 }
 
+/// The bits of the mode, which systems keep in integers of different sizes.
+pub(crate) fn mode_of(stat: &Stat) -> u32 {
+    fn wide(mode: impl Into<u32>) -> u32 {
+        mode.into()
+    }
+    wide(stat.st_mode)
+}
+
 /// Why other accounts can change this file or folder, with the command that fixes it; `None` if
 /// they cannot.
 pub fn distrust(stat: &Stat, path: &Path) -> Option<String> {
@@ -36,7 +44,7 @@ pub fn distrust(stat: &Stat, path: &Path) -> Option<String> {
     if !is_trusted(stat.st_uid) {
         let owner = stat.st_uid;
         Some(format!("it belongs to the account {owner}, neither root nor the agent's (chown root {path})"))
-    } else if stat.st_mode & OTHERS_WRITE != 0 {
+    } else if mode_of(stat) & OTHERS_WRITE != 0 {
         Some(format!("accounts other than its owner can write it (chmod go-w {path})"))
     } else {
         None

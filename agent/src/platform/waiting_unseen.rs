@@ -2,34 +2,34 @@
 //! its time limit. A program that reads to the end then continues, and one that asks has had that
 //! long.
 
-use std::os::fd::AsFd;
 use std::time::Duration;
 
+use tokio::process::{ChildStdin, ChildStdout};
 use tokio::time::Instant;
 
 /// Decides when a program's input is closed.
 #[derive(Debug)]
-pub(super) struct Watch {
+pub(crate) struct Watch {
     end: Instant,
 }
 
 impl Watch {
     /// Starts a watch over a program that has just started and may run for `timeout`.
-    pub(super) fn new(timeout: Duration) -> Self {
+    pub(crate) fn new(timeout: Duration) -> Self {
         Self { end: Instant::now() + timeout / 2 }
     }
 
     /// Time of the next look.
-    pub(super) fn next_look(&self) -> Instant {
+    pub(crate) fn next_look(&self) -> Instant {
         self.end
     }
 
     /// A write to the program changes nothing: its reaction cannot be seen.
     #[expect(clippy::unused_self, reason = "the watch of a system that shows it uses it")]
-    pub(super) fn start_anew(&mut self) {}
+    pub(crate) fn start_anew(&mut self) {}
 
     /// Whether the time has passed.
-    pub(super) fn sees_waiting(&mut self, _leader: i32, _stdin: &impl AsFd, _stdout: Option<&impl AsFd>) -> bool {
+    pub(crate) fn sees_waiting(&mut self, _leader: i32, _stdin: &ChildStdin, _stdout: Option<&ChildStdout>) -> bool {
         Instant::now() >= self.end
     }
 }

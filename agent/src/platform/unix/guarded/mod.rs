@@ -6,24 +6,27 @@
 //! part of the path, no link is followed, and the folder reports it ([`Folder::doubt`]). What the
 //! agent must be able to trust is not read or written there.
 
-mod error;
 mod folder;
 #[cfg(test)]
 pub(crate) mod tests;
 mod trust;
 mod walk;
 
-use std::fs::File;
-use std::io::Read as _;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::fs::{Access, AtFlags, CWD, FileType, accessat};
+pub use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-pub use self::error::PathError;
 pub use self::folder::{Folder, Place};
 pub use self::trust::distrust;
+pub(crate) use self::trust::mode_of;
 use self::walk::Walk;
+pub use crate::platform::path_error::PathError;
+use crate::platform::path_error::read_limited;
+use rustix::fs::Stat;
 
 /// Walks to the folder at `path`.
 ///
@@ -92,13 +95,61 @@ pub fn read_named(path: &Path, limit_bytes: u64) -> Result<Vec<u8>, PathError> {
     read_limited(&file, &place.path(), limit_bytes)
 }
 
-fn read_limited(file: &File, path: &Path, limit_bytes: u64) -> Result<Vec<u8>, PathError> {
-    let mut bytes = Vec::new();
-    file.take(limit_bytes + 1).read_to_end(&mut bytes).map_err(|error| PathError::system(path, error))?;
-    if bytes.len() as u64 > limit_bytes {
-        return Err(PathError::refused(path, format!("it is larger than {limit_bytes} bytes")));
+/// Why the file with this status must not be run as a custom program; `None` if it may be. Only root
+/// and the agent's account may be able to change it, and it runs as the agent.
+pub fn fault_of_program(stat: &Stat, path: &Path) -> Option<String> {
+    let text = path.display();
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        Some("it is not a regular file".into())
+    } else if let Some(reason) = distrust(stat, path) {
+        Some(reason)
+    } else if mode_of(stat) & 0o6000 != 0 {
+        Some(format!("it is setuid or setgid and would run as another account (chmod u-s,g-s {text})"))
+    } else if mode_of(stat) & 0o111 == 0 {
+        Some(format!("it is not executable (chmod u+x {text})"))
+    } else {
+        None
     }
-    Ok(bytes)
+}
+
+/// What is wrong with the rights of a secret file, with the command that fixes it; `None` if no
+/// other account can read it.
+///
+/// # Errors
+/// When it cannot be looked at.
+pub fn exposure(path: &Path) -> io::Result<Option<(String, String)>> {
+    let mode = std::fs::metadata(path)?.permissions().mode() & 0o7777;
+    let is_exposed = mode & 0o077 != 0;
+    if !is_exposed {
+        return Ok(None);
+    }
+    let what = format!("has the mode {mode:04o}, so that other accounts have access to it");
+    Ok(Some((what, format!("chmod 600 {}", path.display()))))
+}
+
+/// Whose file this is, and who asks, if they are not the same account.
+///
+/// # Errors
+/// When it cannot be looked at.
+pub fn other_owner(path: &Path) -> io::Result<Option<(String, String)>> {
+    let (owner, account) = (std::fs::metadata(path)?.uid(), rustix::process::geteuid().as_raw());
+    Ok((owner != account).then(|| (owner.to_string(), account.to_string())))
+}
+
+/// Checks that this process may write the file or folder.
+///
+/// # Errors
+/// Why not.
+pub fn may_write(path: &Path) -> io::Result<()> {
+    Ok(accessat(CWD, path, Access::WRITE_OK, AtFlags::EACCESS)?)
+}
+
+/// Creates a folder with those above it, for its owner alone, if it is not there.
+///
+/// # Errors
+/// When it cannot be created.
+pub fn create_private_folder(path: &Path) -> io::Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
 /// Checks that only root and the agent's own account can change or replace the file at `path`. The

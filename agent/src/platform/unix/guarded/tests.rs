@@ -1,5 +1,7 @@
 //! Attacks on real files: the other account is a number, and root changes the owner of files.
 
+use std::fs::File;
+use std::io::Read as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
 use std::path::PathBuf;
 

@@ -10,7 +10,7 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use super::trust::{OTHERS_WRITE, STICKY, distrust, is_trusted};
+use super::trust::{OTHERS_WRITE, STICKY, distrust, is_trusted, mode_of};
 use super::{Folder, PathError};
 
 /// Limit of links on one path; the kernel's own.
@@ -27,7 +27,7 @@ struct Step {
 impl Step {
     /// Whether other accounts can create files here, but not replace each other's.
     fn is_shared(&self) -> bool {
-        self.stat.st_mode & STICKY != 0 && self.stat.st_mode & OTHERS_WRITE != 0
+        mode_of(&self.stat) & STICKY != 0 && mode_of(&self.stat) & OTHERS_WRITE != 0
     }
 }
 
@@ -121,7 +121,7 @@ impl Walk {
         // The status of what is held: the name may lead elsewhere by now.
         let stat = rustix::fs::fstat(&held).map_err(system)?;
         let own = || {
-            let is_sticky = stat.st_mode & STICKY != 0 && is_trusted(stat.st_uid);
+            let is_sticky = mode_of(&stat) & STICKY != 0 && is_trusted(stat.st_uid);
             distrust(&stat, &path).filter(|_| !is_sticky).map(|reason| (path.clone(), reason))
         };
         let doubt = self.here().doubt.clone().or_else(own);

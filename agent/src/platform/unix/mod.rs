@@ -1,11 +1,16 @@
-//! What this host is and what this process may do on it. Read-only.
+//! The systems of the Unix family: what this host is, what this process may do on it, and what the
+//! system tells.
 
-use riposte_protocol::message::Platform;
-
-/// The operating system, the architecture and the system's own name of its version.
-pub fn describe() -> Platform {
-    Platform { os: std::env::consts::OS.into(), arch: std::env::consts::ARCH.into(), version: version() }
-}
+pub mod accounts;
+pub mod clocks;
+pub mod facts;
+pub mod guarded;
+pub mod network;
+pub mod places;
+pub mod processes;
+pub mod service;
+pub mod stop;
+pub mod tree;
 
 /// The host's name, or `unnamed`.
 pub fn hostname() -> String {
@@ -14,20 +19,6 @@ pub fn hostname() -> String {
         .and_then(|name| name.into_string().ok())
         .filter(|name| !name.is_empty())
         .unwrap_or_else(|| "unnamed".into())
-}
-
-/// The host and the port in a URL.
-pub fn host_and_port(url: &str) -> Option<(&str, u16)> {
-    let (scheme, rest) = url.split_once("://")?;
-    let authority = rest.split(['/', '?', '#']).next()?;
-    let authority = authority.rsplit('@').next()?;
-    let default = if matches!(scheme, "https" | "wss") { 443 } else { 80 };
-    let (host, port) = match authority.strip_prefix('[') {
-        Some(v6) => v6.split_once(']')?,
-        None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
-    };
-    let port = port.strip_prefix(':').map_or(Some(default), |port| port.parse().ok())?;
-    (!host.is_empty()).then_some((host, port))
 }
 
 /// Whether this process runs as the superuser.
@@ -83,31 +74,14 @@ fn must_be_capable_of(number: u32, name: &str) -> Result<(), String> {
     if allowed { Ok(()) } else { Err(format!("not permitted: needs {name}")) }
 }
 
-/// The names of the process of that number: its own, and its program's.
-pub fn process_names(number: &str) -> Vec<String> {
-    let own = std::fs::read_to_string(format!("/proc/{number}/comm")).ok().map(|name| name.trim_end().to_owned());
-    let program = std::fs::read_link(format!("/proc/{number}/exe")).ok();
-    let program = program.and_then(|path| path.file_name().map(|name| name.to_string_lossy().into_owned()));
-    // The kernel appends this when a program's file was replaced while it ran, as a package upgrade
-    // does.
-    let program = program.map(|name| name.strip_suffix(" (deleted)").map(str::to_owned).unwrap_or(name));
-    own.into_iter().chain(program).collect()
-}
-
-/// Whether this process may not see which program the process of that number runs. Then it may be
-/// any.
-pub fn hides_its_program(number: &str) -> bool {
-    std::fs::read_link(format!("/proc/{number}/exe"))
-        .is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
-}
-
 fn effective_capabilities() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/thread-self/status").ok()?;
     let field = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
     u64::from_str_radix(field.trim(), 16).ok()
 }
 
-fn version() -> String {
+/// The system's own name of its version; empty if it has none.
+pub(super) fn version() -> String {
     let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
     release
         .lines()
@@ -154,43 +128,5 @@ mod tests {
         ] {
             assert_eq!(without(right, may_replace_files), Err(format!("not permitted: needs {name}")));
         }
-    }
-
-    #[test]
-    fn the_host_and_the_port_of_a_url_are_found() {
-        for (url, expected) in [
-            ("https://riposte.example.org/v1/x", Some(("riposte.example.org", 443))),
-            ("ws://10.0.0.1:8480/x?y#z", Some(("10.0.0.1", 8480))),
-            ("wss://[2001:db8::1]/x", Some(("2001:db8::1", 443))),
-            ("http://[::1]:81", Some(("::1", 81))),
-            ("http://user:word@host:82/", Some(("host", 82))),
-            ("http://host:port/", None),
-            ("http:///x", None),
-            ("host", None),
-        ] {
-            assert_eq!(host_and_port(url), expected, "{url}");
-        }
-    }
-
-    #[test]
-    fn a_process_is_known_by_its_programs_name() {
-        let own = process_names(&std::process::id().to_string());
-        let program = std::env::current_exe().unwrap();
-        assert!(own.contains(&program.file_name().unwrap().to_string_lossy().into_owned()), "{own:?}");
-        assert!(process_names("4194305").is_empty());
-    }
-
-    #[test]
-    fn a_process_keeps_its_programs_name_when_the_file_is_replaced() {
-        let folder = tempfile::tempdir().unwrap();
-        // Longer than the 15 bytes that the kernel keeps of a process's own name.
-        let program = folder.path().join("a-database-with-a-long-name");
-        std::fs::copy(crate::runner::Runner::find("sleep").unwrap(), &program).unwrap();
-        let mut process = std::process::Command::new(&program).arg("1000").spawn().unwrap();
-        std::fs::remove_file(&program).unwrap();
-        let names = process_names(&process.id().to_string());
-        process.kill().unwrap();
-        process.wait().unwrap();
-        assert!(names.contains(&"a-database-with-a-long-name".to_owned()), "{names:?}");
     }
 }

@@ -1,6 +1,7 @@
-//! Why a path is not used.
+//! Why a path is not used, and how much of a file is read.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 /// Why a path is not used.
@@ -25,11 +26,11 @@ pub enum PathError {
 }
 
 impl PathError {
-    pub(super) fn refused(path: &Path, reason: impl Into<String>) -> Self {
+    pub(crate) fn refused(path: &Path, reason: impl Into<String>) -> Self {
         Self::Refused { path: path.into(), reason: reason.into() }
     }
 
-    pub(super) fn system(path: &Path, error: impl Into<io::Error>) -> Self {
+    pub(crate) fn system(path: &Path, error: impl Into<io::Error>) -> Self {
         Self::System { path: path.into(), source: error.into() }
     }
 
@@ -51,4 +52,17 @@ impl From<PathError> for io::Error {
             PathError::Refused { .. } => Self::new(io::ErrorKind::PermissionDenied, error.to_string()),
         }
     }
+}
+
+/// Reads an open file, whose path is `path`, up to `limit_bytes`.
+///
+/// # Errors
+/// When it cannot be read, or is larger.
+pub(crate) fn read_limited(file: &File, path: &Path, limit_bytes: u64) -> Result<Vec<u8>, PathError> {
+    let mut bytes = Vec::new();
+    file.take(limit_bytes + 1).read_to_end(&mut bytes).map_err(|error| PathError::system(path, error))?;
+    if bytes.len() as u64 > limit_bytes {
+        return Err(PathError::refused(path, format!("it is larger than {limit_bytes} bytes")));
+    }
+    Ok(bytes)
 }

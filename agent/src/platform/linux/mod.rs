@@ -1,0 +1,3 @@
+//! What only Linux shows.
+
+pub(crate) mod waiting;
