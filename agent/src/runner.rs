@@ -110,6 +110,30 @@ impl Runner {
         Self { prefix: Vec::new(), fake: Some(Fake(std::sync::Arc::new(answer))) }
     }
 
+    /// Opens a socket in the network that programs run in.
+    #[cfg(not(test))]
+    #[expect(clippy::unused_self, reason = "in tests, programs may run in another network namespace")]
+    pub(crate) fn in_its_network<T>(&self, open: impl FnOnce() -> T) -> T {
+        open()
+    }
+
+    /// The same; tests run programs in a network namespace by a prefix.
+    #[cfg(test)]
+    pub(crate) fn in_its_network<T: Send>(&self, open: impl FnOnce() -> T + Send) -> T {
+        match self.prefix.as_slice() {
+            #[cfg(target_os = "linux")]
+            [ip, netns, exec, name, ..] if [ip, netns, exec] == ["ip", "netns", "exec"] => {
+                let there = std::fs::File::open(format!("/run/netns/{name}")).unwrap();
+                let inside = || {
+                    rustix::thread::move_into_link_name_space(std::os::fd::AsFd::as_fd(&there), None).unwrap();
+                    open()
+                };
+                std::thread::scope(|scope| scope.spawn(inside).join().unwrap())
+            }
+            _ => open(),
+        }
+    }
+
     /// Path of the installed program of that name; `None` if it is not installed. A name with a
     /// slash is used as a path.
     pub fn find(name: &str) -> Option<PathBuf> {

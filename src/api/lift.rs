@@ -139,6 +139,7 @@ pub async fn lift_many(
         alert_id,
         rule_id,
         target,
+        target_kind,
         since,
         until,
         responses: ids,
@@ -174,7 +175,8 @@ pub async fn lift_many(
         },
         None => None,
     };
-    let filter = LiftFilter { policy, alert, rule: rule_id.map(|id| canonical_rule_id(&id)), target, since, until };
+    let rule = rule_id.map(|id| canonical_rule_id(&id));
+    let filter = LiftFilter { policy, alert, rule, target, target_kind, since, until };
     if filter == LiftFilter::default() && ids.is_empty() && !everything {
         let detail = "the filter is empty; set everything to true to lift all responses";
         return Err(ApiError::invalid(vec![Fault::at("", detail)]));

@@ -2,6 +2,7 @@
 //! stays, and because of which other response it stays.
 
 use axum::extract::Query;
+use riposte_protocol::target::TargetKind;
 
 use super::client::Trouble;
 use super::format::count;
@@ -14,9 +15,31 @@ use crate::views::responses::{JudgedResponse, LiftMany, Lifted, StayingEffect};
 /// The most responses that are lifted by their ids.
 const MOST: usize = 500;
 
+/// A target, and its kind where that is known: an account and a file can have the same name.
+#[derive(Clone)]
+struct Aim {
+    kind: Option<TargetKind>,
+    value: String,
+}
+
+impl Aim {
+    /// Of `KIND:VALUE`, as the rows have it, or of a value alone, as people type it.
+    fn of(text: &str) -> Self {
+        let split = text.split_once(':').and_then(|(kind, value)| Some((TargetKind::parse(kind)?, value)));
+        match split {
+            Some((kind, value)) => Self { kind: Some(kind), value: value.to_owned() },
+            None => Self { kind: None, value: text.to_owned() },
+        }
+    }
+
+    fn field(&self) -> String {
+        self.kind.map_or_else(|| self.value.clone(), |kind| format!("{}:{}", kind.as_str(), self.value))
+    }
+}
+
 /// Which responses, as the address has it.
 pub(super) struct Which {
-    targets: Vec<String>,
+    targets: Vec<Aim>,
     policy: String,
     everything: bool,
     reason: String,
@@ -27,7 +50,7 @@ impl Which {
         let get = |name: &str| pairs.iter().find(|(field, _)| field == name).map_or("", |(_, value)| value.trim());
         let targets = pairs.iter().filter(|(name, value)| name == "target" && !value.trim().is_empty());
         Self {
-            targets: targets.map(|(_, value)| value.trim().to_owned()).collect(),
+            targets: targets.map(|(_, value)| Aim::of(value.trim())).collect(),
             policy: get("policy").to_owned(),
             everything: get("everything") == "yes",
             reason: get("reason").to_owned(),
@@ -38,7 +61,7 @@ impl Which {
         match (self.targets.as_slice(), self.policy.as_str()) {
             ([], "") if self.everything => "Lift everything".to_owned(),
             ([], policy) => format!("Lift everything of the policy {policy}"),
-            ([target], _) => format!("Lift everything on {target}"),
+            ([target], _) => format!("Lift everything on {}", target.value),
             (targets, _) => format!("Lift everything on {} targets", targets.len()),
         }
     }
@@ -63,7 +86,7 @@ impl Session {
         let mut request = match which.targets.as_slice() {
             [] if which.everything => LiftMany { everything: true, ..blank() },
             [] => LiftMany { policy: Some(which.policy.clone()), ..blank() },
-            [target] => LiftMany { target: Some(target.clone()), ..blank() },
+            [aim] => LiftMany { target: Some(aim.value.clone()), target_kind: aim.kind, ..blank() },
             targets => {
                 let mut responses = self.active_on(targets).await?;
                 if responses.is_empty() {
@@ -83,13 +106,16 @@ impl Session {
         Ok(Foreseen { request, lifted, is_cut })
     }
 
-    async fn active_on(&self, targets: &[String]) -> Result<Vec<uuid::Uuid>, Trouble> {
+    async fn active_on(&self, targets: &[Aim]) -> Result<Vec<uuid::Uuid>, Trouble> {
         let mut ids: Vec<uuid::Uuid> = Vec::new();
-        for target in targets {
-            let path =
-                super::paths::with_query("/v1/responses", [("state", "active"), ("limit", "500"), ("target", target)]);
-            let page: Page<JudgedResponse> = self.api.get(&path).await?;
-            ids.extend(page.items.iter().filter_map(|judged| judged.response.id.parse::<uuid::Uuid>().ok()));
+        for aim in targets {
+            let query = [("state", "active"), ("limit", "500"), ("target", aim.value.as_str())];
+            let page: Page<JudgedResponse> = self.api.get(&super::paths::with_query("/v1/responses", query)).await?;
+            let of_kind = |judged: &&JudgedResponse| {
+                aim.kind.is_none_or(|kind| judged.response.target_kind.as_deref() == Some(kind.as_str()))
+            };
+            let found = page.items.iter().filter(of_kind);
+            ids.extend(found.filter_map(|judged| judged.response.id.parse::<uuid::Uuid>().ok()));
         }
         Ok(ids)
     }
@@ -112,7 +138,7 @@ impl Session {
         if which.everything {
             fields.push(PlanField::hidden("everything", "yes"));
         }
-        fields.extend(which.targets.iter().map(|target| PlanField::hidden("target", target)));
+        fields.extend(which.targets.iter().map(|target| PlanField::hidden("target", &target.field())));
         // Exactly these are lifted, whatever is decided meanwhile. More than can be named are told by their number.
         if ids.len() <= MOST {
             fields.extend(ids.iter().map(|id| PlanField::hidden("response", &id.to_string())));
@@ -187,6 +213,7 @@ fn blank() -> LiftMany {
         alert_id: None,
         rule_id: None,
         target: None,
+        target_kind: None,
         since: None,
         until: None,
         responses: Vec::new(),

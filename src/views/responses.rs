@@ -358,6 +358,9 @@ pub struct LiftMany {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 4096, format = "lines")]
     pub target: Option<String>,
+    /// Kind of the target: an account and a file can have the same name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_kind: Option<TargetKind>,
     /// Earliest decision time, inclusive.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,

@@ -202,6 +202,30 @@ on_both_databases! {
         assert!(refused.status >= 400 && refused.html.contains(">false alarm</textarea>"), "{}", refused.html);
         assert_eq!(admin.list("/v1/responses?state=active").await.len(), 1);
     }
+
+    async fn a_lift_of_selected_rows_leaves_another_kind_of_the_same_name(database: Database) {
+        let (app, admin) = TestApp::start_on(database).await;
+        app.session(&admin, "anna", "analyst").await;
+        app.enrol(&admin, "web-01", &json!({})).await;
+        for kind in ["user", "process"] {
+            let block = json!({"action": "log-only", "target": {"kind": kind, "value": "4242"},
+                "agents": ["web-01"], "for": "1h", "reason": "x"});
+            admin.post("/v1/responses", &block).await.is(201);
+        }
+        let visitor = Visitor::logged_in(&app, "anna").await;
+        let now = visitor.get("/").await.html;
+        assert!(now.contains("value=\"user:4242\"") && now.contains("value=\"process:4242\""), "{now}");
+        for targets in ["target=user:4242", "target=user:4242&target=ip:203.0.113.9"] {
+            let plan = visitor.get(&format!("/lift?{targets}")).await.html;
+            assert!(plan.contains("1 active response"), "{targets}: {plan}");
+        }
+        let plan = visitor.get("/lift?target=4242").await.html;
+        assert!(plan.contains("2 active responses"), "typed without a kind: {plan}");
+        let form = [("target", "user:4242"), ("count", "1"), ("reason", "false alarm")];
+        assert_eq!(visitor.submit("/lift", &form).await.place.as_deref(), Some("/"));
+        let active = admin.list("/v1/responses?state=active").await;
+        assert_eq!((active.len(), &active[0]["target_kind"]), (1, &json!("process")));
+    }
 }
 
 /// Pages that every person may read.

@@ -16,6 +16,9 @@ pub type Domain = Cow<'static, str>;
 /// The result of an action's step, once it is done.
 pub type Step<'a, T> = BoxFuture<'a, Result<T, ActionError>>;
 
+/// The results of one step for many effects.
+pub type Steps<'a, T> = BoxFuture<'a, Vec<Result<T, ActionError>>>;
+
 /// One action. Every step must be idempotent: it may be repeated after a crash, and an effect may
 /// be applied again to change its end.
 pub trait Action: Any + Sync + std::fmt::Debug {
@@ -40,6 +43,11 @@ pub trait Action: Any + Sync + std::fmt::Debug {
 
     /// What it would run, for people: the text of `observe` mode. Runs nothing.
     fn plan(&self, op: Op, attempt: &Attempt<'_>) -> String;
+
+    /// How it does many at once, if it can: then commands that wait together are executed together.
+    fn bulk(&self) -> Option<&dyn Bulk> {
+        None
+    }
 
     /// Looks at the state before the effect and returns the data that [`Action::revert`] needs to
     /// restore it. Changes nothing. Not called for an action that cannot be undone.
@@ -73,4 +81,23 @@ pub trait Action: Any + Sync + std::fmt::Debug {
     fn is_lifted<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, bool> {
         Box::pin(async move { Ok(!self.is_in_force(attempt).await?) })
     }
+}
+
+/// The steps of an [`Action`] on many effects at once. No two of them have the same target. Each
+/// returns one result per attempt, in their order: one that fails, fails alone.
+pub trait Bulk: Sync {
+    /// Whether it does many at once on this host, by the programs that are here.
+    fn works_on(&self, host: &Host) -> bool;
+
+    /// As [`Action::apply`].
+    fn apply_all<'a>(&'a self, attempts: &'a [Attempt<'a>]) -> Steps<'a, ()>;
+
+    /// As [`Action::is_in_force`].
+    fn are_in_force<'a>(&'a self, attempts: &'a [Attempt<'a>]) -> Steps<'a, bool>;
+
+    /// As [`Action::revert`].
+    fn revert_all<'a>(&'a self, attempts: &'a [Attempt<'a>]) -> Steps<'a, ()>;
+
+    /// As [`Action::is_lifted`].
+    fn are_lifted<'a>(&'a self, attempts: &'a [Attempt<'a>]) -> Steps<'a, bool>;
 }

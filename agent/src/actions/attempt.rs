@@ -1,7 +1,6 @@
 //! One attempt at one step of an action: its target, and a record of the programs it ran. The
 //! record is kept on failure too: a failed result must quote the program's own error.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -79,7 +78,6 @@ pub struct Attempt<'a> {
     /// The host that it runs on.
     pub host: &'a Host,
     transcript: &'a Mutex<Transcript>,
-    seen_in_force: AtomicBool,
 }
 
 impl<'a> Attempt<'a> {
@@ -98,18 +96,7 @@ impl<'a> Attempt<'a> {
             policy: None,
             host,
             transcript,
-            seen_in_force: AtomicBool::new(false),
         }
-    }
-
-    /// Records that `apply` ended with a look, and that the effect was in force.
-    pub(super) fn saw_in_force(&self) {
-        self.seen_in_force.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether `apply` ended with a look; returns true only once.
-    pub(super) fn take_seen_in_force(&self) -> bool {
-        self.seen_in_force.swap(false, Ordering::Relaxed)
     }
 
     /// Runs a program that changes something and must succeed; its output goes into the result.

@@ -2,6 +2,8 @@
 //! optionally also what is sent to it. On Linux it uses nftables sets of our own, or iptables and
 //! ip6tables rules where `nft` is missing. Other systems use their packet filters.
 
+use std::slice;
+
 use ipnet::IpNet;
 use riposte_protocol::command::Op;
 use riposte_protocol::target::{Target, TargetKind};
@@ -9,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::recipe::{Change, Check, Recipe, unsuited};
 use super::{
-    About, Action, ActionError, Attempt, Form, Host, Os, Parameter, Step, iptables, netsh, nftables, pf, probe,
+    About, Action, ActionError, Attempt, Bulk, Form, Host, Os, Parameter, Step, Steps, iptables, netsh, nftables, pf, probe,
 };
 use crate::platform;
 use crate::runner::Program;
@@ -140,6 +142,10 @@ impl Action for FirewallDrop {
         Backend::present(host).map(drop)
     }
 
+    fn bulk(&self) -> Option<&dyn Bulk> {
+        Some(self)
+    }
+
     fn plan(&self, op: Op, attempt: &Attempt<'_>) -> String {
         match Backend::of(attempt) {
             Ok(Backend::Nftables) => nftables::plan(op, attempt),
@@ -162,7 +168,7 @@ impl Action for FirewallDrop {
     fn apply<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, ()> {
         Box::pin(async {
             match Backend::of(attempt)? {
-                Backend::Nftables => nftables::block(attempt).await,
+                Backend::Nftables => one(nftables::change(Op::Apply, slice::from_ref(attempt)).await),
                 Backend::Iptables => iptables::block(attempt).await,
                 Backend::Other => Self::recipe(attempt)?.apply(attempt).await,
             }
@@ -172,7 +178,7 @@ impl Action for FirewallDrop {
     fn is_in_force<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, bool> {
         Box::pin(async {
             match Backend::of(attempt)? {
-                Backend::Nftables => nftables::is_blocked(attempt).await,
+                Backend::Nftables => one(nftables::are_blocked(slice::from_ref(attempt))),
                 Backend::Iptables => iptables::is_blocked(attempt).await,
                 Backend::Other => Self::recipe(attempt)?.is_in_force(attempt).await,
             }
@@ -182,7 +188,7 @@ impl Action for FirewallDrop {
     fn revert<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, ()> {
         Box::pin(async {
             match Backend::of(attempt)? {
-                Backend::Nftables => nftables::unblock(attempt).await,
+                Backend::Nftables => one(nftables::change(Op::Revert, slice::from_ref(attempt)).await),
                 Backend::Iptables => iptables::unblock(attempt).await,
                 Backend::Other => Self::recipe(attempt)?.revert(attempt).await,
             }
@@ -192,10 +198,37 @@ impl Action for FirewallDrop {
     fn is_lifted<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, bool> {
         Box::pin(async {
             match Backend::of(attempt)? {
-                Backend::Nftables => nftables::is_unblocked(attempt).await,
+                Backend::Nftables => one(nftables::are_unblocked(slice::from_ref(attempt))),
                 Backend::Iptables => iptables::is_unblocked(attempt).await,
                 Backend::Other => Self::recipe(attempt)?.is_lifted(attempt).await,
             }
         })
     }
+}
+
+impl Bulk for FirewallDrop {
+    fn works_on(&self, host: &Host) -> bool {
+        Backend::present(host) == Ok(Backend::Nftables)
+    }
+
+    fn apply_all<'a>(&'a self, attempts: &'a [Attempt<'a>]) -> Steps<'a, ()> {
+        Box::pin(nftables::change(Op::Apply, attempts))
+    }
+
+    fn are_in_force<'a>(&'a self, attempts: &'a [Attempt<'a>]) -> Steps<'a, bool> {
+        Box::pin(async { nftables::are_blocked(attempts) })
+    }
+
+    fn revert_all<'a>(&'a self, attempts: &'a [Attempt<'a>]) -> Steps<'a, ()> {
+        Box::pin(nftables::change(Op::Revert, attempts))
+    }
+
+    fn are_lifted<'a>(&'a self, attempts: &'a [Attempt<'a>]) -> Steps<'a, bool> {
+        Box::pin(async { nftables::are_unblocked(attempts) })
+    }
+}
+
+/// The result of a batch of one.
+fn one<T>(mut results: Vec<Result<T, ActionError>>) -> Result<T, ActionError> {
+    results.pop().unwrap_or_else(|| Err(ActionError::Failed("nothing was done".into())))
 }

@@ -2,6 +2,7 @@
 //! the agent and of Wazuh. It is always passed as an argument, so that a test can choose another
 //! system, root or runner.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use super::probe::cache::ProbeCache;
 use crate::conventions;
 use crate::local_policy::Limits;
 use crate::platform::places;
+use crate::platform::ruleset::Ruleset;
 use crate::responses_log::{Note, ResponsesLog};
 use crate::runner::Runner;
 use crate::scripts::KeyBook;
@@ -66,6 +68,14 @@ impl Host {
             probes: ProbeCache::default(),
             keys: KeyBook::at(&state_dir.join("script-keys.json")),
         }
+    }
+
+    /// What nftables holds, where this host's programs would change it.
+    ///
+    /// # Errors
+    /// When the kernel does not answer.
+    pub(crate) fn ruleset(&self) -> io::Result<Ruleset> {
+        self.runner.in_its_network(Ruleset::open)
     }
 
     /// Path of the file that programs call `path`.

@@ -2,6 +2,7 @@
 //! own, or by rules of Windows' firewall. It never cuts the agent off. A connection to the manager is tested before and after; if it
 //! fails, the table is removed at once and the action fails.
 
+mod listing;
 mod manager;
 mod table;
 #[cfg(test)]
@@ -14,11 +15,12 @@ use riposte_protocol::command::Op;
 use riposte_protocol::target::{Target, TargetKind, WIDEST};
 use serde_json::Value;
 
+use self::listing::{TABLES, ask, is_awake, objects};
 use self::manager::{answers, managers};
 use self::table::Exceptions;
 use super::about::values;
 use super::error::failure;
-use super::nftables::{TABLES, ask, is_awake, is_missing, objects, transaction};
+use super::nftables::{is_missing, transaction};
 use super::{About, Action, ActionError, Attempt, Form, Host, Os, Parameter, Step, evidence, netsh, probe};
 use crate::platform;
 use crate::runner::Program;
@@ -114,10 +116,10 @@ impl Action for IsolateHost {
             if attempt.host.os == Os::Windows {
                 return windows::apply(attempt, &exceptions).await;
             }
-            attempt.run(&transaction(&exceptions.table())).await?;
+            attempt.run(&transaction(exceptions.table())).await?;
             if answers(&exceptions.managers).await {
                 let proven = format!("delete chain {} {}\n", table::NAME, table::UNPROVEN);
-                return attempt.run(&transaction(&proven)).await.map(drop);
+                return attempt.run(&transaction(proven)).await.map(drop);
             }
             tracing::warn!("the manager does not answer the isolated host: the isolation is removed");
             let reason = "the manager does not answer the isolated host";
@@ -156,7 +158,7 @@ impl Action for IsolateHost {
 }
 
 fn removal() -> Program {
-    transaction(&format!("delete table {}\n", table::NAME))
+    transaction(format!("delete table {}\n", table::NAME))
 }
 
 async fn remove(attempt: &Attempt<'_>) -> Result<(), ActionError> {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::firewall_drop::FirewallDrop;
 use super::route_null::RouteNull;
-use super::{Action, Attempt, Host, Transcript};
+use super::{Action, ActionError, Attempt, Bulk, Host, Transcript};
 use crate::platform;
 use crate::runner::{Program, Runner};
 
@@ -276,6 +276,59 @@ async fn a_look_detects_rules_that_let_packets_through() {
         order.apply().await;
         assert!(!namespace.connects("203.0.113.7"), "{change}, repaired");
     }
+}
+
+#[tokio::test]
+async fn many_blocks_come_and_go_together_and_one_that_cannot_fails_alone() {
+    let namespace = Namespace::new(&["nft"]);
+    namespace.own(&["203.0.113.7/32"]).await;
+    let (bulk, undo) = (FirewallDrop.bulk().unwrap(), nftables());
+    assert!(bulk.works_on(&namespace.host));
+    let user = Target::parse(TargetKind::User, "alice").unwrap();
+    let addresses = (0..300).flat_map(|n| [format!("20.0.{}.{}", n / 200, n % 200), format!("2001:db8::{n:x}")]);
+    let targets = addresses.chain(["203.0.113.7".into(), "198.51.100.0/24".into()]);
+    let mut targets: Vec<Target> = targets
+        .map(|target| Target::parse(TargetKind::Ip, &target).or_else(|_| Target::parse_network(&target)).unwrap())
+        .collect();
+    let transcript = Mutex::default();
+    let attempt = |target| {
+        let mut attempt = Attempt::new(&namespace.host, &transcript, target);
+        (attempt.undo, attempt.remaining) = (Some(&undo), Some(Duration::from_mins(10)));
+        attempt
+    };
+    let attempts: Vec<Attempt<'_>> = targets.iter().map(attempt).collect();
+    let table = || namespace.run(&Program::new("nft", ["list", "table", "inet", "riposte"]));
+    let all = |shown: Vec<Result<bool, ActionError>>, expected: bool| {
+        assert_eq!(shown.len(), attempts.len());
+        assert!(shown.iter().all(|shown| *shown.as_ref().unwrap() == expected), "{shown:?}");
+    };
+    // At first; again, which moves the ends; after another program has emptied a chain; and after it
+    // has removed all.
+    let emptied = "flush chain inet riposte input_v4\ndelete element inet riposte blocked_v4 { 20.0.0.9 }";
+    for change in [None, None, Some(emptied), Some("delete table inet riposte")] {
+        if let Some(change) = change {
+            namespace.run(&Program::new("nft", ["-f", "-"]).stdin(change)).await;
+        }
+        assert!(bulk.apply_all(&attempts).await.iter().all(Result::is_ok), "{change:?}");
+        all(bulk.are_in_force(&attempts).await, true);
+        assert!(!namespace.connects("203.0.113.7"), "{change:?}");
+    }
+    assert_eq!(table().await.matches("timeout 10m").count(), attempts.len());
+    // Two that are gone already do not keep the others.
+    let two = "delete element inet riposte blocked_v4 { 20.0.0.9, 20.0.0.10 }";
+    namespace.run(&Program::new("nft", ["-f", "-"]).stdin(two)).await;
+    assert_eq!(bulk.are_in_force(&attempts).await.iter().filter(|shown| !*shown.as_ref().unwrap()).count(), 2);
+    assert!(bulk.revert_all(&attempts).await.iter().all(Result::is_ok));
+    all(bulk.are_lifted(&attempts).await, true);
+    assert!(namespace.connects("203.0.113.7") && !table().await.contains("timeout 10m"));
+    drop(attempts);
+    targets.insert(1, user);
+    targets.truncate(4);
+    let attempts: Vec<Attempt<'_>> = targets.iter().map(attempt).collect();
+    let failed: Vec<bool> = bulk.apply_all(&attempts).await.iter().map(Result::is_err).collect();
+    assert_eq!(failed, [false, true, false, false]);
+    let shown: Vec<bool> = bulk.are_in_force(&attempts).await.into_iter().map(|shown| shown.is_ok_and(|shown| shown)).collect();
+    assert_eq!(shown, [true, false, true, true]);
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::tests::{NOW, command};
-use crate::actions::{About, Action, ActionError, Attempt, Form, Host, Parameter, Step};
+use crate::actions::{About, Action, ActionError, Attempt, Bulk, Form, Host, Parameter, Step, Steps};
 use crate::agent::Agent;
 use crate::clock::Clock;
 use crate::journal::{Disk, Journal, Record};
@@ -157,9 +157,16 @@ impl MortalAction {
     }
 }
 
+/// The action that does many at once.
+const BULK: &str = "c";
+
 impl Action for MortalAction {
     fn about(&self) -> &About {
         &self.about
+    }
+
+    fn bulk(&self) -> Option<&dyn Bulk> {
+        (self.about.name == BULK).then_some(self)
     }
 
     fn availability(&self, _host: &Host) -> Result<(), String> {
@@ -204,6 +211,29 @@ impl Action for MortalAction {
     }
 }
 
+/// One after the other, so that a crash can be between any two.
+impl Bulk for MortalAction {
+    fn works_on(&self, _host: &Host) -> bool {
+        true
+    }
+
+    fn apply_all<'a>(&'a self, attempts: &'a [Attempt<'a>]) -> Steps<'a, ()> {
+        Box::pin(futures_util::future::join_all(attempts.iter().map(|attempt| self.apply(attempt))))
+    }
+
+    fn are_in_force<'a>(&'a self, attempts: &'a [Attempt<'a>]) -> Steps<'a, bool> {
+        Box::pin(futures_util::future::join_all(attempts.iter().map(|attempt| self.is_in_force(attempt))))
+    }
+
+    fn revert_all<'a>(&'a self, attempts: &'a [Attempt<'a>]) -> Steps<'a, ()> {
+        Box::pin(futures_util::future::join_all(attempts.iter().map(|attempt| self.revert(attempt))))
+    }
+
+    fn are_lifted<'a>(&'a self, attempts: &'a [Attempt<'a>]) -> Steps<'a, bool> {
+        Box::pin(futures_util::future::join_all(attempts.iter().map(|attempt| self.is_lifted(attempt))))
+    }
+}
+
 /// The scenario: the commands, and when each is sent.
 fn story() -> Vec<(u64, Command)> {
     let numbered = |at: u64, command: Command| (at, Command { arguments: vec![command.seq.to_string()], ..command });
@@ -217,6 +247,12 @@ fn story() -> Vec<(u64, Command)> {
         numbered(12, command(7, Op::Revert, "b", "dave", None)),
         numbered(12, command(8, Op::Apply, "b", "erin", Some(60))),
         numbered(12, command(9, Op::Apply, "a", "frank", None)),
+        numbered(0, command(10, Op::Apply, BULK, "gina", Some(30))),
+        numbered(0, command(11, Op::Apply, BULK, "hank", None)),
+        numbered(0, command(12, Op::Apply, BULK, "iris", Some(30))),
+        numbered(0, command(13, Op::Apply, BULK, "jack", None)),
+        numbered(12, command(14, Op::Revert, BULK, "hank", None)),
+        numbered(12, command(15, Op::Revert, BULK, "jack", None)),
     ]
 }
 
@@ -248,7 +284,7 @@ fn play(crashes: &[(usize, Mode)], away: Duration) -> Told {
                 let about = About { name, targets, lock_domain: name, parameters, ..About::DEFAULT };
                 Box::leak(Box::new(MortalAction { about, world: Arc::clone(&world), life }))
             };
-            let actions = Box::leak(vec![action("a"), action("b")].into_boxed_slice());
+            let actions = Box::leak(vec![action("a"), action("b"), action(BULK)].into_boxed_slice());
             let (policy, self_protection) = (LocalPolicy::default(), SelfProtection::default());
             let host = Host::new(Runner::new(), "/nonexistent".as_ref());
             let agent = Arc::new(Agent::new(journal, actions, clock.clone(), host, policy, self_protection));
@@ -320,7 +356,7 @@ fn check(told: &Told, crashes: &[(usize, Mode)], away: Duration) {
     assert_eq!(world.in_force.iter().collect::<Vec<_>>(), expected, "no undo is lost: {context}");
     assert_eq!(told.held, expected, "{context}");
     let last_restart = told.restarted_at.iter().max().copied().unwrap_or_default();
-    for (user, first, last) in [("alice", 20, 40), ("carol", 10, 10)] {
+    for (user, first, last) in [("alice", 20, 40), ("carol", 10, 10), ("gina", 30, 30), ("iris", 30, 30)] {
         let ends: Vec<Duration> = world.lifted.iter().filter(|(who, _)| who == user).map(|(_, at)| *at).collect();
         assert!(ends.iter().all(|at| *at >= Duration::from_secs(first)), "{user} is not lifted early: {context}");
         let Some(end) = ends.last() else { continue };
@@ -341,11 +377,11 @@ fn without_a_crash_the_scenario_ends_correctly() {
     let told = play(&[], Duration::ZERO);
     check(&told, &[], Duration::ZERO);
     let outcomes: Vec<Outcome> = told.results.values().map(|result| result.outcome).collect();
-    let mut expected = vec![Outcome::Succeeded; 9];
+    let mut expected = vec![Outcome::Succeeded; 15];
     expected[7] = Outcome::Failed;
     assert_eq!(outcomes, expected);
     let applied: BTreeSet<String> = told.world.lock().unwrap().applied.iter().cloned().collect();
-    assert_eq!(applied, ["1", "2", "3", "5", "6", "8", "9"].map(str::to_owned).into());
+    assert_eq!(applied, ["1", "2", "3", "5", "6", "8", "9", "10", "11", "12", "13"].map(str::to_owned).into());
 }
 
 #[test]

@@ -21,20 +21,36 @@ use crate::refusal::EXPIRED;
 /// Time limit for collecting evidence: what is to be stopped continues meanwhile.
 const EVIDENCE_TIME: Duration = Duration::from_secs(2);
 
+/// What is said of an apply that did not fail and does not show.
+pub(super) const NOT_IN_FORCE: &str = "it was applied without an error but is not in force";
+const NOT_SHOWN: &str = "it was applied without an error but it does not show";
+
 /// How much of what it would have run an agent that only observes tells in its reason, in characters: one line of a table.
 const MAX_PLAN_CHARS: usize = 160;
 
 /// Executes a command that was not begun before.
 pub(super) async fn command(agent: &Agent, command: &Command) {
-    if command.op == Op::Apply && command.target.kind() == TargetKind::Ip {
+    if command.op == Op::Revert {
+        let started_at = agent.clock.now();
+        if agent.read(|state| state.is_expired(command, started_at)) {
+            return refuse(agent, command, EXPIRED.into());
+        }
+        return super::unapply::command(agent, command, started_at).await;
+    }
+    if let Some(execution) = begin(agent, command).await {
+        if execution.is_undoable() { execution.apply().await } else { execution.apply_once().await }
+    }
+}
+
+/// Decides whether an apply is executed; `None` if it was answered instead.
+pub(super) async fn begin<'a>(agent: &'a Agent, command: &'a Command) -> Option<Execution<'a>> {
+    if command.target.kind() == TargetKind::Ip {
         agent.self_protection.await_manager().await;
     }
     let started_at = agent.clock.now();
     if agent.read(|state| state.is_expired(command, started_at)) {
-        return refuse(agent, command, EXPIRED.into());
-    }
-    if command.op == Op::Revert {
-        return super::unapply::command(agent, command, started_at).await;
+        refuse(agent, command, EXPIRED.into());
+        return None;
     }
     let action = match admit(agent, command) {
         Ok(action) => action,
@@ -44,18 +60,20 @@ pub(super) async fn command(agent: &Agent, command: &Command) {
             if agent.protects(&command.target).is_some() {
                 super::converge::look(agent, command.effect).await;
             }
-            return;
+            return None;
         }
     };
     let execution = Execution::new(agent, command, action, started_at);
     if agent.policy.observe {
-        return execution.observe();
+        execution.observe();
+        return None;
     }
     if let Err(reason) = actions::availability(action, &agent.host) {
         let message = format!("{} cannot be run here: {reason}", action.name());
-        return execution.finish(Verdict::new(Outcome::Failed, None, message), None);
+        execution.finish(Verdict::new(Outcome::Failed, None, message), None);
+        return None;
     }
-    if execution.is_undoable() { execution.apply().await } else { execution.apply_once().await }
+    Some(execution)
 }
 
 /// The first line of `plan`, cut at a word; all of it is in the output.
@@ -92,7 +110,7 @@ impl Execution<'_> {
         self.evidence = found.map(Box::new);
     }
 
-    async fn apply(mut self) {
+    pub(super) async fn apply(mut self) {
         let command = self.command;
         if command.until.is_some_and(|until| until <= self.started_at) {
             return self.apply_that_is_over().await;
@@ -192,14 +210,13 @@ impl Execution<'_> {
         }
         if self.action.about().looks {
             let shows = within(self.agent, self.action.is_in_force(attempt)).await;
-            let shown = if self.is_undoable() { "is not in force" } else { "it does not show" };
-            Verdict::of_look(shows, good, &format!("it was applied without an error but {shown}"))
+            Verdict::of_look(shows, good, if self.is_undoable() { NOT_IN_FORCE } else { NOT_SHOWN })
         } else {
             Verdict::unseen(good)
         }
     }
 
-    fn log_applied(&self) {
+    pub(super) fn log_applied(&self) {
         let attempt = self.attempt(None);
         let note = attempt.log_line(Op::Apply, &self.command.action, self.action.about());
         self.agent.host.note(&note, self.agent.clock.now());
@@ -207,7 +224,7 @@ impl Execution<'_> {
 
     /// The command is in the journal, but its refusal cannot be written: after a crash the command
     /// would be executed. So the refusal is not reported yet.
-    fn refuse_unwritten(&self, unwritable: &Unwritable) {
+    pub(super) fn refuse_unwritten(&self, unwritable: &Unwritable) {
         self.agent.hold_back(self.command.jti);
         self.finish(Verdict::new(Outcome::Refused, None, unwritable.to_string()), None);
     }

@@ -122,6 +122,16 @@ impl Execution<'_> {
 
     /// Ends a command that lifts what is held. What could not be lifted stays held, and overdue: the clock goes on trying.
     pub(super) fn finish_lifting(self, held: Held, lifted: Result<Lifted, ActionError>, message: &str) {
+        self.agent.note(self.end_of_lifting(held, lifted, message));
+    }
+
+    /// The records of [`Execution::finish_lifting`].
+    pub(super) fn end_of_lifting(
+        &self,
+        held: Held,
+        lifted: Result<Lifted, ActionError>,
+        message: &str,
+    ) -> Vec<Record> {
         match lifted {
             Ok(how) => {
                 let verdict = match how {
@@ -131,17 +141,22 @@ impl Execution<'_> {
                         Verdict::new(Outcome::Succeeded, None, format!("{message}; another effect holds the same"))
                     }
                 };
-                self.finish(verdict, Some(Record::Lifted { effect: held.effect }));
+                self.end(verdict, Some(Record::Lifted { effect: held.effect }))
             }
             Err(error) => {
                 let mut verdict = Verdict::of_error(&error);
                 verdict.message.push_str("; it is retried");
-                self.finish(verdict, Some(overdue(self.agent, held, &error)));
+                self.end(verdict, Some(overdue(self.agent, held, &error)))
             }
         }
     }
 
     pub(super) fn finish(&self, verdict: Verdict, change: Option<Record>) {
+        self.agent.note(self.end(verdict, change));
+    }
+
+    /// The records of [`Execution::finish`].
+    pub(super) fn end(&self, verdict: Verdict, change: Option<Record>) -> Vec<Record> {
         let transcript = std::mem::take(&mut *self.transcript.lock().unwrap_or_else(PoisonError::into_inner));
         let result = CommandResult {
             command_id: self.command.jti,
@@ -155,7 +170,7 @@ impl Execution<'_> {
             finished_at: self.agent.clock.now(),
             observed: verdict.observed,
         };
-        self.agent.note(change.into_iter().chain([finished(self.agent, result)]));
+        change.into_iter().chain([finished(self.agent, result)]).collect()
     }
 
     /// What is held of the command's effect.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use riposte_protocol::command::Op;
 
 use super::admit::{find, unknown};
-use crate::actions::{Action, ActionError, Attempt, Step, Transcript};
+use crate::actions::{Action, ActionError, Attempt, Step, Steps, Transcript};
 use crate::agent::Agent;
 use crate::journal::{Failing, Held, JournalState, Record};
 
@@ -29,20 +29,25 @@ pub(super) enum Lifted {
     Shared,
 }
 
-/// Undoes an effect whose time is up; gives whether it is lifted. If not, it stays held, to be tried again.
+/// Undoes an effect whose time is up; returns whether it is lifted. If not, it stays held, to be tried again.
 pub(super) async fn undo(agent: &Agent, held: &Held) -> bool {
+    let (record, is_lifted) = end_of_undo(agent, held, lift_by_name(agent, held).await);
+    agent.note(record);
+    is_lifted
+}
+
+/// The record of an undo, if there is anything new to record, and whether the effect is lifted.
+pub(super) fn end_of_undo(agent: &Agent, held: &Held, undone: Result<Lifted, ActionError>) -> (Option<Record>, bool) {
     let (effect, action, target) = (held.effect, &held.action, &held.target);
-    match lift_by_name(agent, held).await {
+    match undone {
         Ok(_) => {
-            agent.note([Record::Lifted { effect }]);
             tracing::info!(%effect, action, %target, "effect lifted at its end");
             agent.tell_of(effect);
-            true
+            (Some(Record::Lifted { effect }), true)
         }
         Err(error) => {
             tracing::error!(%effect, action, %target, %error, "incident: an effect could not be lifted; it is retried");
-            fail(agent, held, &error);
-            false
+            (failing(agent, held, &error), false)
         }
     }
 }
@@ -104,19 +109,35 @@ pub(super) async fn lift(
     held: &Held,
     transcript: &Mutex<Transcript>,
 ) -> Result<Lifted, ActionError> {
-    let attempt = &attempt(agent, held, transcript);
-    // Another effect needs the same state: it takes over the state and the undo.
-    let twin = |state: &JournalState| state.twin(held.effect, &held.action, held.program(), &held.target).cloned();
-    if let Some(twin) = agent.read(twin) {
-        agent.host.keys.forget(held.effect);
-        // The block in the log ends with the last effect that holds it.
-        if held.in_log && !twin.in_log {
-            agent.note([Record::Held { held: Box::new(Held { in_log: true, ..twin }) }]);
-        }
+    if hand_over(agent, held) {
         return Ok(Lifted::Shared);
     }
+    let attempt = &attempt(agent, held, transcript);
     within(agent, action.revert(attempt)).await?;
-    if !within(agent, action.is_lifted(attempt)).await? {
+    lifted(agent, action, held, attempt, within(agent, action.is_lifted(attempt)).await)
+}
+
+/// Whether another effect needs the same state: it takes over the state and the undo.
+pub(super) fn hand_over(agent: &Agent, held: &Held) -> bool {
+    let twin = |state: &JournalState| state.twin(held.effect, &held.action, held.program(), &held.target).cloned();
+    let Some(twin) = agent.read(twin) else { return false };
+    agent.host.keys.forget(held.effect);
+    // The block in the log ends with the last effect that holds it.
+    if held.in_log && !twin.in_log {
+        agent.note([Record::Held { held: Box::new(Held { in_log: true, ..twin }) }]);
+    }
+    true
+}
+
+/// What is known of a reverted effect after a look.
+pub(super) fn lifted(
+    agent: &Agent,
+    action: &dyn Action,
+    held: &Held,
+    attempt: &Attempt<'_>,
+    is_lifted: Result<bool, ActionError>,
+) -> Result<Lifted, ActionError> {
+    if !is_lifted? {
         return Err(ActionError::Failed("it was reverted but is still in force".into()));
     }
     if held.in_log {
@@ -150,21 +171,31 @@ fn sentence(error: &ActionError) -> String {
     error.to_string().chars().take(MAX_REASON_CHARS).collect()
 }
 
-/// Records that the effect is an incident, unless it is recorded already.
-fn fail(agent: &Agent, held: &Held, error: &ActionError) {
+/// The record of the incident, unless it is recorded already.
+fn failing(agent: &Agent, held: &Held, error: &ActionError) -> Option<Record> {
     let reason = sentence(error);
-    if held.failing.as_ref().is_none_or(|failing| failing.reason != reason) {
-        let since = held.failing.as_ref().map_or_else(|| agent.clock.now(), |failing| failing.since);
-        let failing = Some(Failing { since, reason });
-        agent.note([Record::Held { held: Box::new(Held { failing, ..held.clone() }) }]);
-        agent.tell_of(held.effect);
+    if held.failing.as_ref().is_some_and(|failing| failing.reason == reason) {
+        return None;
     }
+    let since = held.failing.as_ref().map_or_else(|| agent.clock.now(), |failing| failing.since);
+    agent.tell_of(held.effect);
+    Some(Record::Held { held: Box::new(Held { failing: Some(Failing { since, reason }), ..held.clone() }) })
 }
 
 /// Runs one step of an action within the time limit of the local policy and the extra time above.
 /// Programs that it started are killed with it.
 pub(super) async fn within<T>(agent: &Agent, step: Step<'_, T>) -> Result<T, ActionError> {
     let limit = agent.policy.timeout;
-    let late = || format!("it did not end within {} s and was stopped", limit.as_secs());
-    tokio::time::timeout(limit + MANNERS, step).await.unwrap_or_else(|_| Err(ActionError::TimedOut(late())))
+    tokio::time::timeout(limit + MANNERS, step).await.unwrap_or_else(|_| Err(late(limit)))
+}
+
+/// The same for one step of `count` effects together.
+pub(super) async fn all_within<T>(agent: &Agent, count: usize, step: Steps<'_, T>) -> Vec<Result<T, ActionError>> {
+    let limit = agent.policy.timeout;
+    let all_late = |_| (0..count).map(|_| Err(late(limit))).collect();
+    tokio::time::timeout(limit + MANNERS, step).await.unwrap_or_else(all_late)
+}
+
+fn late(limit: Duration) -> ActionError {
+    ActionError::TimedOut(format!("it did not end within {} s and was stopped", limit.as_secs()))
 }

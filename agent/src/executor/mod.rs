@@ -7,6 +7,9 @@
 //! special path: unfinished commands are still there.
 
 mod admit;
+mod bulk;
+#[cfg(test)]
+mod bulk_tests;
 #[cfg(test)]
 mod campaign;
 mod converge;
@@ -33,16 +36,17 @@ mod unapply;
 use std::sync::Arc;
 use std::time::Duration;
 
-use riposte_protocol::command::Script;
+use riposte_protocol::command::{Op, Script};
 use tokio::sync::Notify;
+use uuid::Uuid;
 
 pub use self::lift::{Release, release};
 
 use self::converge::Rounds;
 use self::schedule::{Next, Retries};
-use crate::actions::Domain;
+use crate::actions::{Action, Bulk, Domain};
 use crate::agent::Agent;
-use crate::journal::{Held, Record};
+use crate::journal::{Held, Pending, Record};
 
 /// Pause before the journal is written again after a failure; it doubles up to a minute.
 const MEND_AFTER: Duration = Duration::from_secs(2);
@@ -88,21 +92,22 @@ async fn run_lane(agent: Arc<Agent>, domain: Domain, wakeup: Arc<Notify>) {
     while !agent.tasks.is_stopping() {
         let now = agent.clock.moment();
         let of_domain = |action: &str, script: Option<&Script>| agent.domain_of(action, script) == domain;
-        let next = agent.read(|state| schedule::next(state, &retries, &mut rounds, &now, of_domain));
+        let is_bulk = |action: &str| agent.action(action).is_some_and(|action| action.bulk().is_some());
+        let next = agent.read(|state| schedule::next(state, &retries, &mut rounds, &now, of_domain, is_bulk));
         match next {
             Next::Undo(held) => {
-                if lift::undo(&agent, &held).await {
-                    retries.forget(held.effect);
-                } else {
-                    retries.delay(held.effect);
+                for (effect, is_lifted) in undo(&agent, held).await {
+                    if is_lifted {
+                        retries.forget(effect);
+                    } else {
+                        retries.delay(effect);
+                    }
                 }
             }
-            Next::Command(pending) => {
-                match pending.started {
-                    None => execute::command(&agent, &pending.command).await,
-                    Some(started_at) => resume::resume(&agent, &pending, started_at).await,
+            Next::Commands(pending) => {
+                for effect in execute(&agent, pending).await {
+                    wait_if_failing(&agent, effect, &mut retries);
                 }
-                wait_if_failing(&agent, pending.command.effect, &mut retries);
             }
             Next::Look(effect) => {
                 converge::look(&agent, effect).await;
@@ -125,9 +130,47 @@ async fn run_lane(agent: Arc<Agent>, domain: Domain, wakeup: Arc<Notify>) {
     }
 }
 
+/// Undoes effects that have ended: all together if their action can do that here, otherwise the
+/// first. Returns which of them were tried, and whether each is lifted.
+async fn undo(agent: &Agent, held: Vec<Held>) -> Vec<(Uuid, bool)> {
+    match (bulk_of(agent, held.first().map(|held| held.action.as_str())), held.as_slice()) {
+        (Some((action, bulk)), [_, _, ..]) => bulk::undo(agent, action, bulk, held).await,
+        (_, [first, ..]) => vec![(first.effect, lift::undo(agent, first).await)],
+        (_, []) => Vec::new(),
+    }
+}
+
+/// Executes commands: all together if their action can do that here, otherwise the first. Returns
+/// the effects of those that were executed.
+async fn execute(agent: &Agent, pending: Vec<Pending>) -> Vec<Uuid> {
+    let Some(first) = pending.first() else { return Vec::new() };
+    let held_by = agent.read(|state| state.held_effect(first.command.effect).map(|held| held.action.clone()));
+    let action = held_by.filter(|_| first.command.op == Op::Revert).unwrap_or_else(|| first.command.action.clone());
+    let effects = pending.iter().map(|pending| pending.command.effect).collect();
+    match (bulk_of(agent, Some(&action)), first.started) {
+        (Some((action, bulk)), _) if pending.len() > 1 => {
+            match first.command.op {
+                Op::Apply => bulk::apply(agent, action, bulk, &pending).await,
+                Op::Revert => bulk::revert(agent, action, bulk, &pending).await,
+            }
+            return effects;
+        }
+        (_, None) => execute::command(agent, &first.command).await,
+        (_, Some(started_at)) => resume::resume(agent, first, started_at).await,
+    }
+    vec![first.command.effect]
+}
+
+/// The action of that name, if it does many at once here.
+fn bulk_of(agent: &Agent, action: Option<&str>) -> Option<(&'static dyn Action, &'static dyn Bulk)> {
+    let action = agent.action(action?)?;
+    let bulk = action.bulk().filter(|bulk| bulk.works_on(&agent.host))?;
+    Some((action, bulk))
+}
+
 /// An effect that could not be lifted a moment ago is not retried at once: the cause is still
 /// there.
-fn wait_if_failing(agent: &Agent, effect: uuid::Uuid, retries: &mut Retries) {
+fn wait_if_failing(agent: &Agent, effect: Uuid, retries: &mut Retries) {
     let is_failing = agent.read(|state| state.held_effect(effect).is_some_and(|held| held.failing.is_some()));
     if is_failing && retries.wait(effect).is_zero() {
         retries.delay(effect);

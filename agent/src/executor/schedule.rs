@@ -2,10 +2,12 @@
 //! selects it), then a look at a held effect, otherwise wait. The result depends only on the
 //! journal's state, the retries, the rounds and the time.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use riposte_protocol::command::{Command, Script};
+use riposte_protocol::command::{Command, Op, Script};
+use riposte_protocol::delivery::Rank;
+use riposte_protocol::target::Target;
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -20,13 +22,17 @@ const LOOK_EVERY: Duration = Duration::from_secs(30);
 /// Longest pause between two attempts to revert the same effect.
 const MAX_RETRY: Duration = Duration::from_mins(1);
 
+/// How many effects are changed at once: enough for a storm, and few enough that what is urgent does
+/// not wait long.
+const MAX_AT_ONCE: usize = 512;
+
 /// The next step of a lane.
 #[derive(Debug, PartialEq)]
 pub(super) enum Next {
-    /// Revert this effect, which has ended.
-    Undo(Box<Held>),
-    /// Execute this command.
-    Command(Box<Pending>),
+    /// Revert these effects, which have ended: one, or several whose action lifts many at once.
+    Undo(Vec<Held>),
+    /// Execute these commands: one, or several of one kind whose action does many at once.
+    Commands(Vec<Pending>),
     /// Look at this effect.
     Look(Uuid),
     /// Wait for this long, or until the lane is notified.
@@ -63,24 +69,43 @@ impl Retries {
     }
 }
 
-/// The next step at `now` of the lane with the actions for which `of_domain` holds.
+/// At most [`MAX_AT_ONCE`] of these, no two with the same target: what one of them does decides
+/// what is left to do for the other.
+fn distinct<'a, T: Clone + 'a>(all: impl Iterator<Item = &'a T>, target: impl Fn(&T) -> &Target) -> Vec<T> {
+    let mut targets = HashSet::new();
+    let mut chosen = Vec::new();
+    for one in all {
+        if targets.insert(target(one).to_string()) {
+            chosen.push(one.clone());
+        }
+        if chosen.len() == MAX_AT_ONCE {
+            break;
+        }
+    }
+    chosen
+}
+
+/// The next step at `now` of the lane with the actions for which `of_domain` holds. `is_bulk` says
+/// which actions may do many at once.
 pub(super) fn next(
     state: &JournalState,
     retries: &Retries,
     rounds: &mut Rounds,
     now: &Moment,
     of_domain: impl Fn(&str, Option<&Script>) -> bool,
+    is_bulk: impl Fn(&str) -> bool,
 ) -> Next {
     let held_here = || state.held().filter(|held| of_domain(&held.action, held.script.as_ref()));
-    let mut pause: Option<Duration> = None;
-    for held in held_here() {
-        let Some(remaining) = held.remaining(now) else { continue };
-        let wait = remaining.max(retries.wait(held.effect));
-        if wait.is_zero() {
-            return Next::Undo(Box::new(held.clone()));
-        }
-        pause = Some(pause.unwrap_or(LOOK_EVERY).min(wait));
+    let wait = |held: &Held| held.remaining(now).map(|remaining| remaining.max(retries.wait(held.effect)));
+    let mut due = held_here().filter(|held| wait(held).is_some_and(|wait| wait.is_zero()));
+    if let Some(first) = due.next() {
+        // One that failed before is retried alone.
+        let is_alone = |held: &Held| held.failing.is_some() || held.script.is_some();
+        let fits = |held: &&Held| held.action == first.action && !is_alone(held);
+        let others = due.filter(fits).take_while(|_| !is_alone(first) && is_bulk(&first.action));
+        return Next::Undo(distinct([first].into_iter().chain(others), |held| &held.target));
     }
+    let pause = held_here().filter_map(wait).min().map(|wait| wait.min(LOOK_EVERY));
     // The commands of an effect share the lane of the held effect, or of its first command.
     // Otherwise a revert that names another program could overtake its apply.
     let mut firsts: HashMap<Uuid, &Command> = HashMap::new();
@@ -94,11 +119,36 @@ pub(super) fn next(
             of_domain(&first.action, first.script.as_ref())
         }
     };
-    if let Some(pending) = turn::first(state, is_ours) {
-        return Next::Command(Box::new(pending.clone()));
+    if let Some(first) = turn::first(state, is_ours) {
+        // A revert is executed by the action that holds the effect.
+        let action = |pending: &Pending| match state.held_effect(pending.command.effect) {
+            Some(held) if pending.command.op == Op::Revert => held.action.clone(),
+            _ => pending.command.action.clone(),
+        };
+        let named = action(first);
+        let ours = || state.pending().filter(&is_ours);
+        let others = others(ours, first).filter(|pending| action(pending) == named).take_while(|_| is_bulk(&named));
+        return Next::Commands(distinct([first].into_iter().chain(others), |pending| &pending.command.target));
     }
     match rounds.next(held_here()) {
         Ok(effect) => Next::Look(effect),
         Err(look_in) => Next::Wait(pause.into_iter().chain(look_in).min()),
     }
+}
+
+/// The commands among `ours` that may be executed together with `first`, by number: of the same
+/// operation and rank, not begun, each the oldest of its effect, and none with a custom program.
+/// None if `first` goes before a more urgent command of its effect, which must not wait for others.
+fn others<'a, I: Iterator<Item = &'a Pending> + 'a>(
+    ours: impl Fn() -> I,
+    first: &'a Pending,
+) -> impl Iterator<Item = &'a Pending> {
+    let rank = |pending: &Pending| Rank::of(pending.command.op, pending.command.urgent);
+    let is_plain = |pending: &Pending| pending.started.is_none() && pending.command.script.is_none();
+    let is_foremost = is_plain(first) && ours().all(|other| rank(first) <= rank(other));
+    let mut effects = HashSet::from([first.command.effect]);
+    let oldest = ours().filter(move |pending| effects.insert(pending.command.effect));
+    oldest
+        .take_while(move |_| is_foremost)
+        .filter(move |pending| is_plain(pending) && pending.command.op == first.command.op && rank(pending) == rank(first))
 }

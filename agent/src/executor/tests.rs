@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use riposte_protocol::command::{Command, Op};
 use riposte_protocol::message::{CommandResult, Outcome};
 use riposte_protocol::target::{Target, TargetKind};
@@ -13,7 +14,7 @@ use uuid::Uuid;
 
 use super::converge::Rounds;
 use super::schedule::{self, Next, Retries};
-use crate::actions::{About, Action, ActionError, Attempt, Host, Step};
+use crate::actions::{About, Action, ActionError, Attempt, Bulk, Host, Step, Steps};
 use crate::agent::Agent;
 use crate::clock::Clock;
 use crate::journal::{Held, Journal, JournalState, Record};
@@ -37,6 +38,10 @@ pub(super) struct State {
     pub(super) hangs: bool,
     pub(super) applies_fail: bool,
     pub(super) reverts_that_fail: u32,
+    /// Whether it does many at once here.
+    pub(super) is_bulk: bool,
+    /// A target that cannot be applied.
+    pub(super) unfit: Option<String>,
 }
 
 impl Fake {
@@ -62,6 +67,10 @@ impl Action for Fake {
         Ok(())
     }
 
+    fn bulk(&self) -> Option<&dyn Bulk> {
+        Some(self)
+    }
+
     fn plan(&self, op: Op, attempt: &Attempt<'_>) -> String {
         format!("{} {}", op.as_str(), attempt.target.value())
     }
@@ -82,7 +91,8 @@ impl Action for Fake {
             if hangs {
                 std::future::pending::<()>().await;
             }
-            let fails = self.state.lock().unwrap().applies_fail;
+            let state = self.state.lock().unwrap();
+            let fails = state.applies_fail || state.unfit.as_deref() == Some(attempt.target.value());
             if fails { Err(ActionError::Failed("no".into())) } else { Ok(()) }
         })
     }
@@ -103,6 +113,31 @@ impl Action for Fake {
             state.in_force.remove(attempt.target.value());
             Ok(())
         })
+    }
+}
+
+/// The log shows how many were given to it at once.
+impl Bulk for Fake {
+    fn works_on(&self, _host: &Host) -> bool {
+        self.state.lock().unwrap().is_bulk
+    }
+
+    fn apply_all<'a>(&'a self, attempts: &'a [Attempt<'a>]) -> Steps<'a, ()> {
+        self.state.lock().unwrap().log.push(format!("apply {} at once", attempts.len()));
+        Box::pin(join_all(attempts.iter().map(|attempt| self.apply(attempt))))
+    }
+
+    fn are_in_force<'a>(&'a self, attempts: &'a [Attempt<'a>]) -> Steps<'a, bool> {
+        Box::pin(join_all(attempts.iter().map(|attempt| self.is_in_force(attempt))))
+    }
+
+    fn revert_all<'a>(&'a self, attempts: &'a [Attempt<'a>]) -> Steps<'a, ()> {
+        self.state.lock().unwrap().log.push(format!("revert {} at once", attempts.len()));
+        Box::pin(join_all(attempts.iter().map(|attempt| self.revert(attempt))))
+    }
+
+    fn are_lifted<'a>(&'a self, attempts: &'a [Attempt<'a>]) -> Steps<'a, bool> {
+        Box::pin(join_all(attempts.iter().map(|attempt| self.is_lifted(attempt))))
     }
 }
 
@@ -456,7 +491,7 @@ async fn a_lane_that_holds_nothing_never_wakes_by_itself() {
     let mut next = |state: &JournalState, millis: i64| {
         let (mut now, wall) = (clock.moment(), NOW.as_millis() + millis);
         now.wall = Timestamp::from_millis(wall);
-        schedule::next(state, &retries, &mut rounds, &now, |action, _| action == "a")
+        schedule::next(state, &retries, &mut rounds, &now, |action, _| action == "a", |_| false)
     };
     assert_eq!(next(&state, 0), Next::Wait(None));
     state.apply(held(&command(2, Op::Apply, "b", "alice", Some(1))));

@@ -8,11 +8,13 @@
 //! - [`guarded`]: files that no other account can choose or change.
 //! - [`tree`]: a program with everything that it starts.
 //! - [`service`]: the system's manager of services. [`stop`]: how the agent is asked to stop.
+//! - [`ruleset`]: what nftables holds in the kernel.
 //! - [`places`]: the folders of this system.
 
 #[cfg(target_os = "linux")]
 mod linux;
 pub(crate) mod path_error;
+pub(crate) mod ruleset;
 #[cfg(unix)]
 mod unix;
 #[cfg(not(target_os = "linux"))]

@@ -5,13 +5,16 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use clap::Args;
+use clap::builder::PossibleValuesParser;
 use clap_complete::ArgValueCompleter;
+use riposte_protocol::target::TargetKind;
 use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
 
 use super::change::ChangeArgs;
 use super::phrases::{Actors, aim, counted, ends, len, state_of};
 use super::resolve::{self, one_of, short};
+use super::targets::KINDS;
 use crate::cli::client::Remote;
 use crate::cli::complete;
 use crate::cli::output::say;
@@ -32,6 +35,9 @@ pub struct UnblockArgs {
     /// The address, network, account or file.
     #[arg(value_name = "TARGET", add = ArgValueCompleter::new(complete::targets))]
     target: Option<String>,
+    /// Only this kind of target: an account and a file can have the same name.
+    #[arg(long, requires = "target", value_parser = PossibleValuesParser::new(KINDS))]
+    kind: Option<String>,
     /// Everything that this policy holds.
     #[arg(short, long, value_name = "NAME", add = ArgValueCompleter::new(complete::policies))]
     policy: Option<String>,
@@ -45,7 +51,8 @@ pub struct UnblockArgs {
 /// # Errors
 /// If the manager cannot be asked, refuses, or nothing is to be lifted.
 pub async fn run(args: UnblockArgs) -> anyhow::Result<ExitCode> {
-    let UnblockArgs { change, target, policy, responses } = args;
+    let UnblockArgs { change, target, kind, policy, responses } = args;
+    let kind = kind.as_deref().and_then(TargetKind::parse);
     let remote = &change.consent.remote;
     let mut named = Vec::new();
     if !responses.is_empty() {
@@ -60,6 +67,7 @@ pub async fn run(args: UnblockArgs) -> anyhow::Result<ExitCode> {
         alert_id: None,
         rule_id: None,
         target: target.clone(),
+        target_kind: kind,
         since: None,
         until: None,
         responses: named.clone(),
@@ -108,6 +116,7 @@ pub async fn lift(args: LiftArgs) -> anyhow::Result<ExitCode> {
         alert_id: None,
         rule_id: None,
         target: None,
+        target_kind: None,
         since: None,
         until: None,
         responses: vec![id.parse()?],

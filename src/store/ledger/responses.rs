@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use riposte_protocol::target::Target;
+use riposte_protocol::target::{Target, TargetKind};
 use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
 
@@ -60,15 +60,15 @@ statements! {
     TO_LIFT = "SELECT responses.id FROM responses LEFT JOIN alerts ON alerts.id = responses.alert_id
         WHERE responses.state = 'active' AND responses.id > $1 AND ($2 IS NULL OR policy = $2)
             AND ($3 IS NULL OR alert_id = $3) AND ($4 IS NULL OR alerts.rule_id = $4)
-            AND ($5 IS NULL OR target_value = $5) AND ($6 IS NULL OR created_at >= $6)
-            AND ($7 IS NULL OR created_at < $7)
-        ORDER BY responses.id LIMIT $8";
+            AND ($5 IS NULL OR target_value = $5) AND ($6 IS NULL OR target_kind = $6)
+            AND ($7 IS NULL OR created_at >= $7) AND ($8 IS NULL OR created_at < $8)
+        ORDER BY responses.id LIMIT $9";
     NAMED = "SELECT responses.id FROM (VALUES {1}) AS v JOIN responses ON responses.id = v.column1
         LEFT JOIN alerts ON alerts.id = responses.alert_id
         WHERE responses.state = 'active' AND ($1 IS NULL OR policy = $1)
             AND ($2 IS NULL OR alert_id = $2) AND ($3 IS NULL OR alerts.rule_id = $3)
-            AND ($4 IS NULL OR target_value = $4) AND ($5 IS NULL OR created_at >= $5)
-            AND ($6 IS NULL OR created_at < $6)";
+            AND ($4 IS NULL OR target_value = $4) AND ($5 IS NULL OR target_kind = $5)
+            AND ($6 IS NULL OR created_at >= $6) AND ($7 IS NULL OR created_at < $7)";
     COUNTS = concat!("SELECT state, reason, in_vain, COUNT(*) AS count FROM (
             SELECT state, COALESCE(reason, '') AS reason, CASE WHEN state <> 'ended' THEN FALSE ELSE ", ended_in_vain!(), " END AS in_vain
             FROM responses WHERE policy = $1 AND created_at >= $2) AS judged
@@ -265,6 +265,8 @@ pub struct LiftFilter {
     pub rule: Option<String>,
     /// Target.
     pub target: Option<String>,
+    /// Kind of the target.
+    pub target_kind: Option<TargetKind>,
     /// Earliest decision time, inclusive.
     pub since: Option<Timestamp>,
     /// Latest decision time, exclusive.
@@ -275,16 +277,18 @@ pub struct LiftFilter {
 pub async fn to_lift(db: &Db, filter: &LiftFilter, named: &[Uuid]) -> Result<Vec<Uuid>> {
     const BATCH: i64 = 1000;
     if !named.is_empty() {
-        let LiftFilter { policy, alert, rule, target, since, until } = filter.clone();
+        let LiftFilter { policy, alert, rule, target, target_kind, since, until } = filter.clone();
+        let kind = target_kind.map(TargetKind::as_str);
         let rows = named.iter().map(|id| binds![*id]).collect();
-        let found: Vec<Id> = db.each_row(NAMED, rows, binds![policy, alert, rule, target, since, until]).await?;
+        let found: Vec<Id> = db.each_row(NAMED, rows, binds![policy, alert, rule, target, kind, since, until]).await?;
         let ids: BTreeSet<Uuid> = found.iter().map(|row| columns::id(&row.id)).collect::<Result<_>>()?;
         return Ok(ids.into_iter().collect());
     }
     let (mut found, mut last) = (Vec::new(), Uuid::nil());
     loop {
-        let LiftFilter { policy, alert, rule, target, since, until } = filter.clone();
-        let rows: Vec<Id> = db.all(TO_LIFT, binds![last, policy, alert, rule, target, since, until, BATCH]).await?;
+        let LiftFilter { policy, alert, rule, target, target_kind, since, until } = filter.clone();
+        let kind = target_kind.map(TargetKind::as_str);
+        let rows: Vec<Id> = db.all(TO_LIFT, binds![last, policy, alert, rule, target, kind, since, until, BATCH]).await?;
         for row in &rows {
             last = columns::id(&row.id)?;
             found.push(last);

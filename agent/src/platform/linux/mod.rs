@@ -1,3 +1,4 @@
 //! What only Linux shows.
 
+pub(crate) mod ruleset;
 pub(crate) mod waiting;

@@ -1,0 +1,150 @@
+//! Many commands of one action at once, and many lifts: the same steps as for one, each for all of
+//! them before the next. The journal has what is about to be done for all before anything is done
+//! for one, as for a single command. A crash in between leaves all of them begun; each is then
+//! looked at by itself (`resume.rs`).
+//!
+//! The lane chose them (`schedule.rs`): no two have the same effect or the same target.
+
+use std::sync::Mutex;
+
+use riposte_protocol::message::Outcome;
+use uuid::Uuid;
+
+use super::execute::{self, NOT_IN_FORCE};
+use super::execution::{Execution, Verdict, actual, refuse};
+use super::lift::{self, Lifted, all_within};
+use crate::actions::{Action, ActionError, Attempt, Bulk, Transcript};
+use crate::agent::Agent;
+use crate::journal::{Held, Pending, Record};
+use crate::refusal::EXPIRED;
+
+/// Executes applies that were not begun before. What is not simply new is executed by itself.
+pub(super) async fn apply(agent: &Agent, action: &'static dyn Action, bulk: &dyn Bulk, pending: &[Pending]) {
+    let mut new: Vec<(Execution<'_>, Held)> = Vec::new();
+    for pending in pending {
+        let Some(execution) = execute::begin(agent, &pending.command).await else { continue };
+        if !is_new(agent, &execution) {
+            execution.apply().await;
+            continue;
+        }
+        match lift::within(agent, action.prepare(&execution.attempt(None))).await {
+            Ok(undo) => {
+                let held = execution.held(undo);
+                new.push((execution, held));
+            }
+            Err(error) => execution.finish(Verdict::of_error(&error), None),
+        }
+    }
+    // Without a record the effects would never be lifted, so they are not applied.
+    let begun = new.iter().flat_map(|(execution, held)| {
+        [Record::Held { held: Box::new(held.clone()) }, execution.begun()]
+    });
+    if let Err(unwritable) = agent.record(begun) {
+        return new.iter().for_each(|(execution, _)| execution.refuse_unwritten(&unwritable));
+    }
+    let verdicts = apply_and_look(agent, bulk, &new).await;
+    let mut records = Vec::new();
+    let mut failed = Vec::new();
+    for ((execution, mut held), verdict) in new.into_iter().zip(verdicts) {
+        if verdict.outcome == Outcome::Succeeded {
+            execution.log_applied();
+            held.in_log = true;
+            held.actual = verdict.verified.map_or(held.actual, |shows| Some(actual(shows)));
+            records.extend(execution.end(verdict, Some(Record::Held { held: Box::new(held) })));
+        } else {
+            failed.push((execution, held, verdict));
+        }
+    }
+    agent.note(records);
+    for (execution, held, verdict) in failed {
+        execution.abandon(held, verdict).await;
+    }
+}
+
+/// Whether nothing is held yet of the command's effect or of another one that does the same, and it
+/// has an end to come.
+fn is_new(agent: &Agent, execution: &Execution<'_>) -> bool {
+    let command = execution.command;
+    let is_over = command.until.is_some_and(|until| until <= execution.started_at);
+    !is_over
+        && agent.read(|state| {
+            let twin = state.twin(command.effect, &command.action, None, &command.target);
+            state.held_effect(command.effect).is_none() && twin.is_none()
+        })
+}
+
+async fn apply_and_look(agent: &Agent, bulk: &dyn Bulk, new: &[(Execution<'_>, Held)]) -> Vec<Verdict> {
+    let attempts: Vec<Attempt<'_>> = new.iter().map(|(execution, held)| execution.attempt(Some(&held.undo))).collect();
+    let applied = all_within(agent, attempts.len(), bulk.apply_all(&attempts)).await;
+    let shown = all_within(agent, attempts.len(), bulk.are_in_force(&attempts)).await;
+    let verdict = |(applied, shows): (Result<(), ActionError>, Result<bool, ActionError>)| match applied {
+        Ok(()) => Verdict::of_look(shows, "in force", NOT_IN_FORCE),
+        Err(error) => Verdict::of_error(&error),
+    };
+    applied.into_iter().zip(shown).map(verdict).collect()
+}
+
+/// Executes reverts that were not begun before. One whose effect is not held is executed by itself.
+pub(super) async fn revert(agent: &Agent, action: &'static dyn Action, bulk: &dyn Bulk, pending: &[Pending]) {
+    let mut known: Vec<(Execution<'_>, Held)> = Vec::new();
+    for pending in pending {
+        let (command, started_at) = (&pending.command, agent.clock.now());
+        if agent.read(|state| state.is_expired(command, started_at)) {
+            refuse(agent, command, EXPIRED.into());
+            continue;
+        }
+        match agent.read(|state| state.held_effect(command.effect).cloned()) {
+            Some(held) => known.push((Execution::new(agent, command, action, started_at), held)),
+            None => super::unapply::command(agent, command, started_at).await,
+        }
+    }
+    // Lifting twice does no harm, so a journal that cannot be written does not prevent it.
+    agent.note(known.iter().map(|(execution, _)| execution.begun()));
+    let effects = known.iter().map(|(execution, held)| (held, &execution.transcript)).collect();
+    let lifted = lift(agent, action, bulk, effects).await;
+    let records = known.iter().zip(lifted).flat_map(|((execution, held), lifted)| {
+        execution.end_of_lifting(held.clone(), lifted, "lifted")
+    });
+    agent.note(records.collect::<Vec<_>>());
+}
+
+/// Undoes effects whose time is up; returns whether each is lifted. What is not stays held, to be
+/// tried again.
+pub(super) async fn undo(
+    agent: &Agent,
+    action: &'static dyn Action,
+    bulk: &dyn Bulk,
+    held: Vec<Held>,
+) -> Vec<(Uuid, bool)> {
+    let transcripts: Vec<Mutex<Transcript>> = held.iter().map(|_| Mutex::default()).collect();
+    let lifted = lift(agent, action, bulk, held.iter().zip(&transcripts).collect()).await;
+    let ends = held.iter().zip(lifted).map(|(held, lifted)| {
+        let (record, is_lifted) = lift::end_of_undo(agent, held, lifted);
+        (record, (held.effect, is_lifted))
+    });
+    let (records, results): (Vec<Option<Record>>, Vec<(Uuid, bool)>) = ends.unzip();
+    agent.note(records.into_iter().flatten());
+    results
+}
+
+/// Reverts effects and looks that nothing of them is left.
+async fn lift(
+    agent: &Agent,
+    action: &'static dyn Action,
+    bulk: &dyn Bulk,
+    effects: Vec<(&Held, &Mutex<Transcript>)>,
+) -> Vec<Result<Lifted, ActionError>> {
+    let is_shared: Vec<bool> = effects.iter().map(|(held, _)| lift::hand_over(agent, held)).collect();
+    let alone = || effects.iter().zip(&is_shared).filter(|(_, is_shared)| !**is_shared).map(|(effect, _)| *effect);
+    let attempts: Vec<Attempt<'_>> = alone().map(|(held, transcript)| lift::attempt(agent, held, transcript)).collect();
+    let reverted = all_within(agent, attempts.len(), bulk.revert_all(&attempts)).await;
+    let shown = all_within(agent, attempts.len(), bulk.are_lifted(&attempts)).await;
+    let mut results = alone().zip(&attempts).zip(reverted.into_iter().zip(shown)).map(
+        |(((held, _), attempt), (reverted, is_lifted))| {
+            reverted.and_then(|()| lift::lifted(agent, action, held, attempt, is_lifted))
+        },
+    );
+    let missing = || Err(ActionError::Failed("its action returned no result".into()));
+    let result = |is_shared: bool| if is_shared { Ok(Lifted::Shared) } else { results.next().unwrap_or_else(missing) };
+    is_shared.into_iter().map(result).collect()
+}
