@@ -67,6 +67,10 @@ async fn look_at_all(is_dark: bool, width: u32) {
     browser.press("Freeze…").await;
     browser.sees("No agent gets any new command").await;
     look(&browser, &axe, "plan-over-now", view, width, &mut faults).await;
+    browser.open("/agents/enrol").await;
+    browser.press("Create the token").await;
+    browser.sees("riposte-agent enroll --manager").await;
+    look(&browser, &axe, "enrol-shown-once", view, width, &mut faults).await;
     browser.open("/responses/00000000-0000-7000-8000-000000000000").await;
     look(&browser, &axe, "not-found", view, width, &mut faults).await;
     browser.has_no_errors(&["404"]).await;

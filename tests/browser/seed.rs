@@ -16,6 +16,8 @@ pub(crate) struct Night {
     pub(crate) agent: String,
     pub(crate) alert: String,
     pub(crate) protected: String,
+    /// Acted first, and ends unless a person confirms it.
+    pub(crate) unconfirmed: String,
 }
 
 /// The people of the night.
@@ -61,12 +63,15 @@ impl Night {
         let active = api.alert("5712", BLOCKED).await;
         api.alert("5712", "203.0.113.8").await;
         api.alert("5712", "192.0.2.9").await;
+        let unconfirmed = json!({"approval": {"undo_unless_confirmed": "1h"}, "note": "Acts first."});
+        api.policy("act-first", "31151", &unconfirmed).await;
+        let unconfirmed = api.alert("31151", "198.51.100.77").await;
         api.alert("31103", DOUBTED).await;
         api.alert("31103", "198.51.100.5").await;
         let waits = api.get(&format!("/v1/responses?state=awaiting_approval&target={DOUBTED}")).await;
         let waiting = text(&waits["items"][0]["id"]);
         let alert = text(&api.get("/v1/alerts?limit=1").await["items"][0]["id"]);
-        let night = Self { manager, active, waiting, agent, alert, protected };
+        let night = Self { manager, active, waiting, agent, alert, protected, unconfirmed };
         night.is_verified(&night.active).await;
         night
     }
@@ -120,12 +125,13 @@ impl Night {
 
     /// Every page with the plan or form of a change that another role can make.
     pub(crate) fn plans(&self) -> Vec<(&'static str, String)> {
-        let Self { active, waiting, agent, protected, .. } = self;
+        let Self { active, waiting, agent, protected, unconfirmed, .. } = self;
         vec![
             ("lift", format!("/lift?target={BLOCKED}")),
             ("response-lift", format!("/responses/{active}/lift")),
             ("approve", format!("/responses/{waiting}/approve")),
             ("reject", format!("/responses/{waiting}/reject")),
+            ("confirm", format!("/responses/{unconfirmed}/confirm")),
             ("block", "/block".to_owned()),
             ("freeze", "/freeze".to_owned()),
             ("protect", "/protected/add?kind=ip&value=203.0.113.7".to_owned()),
@@ -136,11 +142,16 @@ impl Night {
             ("policy-new", "/policies/new".to_owned()),
             ("policy-edit", "/policies/log-ssh/edit".to_owned()),
             ("policy-mode", "/policies/log-ssh/mode".to_owned()),
+            ("policy-rollback", "/policies/log-ssh/rollback?to=1".to_owned()),
+            ("policy-reset", "/policies/log-ssh/reset".to_owned()),
             ("policy-delete", "/policies/log-ssh/delete".to_owned()),
             ("policy-import", "/policies/import".to_owned()),
             ("person-new", "/people/new".to_owned()),
             ("person-change", "/people/vera/change".to_owned()),
             ("person-password", "/people/vera/password".to_owned()),
+            ("person-delete", "/people/vera/delete".to_owned()),
+            ("person-forget", "/people/vera/forget".to_owned()),
+            ("account-key-new", "/account/keys/new".to_owned()),
             ("key-new", "/people/keys/new".to_owned()),
             ("webhook-test", "/integrations/webhooks/tickets/test".to_owned()),
             ("webhook-replay", "/integrations/webhooks/tickets/replay".to_owned()),
