@@ -85,9 +85,15 @@ pub(super) async fn ask_change(session: Session, Path(name): Path<String>) -> Pa
 }
 
 fn change_plan(user: &UserRow, role: &str, disabled: &str, scope: &str) -> ChangePlan {
+    // Another person may have changed any of them since the form was opened.
+    let limits = scope_text(&user.scope);
     ChangePlan {
         title: format!("Change {}", user.name),
-        facts: vec![("Role now", user.role.as_str().to_owned())],
+        facts: vec![
+            ("Role now", user.role.as_str().to_owned()),
+            ("State now", STATES[usize::from(user.disabled_at.is_some())].1.to_owned()),
+            ("Limited to now", if limits.is_empty() { "nothing".to_owned() } else { limits }),
+        ],
         warnings: vec!["Disabling ends the person's sessions and stops the person's keys at once.".to_owned()],
         fields: vec![
             PlanField::hidden("version", &user.version.to_string()),

@@ -238,10 +238,7 @@ async fn save(session: &Session, name: &str, version: &str, text: &str) -> PageR
         Err(trouble) if trouble.status() == StatusCode::PRECONDITION_FAILED => {
             review(session, name, version, text, Some(&trouble)).await
         }
-        Err(trouble) if trouble.status().is_client_error() => {
-            editor(session, name, version, text.to_owned(), Some(&trouble)).await
-        }
-        Err(trouble) => Err(trouble.into()),
+        Err(trouble) => editor(session, name, version, text.to_owned(), Some(&trouble)).await,
     }
 }
 

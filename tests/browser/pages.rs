@@ -68,7 +68,7 @@ async fn look_at_all(is_dark: bool, width: u32) {
     browser.sees("No agent gets any new command").await;
     look(&browser, &axe, "plan-over-now", view, width, &mut faults).await;
     browser.open("/agents/enrol").await;
-    browser.press("Create the token").await;
+    browser.press("Make the token").await;
     browser.sees("riposte-agent enroll --manager").await;
     look(&browser, &axe, "enrol-shown-once", view, width, &mut faults).await;
     browser.open("/responses/00000000-0000-7000-8000-000000000000").await;

@@ -203,6 +203,34 @@ on_both_databases! {
         assert_eq!(admin.list("/v1/responses?state=active").await.len(), 1);
     }
 
+    async fn a_stale_form_about_a_person_shows_all_that_is_true_now(database: Database) {
+        let (app, admin) = TestApp::start_on(database).await;
+        app.session(&admin, "root", "admin").await;
+        app.person(&admin, "vera", "viewer").await;
+        let visitor = Visitor::logged_in(&app, "root").await;
+        let version = |html: &str| {
+            let (_, rest) = html.split_once("name=\"version\" value=\"").unwrap();
+            rest.split_once('"').unwrap().0.to_owned()
+        };
+        let stale = version(&visitor.get("/people/vera/change").await.html);
+        let form = |version: &str, role: &str, disabled: &str, scope: &str| {
+            [("version", version), ("role", role), ("disabled", disabled), ("scope", scope)]
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        };
+        let limits = r#"{"policies":["ssh-*"]}"#;
+        let send = async |fields: [(String, String); 4]| {
+            let fields: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+            visitor.submit("/people/vera/change", &fields).await
+        };
+        assert_eq!(send(form(&stale, "analyst", "yes", limits)).await.place.as_deref(), Some("/people"));
+        let refused = send(form(&stale, "engineer", "no", "")).await;
+        assert_eq!(refused.status, 412, "{}", refused.html);
+        for now in ["analyst", "disabled: cannot log in", "ssh-*"] {
+            assert!(refused.html.contains(now), "{now}: {}", refused.html);
+        }
+        assert!(refused.html.contains("value=\"engineer\" selected"), "what was chosen stays: {}", refused.html);
+    }
+
     async fn a_lift_of_selected_rows_leaves_another_kind_of_the_same_name(database: Database) {
         let (app, admin) = TestApp::start_on(database).await;
         app.session(&admin, "anna", "analyst").await;
