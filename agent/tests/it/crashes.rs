@@ -146,7 +146,9 @@ async fn live(manager: &Manager, mut agent: Child, death: Death, until: Timestam
         match message {
             FromAgent::Hello { effects, .. } => {
                 let holds = effects.iter().flatten().any(|effect| effect.effect == effect_of(1));
-                known.ended = known.acked.contains(&Uuid::from_u128(1)) && !holds;
+                // An end that had passed before is not told any more.
+                let is_over = known.acked.contains(&Uuid::from_u128(1)) || until <= wall_clock();
+                known.ended = is_over && !holds;
                 say(&mut stream, &ToAgent::Settings { settings: PROMPT }).await;
                 say(&mut stream, &ToAgent::Commands { commands: owed(manager, until, known) }).await;
             }
