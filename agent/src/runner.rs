@@ -15,6 +15,8 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{ChildStdin, ChildStdout};
 use tokio::time::Instant;
 
+use riposte_protocol::message::MAX_OUTPUT_BYTES;
+
 pub use self::output::join;
 use self::output::{Head, Lines};
 pub use self::program::{DEFAULT_TIMEOUT, Program};
@@ -25,13 +27,16 @@ use crate::platform::waiting::Watch;
 /// How long output is read after the program has ended: a child that it left behind may hold the
 /// pipe open for ever.
 const DRAIN_GRACE: Duration = Duration::from_millis(250);
+/// Longest output of a program that is asked for an answer: the rules of a hundred thousand blocks.
+const MAX_ANSWER_BYTES: usize = 16 << 20;
 
 /// How a program ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exit {
     /// The exit code. A program that a signal ended has the signal's number plus 128, as in shells.
     pub code: i32,
-    /// Start of its standard output, at most [`riposte_protocol::message::MAX_OUTPUT_BYTES`].
+    /// Start of its standard output, at most [`MAX_OUTPUT_BYTES`]; all of it if it was asked for an
+    /// answer.
     pub stdout: String,
     /// Start of its standard error, with the same limit.
     pub stderr: String,
@@ -44,7 +49,7 @@ impl Exit {
     }
 }
 
-/// Why a program did not end by itself.
+/// Why a program gave no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// It could not be started.
@@ -64,6 +69,12 @@ pub enum RunError {
         timeout: Duration,
         /// Its output and errors until then.
         output: String,
+    },
+    /// It printed more than an answer may have.
+    #[error("{program} printed more than {} MiB: what it shows is not known", MAX_ANSWER_BYTES >> 20)]
+    TooLong {
+        /// Name of the program.
+        program: String,
     },
 }
 
@@ -168,7 +179,19 @@ impl Runner {
         if let Some(Fake(answer)) = &self.fake {
             return Ok(answer(program));
         }
-        self.attend(program, None).await
+        self.attend(program, None, MAX_OUTPUT_BYTES).await
+    }
+
+    /// The same for a program whose output is the answer, such as a listing: all of it is returned.
+    ///
+    /// # Errors
+    /// Also when it prints more than [`MAX_ANSWER_BYTES`]: a part of an answer would be another one.
+    pub async fn ask(&self, program: &Program) -> Result<Exit, RunError> {
+        #[cfg(test)]
+        if let Some(Fake(answer)) = &self.fake {
+            return Ok(answer(program));
+        }
+        self.attend(program, None, MAX_ANSWER_BYTES).await
     }
 
     /// Runs `program` with a dialogue. Its input is its text, and what `answer` returns for each
@@ -177,15 +200,15 @@ impl Runner {
     /// # Errors
     /// As [`Runner::run`].
     pub async fn converse(&self, program: &Program, answer: Answer<'_>) -> Result<Exit, RunError> {
-        self.attend(program, Some(answer)).await
+        self.attend(program, Some(answer), MAX_OUTPUT_BYTES).await
     }
 
-    async fn attend(&self, program: &Program, mut answer: Option<Answer<'_>>) -> Result<Exit, RunError> {
+    async fn attend(&self, program: &Program, mut answer: Option<Answer<'_>>, limit: usize) -> Result<Exit, RunError> {
         let name = program.name().to_owned();
         let mut tree = self.start(program).map_err(|source| RunError::Start { program: name.clone(), source })?;
         let mut stdin = Input::new(tree.child.stdin.take(), program.stdin.as_deref());
         let (mut stdout, mut stderr) = (tree.child.stdout.take(), tree.child.stderr.take());
-        let (mut printed, mut complained, mut lines) = (Head::default(), Head::default(), Lines::default());
+        let (mut printed, mut complained, mut lines) = (Head::new(limit), Head::new(limit), Lines::default());
         let (mut out, mut err) = ([0; 4096], [0; 4096]);
         let (mut deadline, mut watch) = (Instant::now() + program.timeout, Watch::new(program.timeout));
         let mut status = None;
@@ -229,6 +252,7 @@ impl Runner {
         }
         let (stdout, stderr) = (printed.text(), complained.text());
         match status {
+            Some(_) if limit == MAX_ANSWER_BYTES && printed.is_cut() => Err(RunError::TooLong { program: name }),
             Some(status) => {
                 let status = status.map_err(|source| RunError::Start { program: name, source })?;
                 Ok(Exit { code: tree::exit_code(status), stdout, stderr })

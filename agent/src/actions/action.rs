@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::borrow::Cow;
+use std::slice;
 
 use futures_util::future::BoxFuture;
 use riposte_protocol::command::Op;
@@ -80,6 +81,28 @@ pub trait Action: Any + Sync + std::fmt::Debug {
     /// is there.
     fn is_lifted<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, bool> {
         Box::pin(async move { Ok(!self.is_in_force(attempt).await?) })
+    }
+}
+
+/// A step on these attempts that succeeds for all of them or fails.
+pub(super) type Together<'a> = BoxFuture<'a, Result<(), ActionError>>;
+
+/// Takes a step for all attempts together; if that fails, for each alone, so that one that fails, fails
+/// alone.
+pub(super) async fn all_or_each<'a>(
+    attempts: &'a [Attempt<'a>],
+    step: impl Fn(&'a [Attempt<'a>]) -> Together<'a>,
+) -> Vec<Result<(), ActionError>> {
+    match (step(attempts).await, attempts) {
+        (Ok(()), _) => attempts.iter().map(|_| Ok(())).collect(),
+        (Err(error), [_]) => vec![Err(error)],
+        (Err(_), _) => {
+            let mut results = Vec::with_capacity(attempts.len());
+            for attempt in attempts {
+                results.push(step(slice::from_ref(attempt)).await);
+            }
+            results
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! One attempt at one step of an action: its target, and a record of the programs it ran. The
 //! record is kept on failure too: a failed result must quote the program's own error.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -78,6 +79,7 @@ pub struct Attempt<'a> {
     /// The host that it runs on.
     pub host: &'a Host,
     transcript: &'a Mutex<Transcript>,
+    seen_in_force: AtomicBool,
 }
 
 impl<'a> Attempt<'a> {
@@ -96,7 +98,18 @@ impl<'a> Attempt<'a> {
             policy: None,
             host,
             transcript,
+            seen_in_force: AtomicBool::new(false),
         }
+    }
+
+    /// Records that `apply` ended with a look, and that the effect was in force.
+    pub(super) fn saw_in_force(&self) {
+        self.seen_in_force.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether `apply` ended with a look; returns true only once.
+    pub(super) fn take_seen_in_force(&self) -> bool {
+        self.seen_in_force.swap(false, Ordering::Relaxed)
     }
 
     /// Runs a program that changes something and must succeed; its output goes into the result.
@@ -126,9 +139,9 @@ impl<'a> Attempt<'a> {
     /// result.
     ///
     /// # Errors
-    /// When it cannot be started or times out.
+    /// When it cannot be started, times out, or prints more than can be read.
     pub async fn look(&self, program: &Program) -> Result<Exit, ActionError> {
-        self.host.runner.run(program).await.map_err(|error| self.not_ended(&error))
+        self.host.runner.ask(program).await.map_err(|error| self.not_ended(&error))
     }
 
     /// The error of a program that was killed; its output until then goes into the result.
@@ -138,7 +151,7 @@ impl<'a> Attempt<'a> {
                 self.note(None, output);
                 ActionError::TimedOut(error.to_string())
             }
-            RunError::Start { .. } => ActionError::Failed(error.to_string()),
+            RunError::Start { .. } | RunError::TooLong { .. } => ActionError::Failed(error.to_string()),
         }
     }
 

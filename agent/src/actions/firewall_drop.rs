@@ -4,14 +4,17 @@
 
 use std::slice;
 
+use futures_util::future::join_all;
 use ipnet::IpNet;
 use riposte_protocol::command::Op;
 use riposte_protocol::target::{Target, TargetKind};
 use serde_json::{Value, json};
 
+use super::action::all_or_each;
 use super::recipe::{Change, Check, Recipe, unsuited};
 use super::{
-    About, Action, ActionError, Attempt, Bulk, Form, Host, Os, Parameter, Step, Steps, iptables, netsh, nftables, pf, probe,
+    About, Action, ActionError, Attempt, Bulk, Form, Host, Os, Parameter, Step, Steps, iptables, netsh, nftables, pf,
+    probe,
 };
 use crate::platform;
 use crate::runner::Program;
@@ -126,6 +129,18 @@ fn ipf(network: IpNet) -> Recipe {
 }
 
 impl FirewallDrop {
+    /// The firewall of all of these.
+    fn common(attempts: &[Attempt<'_>]) -> Result<Backend, ActionError> {
+        let Some(first) = attempts.first() else { return Ok(Backend::Other) };
+        let common = Backend::of(first)?;
+        for attempt in attempts {
+            if Backend::of(attempt)? != common {
+                return Err(ActionError::Failed("they are in force by different firewalls".into()));
+            }
+        }
+        Ok(common)
+    }
+
     fn recipe(attempt: &Attempt<'_>) -> Result<Recipe, ActionError> {
         recipe(attempt.host.os, attempt.target, attempt.arguments).ok_or_else(|| unsuited(&ABOUT, attempt))
     }
@@ -168,8 +183,8 @@ impl Action for FirewallDrop {
     fn apply<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, ()> {
         Box::pin(async {
             match Backend::of(attempt)? {
-                Backend::Nftables => one(nftables::change(Op::Apply, slice::from_ref(attempt)).await),
-                Backend::Iptables => iptables::block(attempt).await,
+                Backend::Nftables => nftables::change(Op::Apply, slice::from_ref(attempt)).await,
+                Backend::Iptables => iptables::change(Op::Apply, slice::from_ref(attempt)).await,
                 Backend::Other => Self::recipe(attempt)?.apply(attempt).await,
             }
         })
@@ -179,7 +194,7 @@ impl Action for FirewallDrop {
         Box::pin(async {
             match Backend::of(attempt)? {
                 Backend::Nftables => one(nftables::are_blocked(slice::from_ref(attempt))),
-                Backend::Iptables => iptables::is_blocked(attempt).await,
+                Backend::Iptables => one(iptables::are_blocked(slice::from_ref(attempt)).await),
                 Backend::Other => Self::recipe(attempt)?.is_in_force(attempt).await,
             }
         })
@@ -188,8 +203,8 @@ impl Action for FirewallDrop {
     fn revert<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, ()> {
         Box::pin(async {
             match Backend::of(attempt)? {
-                Backend::Nftables => one(nftables::change(Op::Revert, slice::from_ref(attempt)).await),
-                Backend::Iptables => iptables::unblock(attempt).await,
+                Backend::Nftables => nftables::change(Op::Revert, slice::from_ref(attempt)).await,
+                Backend::Iptables => iptables::change(Op::Revert, slice::from_ref(attempt)).await,
                 Backend::Other => Self::recipe(attempt)?.revert(attempt).await,
             }
         })
@@ -199,32 +214,57 @@ impl Action for FirewallDrop {
         Box::pin(async {
             match Backend::of(attempt)? {
                 Backend::Nftables => one(nftables::are_unblocked(slice::from_ref(attempt))),
-                Backend::Iptables => iptables::is_unblocked(attempt).await,
+                Backend::Iptables => one(iptables::are_unblocked(slice::from_ref(attempt)).await),
                 Backend::Other => Self::recipe(attempt)?.is_lifted(attempt).await,
             }
         })
     }
 }
 
+/// On Linux. An effect is changed by the firewall that brought it into force.
 impl Bulk for FirewallDrop {
     fn works_on(&self, host: &Host) -> bool {
-        Backend::present(host) == Ok(Backend::Nftables)
+        match Backend::present(host) {
+            Ok(Backend::Nftables) => true,
+            Ok(Backend::Iptables) => host.has_programs(&["iptables-restore", "ip6tables-restore"]).is_ok(),
+            _ => false,
+        }
     }
 
     fn apply_all<'a>(&'a self, attempts: &'a [Attempt<'a>]) -> Steps<'a, ()> {
-        Box::pin(nftables::change(Op::Apply, attempts))
+        Box::pin(all_or_each(attempts, |attempts| Box::pin(change(Op::Apply, attempts))))
     }
 
     fn are_in_force<'a>(&'a self, attempts: &'a [Attempt<'a>]) -> Steps<'a, bool> {
-        Box::pin(async { nftables::are_blocked(attempts) })
+        Box::pin(async {
+            match Self::common(attempts) {
+                Ok(Backend::Nftables) => nftables::are_blocked(attempts),
+                Ok(Backend::Iptables) => iptables::are_blocked(attempts).await,
+                _ => join_all(attempts.iter().map(|attempt| self.is_in_force(attempt))).await,
+            }
+        })
     }
 
     fn revert_all<'a>(&'a self, attempts: &'a [Attempt<'a>]) -> Steps<'a, ()> {
-        Box::pin(nftables::change(Op::Revert, attempts))
+        Box::pin(all_or_each(attempts, |attempts| Box::pin(change(Op::Revert, attempts))))
     }
 
     fn are_lifted<'a>(&'a self, attempts: &'a [Attempt<'a>]) -> Steps<'a, bool> {
-        Box::pin(async { nftables::are_unblocked(attempts) })
+        Box::pin(async {
+            match Self::common(attempts) {
+                Ok(Backend::Nftables) => nftables::are_unblocked(attempts),
+                Ok(Backend::Iptables) => iptables::are_unblocked(attempts).await,
+                _ => join_all(attempts.iter().map(|attempt| self.is_lifted(attempt))).await,
+            }
+        })
+    }
+}
+
+async fn change(op: Op, attempts: &[Attempt<'_>]) -> Result<(), ActionError> {
+    match FirewallDrop::common(attempts)? {
+        Backend::Nftables => nftables::change(op, attempts).await,
+        Backend::Iptables => iptables::change(op, attempts).await,
+        Backend::Other => Err(ActionError::Failed("this firewall does one at a time".into())),
     }
 }
 

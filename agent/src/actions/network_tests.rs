@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::firewall_drop::FirewallDrop;
 use super::route_null::RouteNull;
-use super::{Action, ActionError, Attempt, Bulk, Host, Transcript};
+use super::{Action, ActionError, Attempt, Host, Transcript};
 use crate::platform;
 use crate::runner::{Program, Runner};
 
@@ -278,16 +278,15 @@ async fn a_look_detects_rules_that_let_packets_through() {
     }
 }
 
-#[tokio::test]
-async fn many_blocks_come_and_go_together_and_one_that_cannot_fails_alone() {
-    let namespace = Namespace::new(&["nft"]);
+/// Many blocks together: at first; again, which moves their ends; and after other programs have
+/// changed the firewall, as `changes` does.
+async fn many_blocks_come_and_go(namespace: &Namespace, undo: Value, changes: &[Program], fewer: &Program) {
     namespace.own(&["203.0.113.7/32"]).await;
-    let (bulk, undo) = (FirewallDrop.bulk().unwrap(), nftables());
-    assert!(bulk.works_on(&namespace.host));
+    let bulk = FirewallDrop.bulk().unwrap();
     let user = Target::parse(TargetKind::User, "alice").unwrap();
     let addresses = (0..300).flat_map(|n| [format!("20.0.{}.{}", n / 200, n % 200), format!("2001:db8::{n:x}")]);
     let targets = addresses.chain(["203.0.113.7".into(), "198.51.100.0/24".into()]);
-    let mut targets: Vec<Target> = targets
+    let targets: Vec<Target> = targets
         .map(|target| Target::parse(TargetKind::Ip, &target).or_else(|_| Target::parse_network(&target)).unwrap())
         .collect();
     let transcript = Mutex::default();
@@ -297,38 +296,53 @@ async fn many_blocks_come_and_go_together_and_one_that_cannot_fails_alone() {
         attempt
     };
     let attempts: Vec<Attempt<'_>> = targets.iter().map(attempt).collect();
-    let table = || namespace.run(&Program::new("nft", ["list", "table", "inet", "riposte"]));
     let all = |shown: Vec<Result<bool, ActionError>>, expected: bool| {
         assert_eq!(shown.len(), attempts.len());
         assert!(shown.iter().all(|shown| *shown.as_ref().unwrap() == expected), "{shown:?}");
     };
-    // At first; again, which moves the ends; after another program has emptied a chain; and after it
-    // has removed all.
-    let emptied = "flush chain inet riposte input_v4\ndelete element inet riposte blocked_v4 { 20.0.0.9 }";
-    for change in [None, None, Some(emptied), Some("delete table inet riposte")] {
+    for change in [None, None].into_iter().chain(changes.iter().map(Some)) {
         if let Some(change) = change {
-            namespace.run(&Program::new("nft", ["-f", "-"]).stdin(change)).await;
+            namespace.run(change).await;
+            assert!(bulk.are_in_force(&attempts).await.iter().any(|shown| !*shown.as_ref().unwrap()), "{change:?}");
         }
-        assert!(bulk.apply_all(&attempts).await.iter().all(Result::is_ok), "{change:?}");
+        let applied = bulk.apply_all(&attempts).await;
+        assert!(applied.iter().all(Result::is_ok), "{change:?}: {:?}", applied.iter().find(|one| one.is_err()));
         all(bulk.are_in_force(&attempts).await, true);
         assert!(!namespace.connects("203.0.113.7"), "{change:?}");
     }
-    assert_eq!(table().await.matches("timeout 10m").count(), attempts.len());
-    // Two that are gone already do not keep the others.
-    let two = "delete element inet riposte blocked_v4 { 20.0.0.9, 20.0.0.10 }";
-    namespace.run(&Program::new("nft", ["-f", "-"]).stdin(two)).await;
-    assert_eq!(bulk.are_in_force(&attempts).await.iter().filter(|shown| !*shown.as_ref().unwrap()).count(), 2);
+    // One that is gone already does not keep the others.
+    namespace.run(fewer).await;
+    assert_eq!(bulk.are_in_force(&attempts).await.iter().filter(|shown| !*shown.as_ref().unwrap()).count(), 1);
     assert!(bulk.revert_all(&attempts).await.iter().all(Result::is_ok));
     all(bulk.are_lifted(&attempts).await, true);
-    assert!(namespace.connects("203.0.113.7") && !table().await.contains("timeout 10m"));
-    drop(attempts);
-    targets.insert(1, user);
-    targets.truncate(4);
-    let attempts: Vec<Attempt<'_>> = targets.iter().map(attempt).collect();
+    assert!(namespace.connects("203.0.113.7"));
+    let attempts = [&targets[0], &user, &targets[1], &targets[2]].map(attempt);
     let failed: Vec<bool> = bulk.apply_all(&attempts).await.iter().map(Result::is_err).collect();
-    assert_eq!(failed, [false, true, false, false]);
-    let shown: Vec<bool> = bulk.are_in_force(&attempts).await.into_iter().map(|shown| shown.is_ok_and(|shown| shown)).collect();
+    assert_eq!(failed, [false, true, false, false], "one that fails, fails alone");
+    let shown = bulk.are_in_force(&attempts).await;
+    let shown: Vec<bool> = shown.into_iter().map(|shown| shown.is_ok_and(|shown| shown)).collect();
     assert_eq!(shown, [true, false, true, true]);
+}
+
+#[tokio::test]
+async fn many_blocks_by_nftables_come_and_go_together() {
+    let namespace = Namespace::new(&["nft"]);
+    assert!(FirewallDrop.bulk().unwrap().works_on(&namespace.host));
+    let nft = |script: &str| Program::new("nft", ["-f", "-"]).stdin(script);
+    let emptied = nft("flush chain inet riposte input_v4\ndelete element inet riposte blocked_v4 { 20.0.0.9 }");
+    let fewer = nft("delete element inet riposte blocked_v4 { 20.0.0.9 }");
+    many_blocks_come_and_go(&namespace, nftables(), &[emptied, nft("delete table inet riposte")], &fewer).await;
+}
+
+#[tokio::test]
+async fn many_blocks_by_iptables_come_and_go_together() {
+    for namespace in [Namespace::new(&["iptables", "ip6tables"]), Namespace::with_legacy_iptables()] {
+        let flushed = Program::new("iptables", ["-F", "FORWARD"]);
+        let accepts = Program::new("iptables", ["-I", "INPUT", "-p", "tcp", "-j", "ACCEPT"]);
+        let ours = ["20.0.0.9", "-m", "comment", "--comment", "riposte", "-j", "DROP"];
+        let fewer = Program::new("iptables", ["-D", "INPUT", "-s"]).arguments(&ours);
+        many_blocks_come_and_go(&namespace, iptables(), &[flushed, accepts], &fewer).await;
+    }
 }
 
 #[tokio::test]

@@ -14,7 +14,6 @@ mod fence;
 
 use std::collections::HashMap;
 use std::io;
-use std::slice;
 use std::time::Duration;
 
 use riposte_protocol::command::Op;
@@ -44,21 +43,6 @@ pub(super) fn plan(op: Op, attempt: &Attempt<'_>) -> String {
     }
 }
 
-/// Blocks or lifts all of these together; one that fails, fails alone.
-pub(super) async fn change(op: Op, attempts: &[Attempt<'_>]) -> Vec<Result<(), ActionError>> {
-    match (change_together(op, attempts).await, attempts) {
-        (Ok(()), _) => attempts.iter().map(|_| Ok(())).collect(),
-        (Err(error), [_]) => vec![Err(error)],
-        (Err(_), _) => {
-            let mut results = Vec::with_capacity(attempts.len());
-            for attempt in attempts {
-                results.push(change_together(op, slice::from_ref(attempt)).await);
-            }
-            results
-        }
-    }
-}
-
 /// Whether each of these is blocked.
 pub(super) fn are_blocked(attempts: &[Attempt<'_>]) -> Vec<Result<bool, ActionError>> {
     look_at_each(attempts, |look, fences| look.all(fences, |look, fence| Ok(look.is_whole(fence)? && look.has(fence)?)))
@@ -69,13 +53,16 @@ pub(super) fn are_unblocked(attempts: &[Attempt<'_>]) -> Vec<Result<bool, Action
     look_at_each(attempts, |look, fences| look.all(fences, |look, fence| Ok(!look.has(fence)?)))
 }
 
-async fn change_together(op: Op, attempts: &[Attempt<'_>]) -> Result<(), ActionError> {
+/// Blocks or lifts all of these, or fails.
+pub(super) async fn change(op: Op, attempts: &[Attempt<'_>]) -> Result<(), ActionError> {
     let Some(first) = attempts.first() else { return Ok(()) };
     match op {
         Op::Apply => block(first, attempts).await?,
         Op::Revert => unblock(first, attempts).await?,
     }
-    attempts.iter().for_each(|attempt| attempt.note(Some(0), ""));
+    for attempt in attempts {
+        attempt.note(Some(0), "");
+    }
     Ok(())
 }
 
@@ -90,7 +77,7 @@ async fn block(first: &Attempt<'_>, attempts: &[Attempt<'_>]) -> Result<(), Acti
     let is_there = created.is_success()
         || (created.stderr.contains("File exists")
             && first.look(&transaction(script(Fence::renewal))).await?.is_success());
-    if is_there && are_whole(first.host, &fences).map_err(unseen)? {
+    if is_there && are_whole(first.host, &fences).map_err(|error| unseen(&error))? {
         return Ok(());
     }
     let definitions: HashMap<String, Fence> = fences.iter().map(|(_, fence)| (fence.set(), *fence)).collect();
@@ -112,10 +99,10 @@ async fn unblock(first: &Attempt<'_>, attempts: &[Attempt<'_>]) -> Result<(), Ac
     let fences = fences(attempts)?;
     let mut lifts = 0;
     loop {
-        let mut look = Look::open(first.host).map_err(unseen)?;
+        let mut look = Look::open(first.host).map_err(|error| unseen(&error))?;
         let mut script = String::new();
         for (_, fence) in &fences {
-            if look.has(*fence).map_err(unseen)? {
+            if look.has(*fence).map_err(|error| unseen(&error))? {
                 script.push_str(&fence.removal());
             }
         }
@@ -159,14 +146,14 @@ fn look_at_each(
 ) -> Vec<Result<bool, ActionError>> {
     let mut look = attempts.first().map(|first| Look::open(first.host));
     let result = |attempt: &Attempt<'_>| match look.as_mut() {
-        Some(Ok(look)) => shows(look, &Fence::all(attempt)?).map_err(unseen),
-        Some(Err(error)) => Err(unseen(io::Error::new(error.kind(), error.to_string()))),
+        Some(Ok(look)) => shows(look, &Fence::all(attempt)?).map_err(|error| unseen(&error)),
+        Some(Err(error)) => Err(unseen(error)),
         None => Ok(false),
     };
     attempts.iter().map(result).collect()
 }
 
-fn unseen(error: io::Error) -> ActionError {
+fn unseen(error: &io::Error) -> ActionError {
     ActionError::Failed(format!("the kernel did not say what nftables holds: {error}"))
 }
 
@@ -195,11 +182,7 @@ impl Look {
         fence.is_element_of(&mut self.ruleset)
     }
 
-    fn all(
-        &mut self,
-        fences: &[Fence],
-        holds: impl Fn(&mut Self, Fence) -> io::Result<bool>,
-    ) -> io::Result<bool> {
+    fn all(&mut self, fences: &[Fence], holds: impl Fn(&mut Self, Fence) -> io::Result<bool>) -> io::Result<bool> {
         for fence in fences {
             if !holds(self, *fence)? {
                 return Ok(false);

@@ -35,10 +35,12 @@ pub(super) async fn apply(agent: &Agent, action: &'static dyn Action, bulk: &dyn
             Err(error) => execution.finish(Verdict::of_error(&error), None),
         }
     }
+    if new.is_empty() {
+        return;
+    }
     // Without a record the effects would never be lifted, so they are not applied.
-    let begun = new.iter().flat_map(|(execution, held)| {
-        [Record::Held { held: Box::new(held.clone()) }, execution.begun()]
-    });
+    let begun =
+        new.iter().flat_map(|(execution, held)| [Record::Held { held: Box::new(held.clone()) }, execution.begun()]);
     if let Err(unwritable) = agent.record(begun) {
         return new.iter().for_each(|(execution, _)| execution.refuse_unwritten(&unwritable));
     }
@@ -102,9 +104,10 @@ pub(super) async fn revert(agent: &Agent, action: &'static dyn Action, bulk: &dy
     agent.note(known.iter().map(|(execution, _)| execution.begun()));
     let effects = known.iter().map(|(execution, held)| (held, &execution.transcript)).collect();
     let lifted = lift(agent, action, bulk, effects).await;
-    let records = known.iter().zip(lifted).flat_map(|((execution, held), lifted)| {
-        execution.end_of_lifting(held.clone(), lifted, "lifted")
-    });
+    let records = known
+        .iter()
+        .zip(lifted)
+        .flat_map(|((execution, held), lifted)| execution.end_of_lifting(held.clone(), lifted, "lifted"));
     agent.note(records.collect::<Vec<_>>());
 }
 
@@ -137,6 +140,9 @@ async fn lift(
     let is_shared: Vec<bool> = effects.iter().map(|(held, _)| lift::hand_over(agent, held)).collect();
     let alone = || effects.iter().zip(&is_shared).filter(|(_, is_shared)| !**is_shared).map(|(effect, _)| *effect);
     let attempts: Vec<Attempt<'_>> = alone().map(|(held, transcript)| lift::attempt(agent, held, transcript)).collect();
+    if attempts.is_empty() {
+        return is_shared.iter().map(|_| Ok(Lifted::Shared)).collect();
+    }
     let reverted = all_within(agent, attempts.len(), bulk.revert_all(&attempts)).await;
     let shown = all_within(agent, attempts.len(), bulk.are_lifted(&attempts)).await;
     let mut results = alone().zip(&attempts).zip(reverted.into_iter().zip(shown)).map(
@@ -146,5 +152,5 @@ async fn lift(
     );
     let missing = || Err(ActionError::Failed("its action returned no result".into()));
     let result = |is_shared: bool| if is_shared { Ok(Lifted::Shared) } else { results.next().unwrap_or_else(missing) };
-    is_shared.into_iter().map(result).collect()
+    is_shared.iter().copied().map(result).collect()
 }

@@ -126,12 +126,7 @@ impl Execution<'_> {
     }
 
     /// The records of [`Execution::finish_lifting`].
-    pub(super) fn end_of_lifting(
-        &self,
-        held: Held,
-        lifted: Result<Lifted, ActionError>,
-        message: &str,
-    ) -> Vec<Record> {
+    pub(super) fn end_of_lifting(&self, held: Held, lifted: Result<Lifted, ActionError>, message: &str) -> Vec<Record> {
         match lifted {
             Ok(how) => {
                 let verdict = match how {

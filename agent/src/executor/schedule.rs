@@ -148,7 +148,7 @@ fn others<'a, I: Iterator<Item = &'a Pending> + 'a>(
     let is_foremost = is_plain(first) && ours().all(|other| rank(first) <= rank(other));
     let mut effects = HashSet::from([first.command.effect]);
     let oldest = ours().filter(move |pending| effects.insert(pending.command.effect));
-    oldest
-        .take_while(move |_| is_foremost)
-        .filter(move |pending| is_plain(pending) && pending.command.op == first.command.op && rank(pending) == rank(first))
+    oldest.take_while(move |_| is_foremost).filter(move |pending| {
+        is_plain(pending) && pending.command.op == first.command.op && rank(pending) == rank(first)
+    })
 }

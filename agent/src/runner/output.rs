@@ -1,17 +1,26 @@
-//! Output of programs: the start is kept, up to the limit of a result, and the rest is counted.
+//! Output of programs: the start is kept, up to a limit, and the rest is counted.
 
 use riposte_protocol::message::MAX_OUTPUT_BYTES;
 
 /// The start of an output, and the size of the rest.
-#[derive(Default)]
 pub(super) struct Head {
     bytes: Vec<u8>,
+    limit: usize,
     cut: u64,
 }
 
 impl Head {
+    /// Of at most `limit` bytes.
+    pub(super) fn new(limit: usize) -> Self {
+        Self { bytes: Vec::new(), limit, cut: 0 }
+    }
+
+    pub(super) fn is_cut(&self) -> bool {
+        self.cut > 0
+    }
+
     pub(super) fn push(&mut self, chunk: &[u8]) {
-        let kept = chunk.len().min(MAX_OUTPUT_BYTES - self.bytes.len());
+        let kept = chunk.len().min(self.limit - self.bytes.len());
         self.bytes.extend_from_slice(&chunk[..kept]);
         self.cut += (chunk.len() - kept) as u64;
     }
@@ -19,8 +28,8 @@ impl Head {
     pub(super) fn text(&self) -> String {
         let text = String::from_utf8_lossy(&self.bytes);
         // Replacing invalid bytes makes the text longer, so the limit is checked on the text.
-        let cut = self.cut + (text.len() as u64).saturating_sub(MAX_OUTPUT_BYTES as u64);
-        if cut == 0 { text.into_owned() } else { shorten(&text, cut) }
+        let cut = self.cut + (text.len() as u64).saturating_sub(self.limit as u64);
+        if cut == 0 { text.into_owned() } else { shorten(&text, self.limit, cut) }
     }
 }
 
@@ -57,12 +66,16 @@ impl Lines {
 pub fn join(stdout: &str, stderr: &str) -> String {
     let separator = if stdout.is_empty() || stderr.is_empty() || stdout.ends_with('\n') { "" } else { "\n" };
     let text = format!("{stdout}{separator}{stderr}");
-    if text.len() <= MAX_OUTPUT_BYTES { text } else { shorten(&text, (text.len() - MAX_OUTPUT_BYTES) as u64) }
+    if text.len() <= MAX_OUTPUT_BYTES {
+        text
+    } else {
+        shorten(&text, MAX_OUTPUT_BYTES, (text.len() - MAX_OUTPUT_BYTES) as u64)
+    }
 }
 
-fn shorten(text: &str, cut: u64) -> String {
+fn shorten(text: &str, limit: usize, cut: u64) -> String {
     let note = format!("\n[cut: about {cut} bytes more]");
-    let mut end = text.len().min(MAX_OUTPUT_BYTES - note.len());
+    let mut end = text.len().min(limit - note.len());
     while !text.is_char_boundary(end) {
         end -= 1;
     }

@@ -153,3 +153,15 @@ async fn the_input_of_a_program_that_reads_to_the_end_is_closed_at_once() {
         assert!(took < Duration::from_secs(4), "{script}: {took:?}");
     }
 }
+
+#[tokio::test]
+async fn an_answer_is_read_whole_or_not_at_all() {
+    let print = |bytes: usize| {
+        Program::new("sh", ["-c", "head -c \"$0\" /dev/zero | tr '\\0' x"]).arguments(&[&bytes.to_string()])
+    };
+    let long = 3 * MAX_OUTPUT_BYTES;
+    assert!(Runner::new().run(&print(long)).await.unwrap().stdout.len() <= MAX_OUTPUT_BYTES);
+    assert_eq!(Runner::new().ask(&print(long)).await.unwrap().stdout.len(), long);
+    let error = Runner::new().ask(&print(MAX_ANSWER_BYTES + 1)).await.unwrap_err();
+    assert!(matches!(error, RunError::TooLong { .. }), "{error}");
+}

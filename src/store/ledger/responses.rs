@@ -288,7 +288,8 @@ pub async fn to_lift(db: &Db, filter: &LiftFilter, named: &[Uuid]) -> Result<Vec
     loop {
         let LiftFilter { policy, alert, rule, target, target_kind, since, until } = filter.clone();
         let kind = target_kind.map(TargetKind::as_str);
-        let rows: Vec<Id> = db.all(TO_LIFT, binds![last, policy, alert, rule, target, kind, since, until, BATCH]).await?;
+        let rows: Vec<Id> =
+            db.all(TO_LIFT, binds![last, policy, alert, rule, target, kind, since, until, BATCH]).await?;
         for row in &rows {
             last = columns::id(&row.id)?;
             found.push(last);

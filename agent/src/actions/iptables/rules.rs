@@ -56,6 +56,12 @@ impl Rules {
         Standing::Absent
     }
 
+    /// How many rules of ours for the address there are.
+    pub(super) fn copies(&self, attempt: &Attempt<'_>, (chain, side): ChainSide) -> usize {
+        let Some(network) = attempt.target.network() else { return 0 };
+        self.0.get(chain).into_iter().flatten().filter(|rule| is_ours(rule, side, network)).count()
+    }
+
     /// Whether a rule may accept a packet. A rule that cannot be understood counts as accepting.
     fn lets_through(&self, rule: &[String], side: &str, network: IpNet, depth: u32) -> bool {
         if is_elsewhere(rule, side, network) {

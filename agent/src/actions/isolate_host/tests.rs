@@ -106,7 +106,7 @@ async fn isolate() {
             "insert rule inet riposte_isolate output tcp dport 8480 accept",
             "add table inet riposte_isolate { flags dormant; }",
         ] {
-            attempt.run(&transaction(&format!("{hole}\n"))).await.unwrap();
+            attempt.run(&transaction(format!("{hole}\n"))).await.unwrap();
             assert!(!IsolateHost.is_in_force(&attempt).await.unwrap(), "{hole}");
             IsolateHost.apply(&attempt).await.unwrap();
             assert!(IsolateHost.is_in_force(&attempt).await.unwrap() && !reaches(OTHER).await, "{hole}, repaired");

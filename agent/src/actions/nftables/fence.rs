@@ -130,8 +130,7 @@ impl Fence {
     /// Whether the kernel holds the set, the chains at their hooks, and in each chain exactly the
     /// one drop.
     pub(super) fn is_whole_in(self, ruleset: &mut Ruleset) -> io::Result<bool> {
-        let plain =
-            Set { element_bytes: if self.is_v4() { 4 } else { 16 }, has_timeouts: true, is_plain: true };
+        let plain = Set { element_bytes: if self.is_v4() { 4 } else { 16 }, has_timeouts: true, is_plain: true };
         if ruleset.set(TABLE_NAME, &self.set())? != Some(plain) {
             return Ok(false);
         }
@@ -225,7 +224,8 @@ mod tests {
     fn a_rule_with_one_more_condition_or_another_mask_is_not_the_drop() {
         let fence = |network: &str| Fence { way: Way::In, network: network.parse().unwrap() };
         let (one, net) = (fence("203.0.113.7/32"), fence("203.0.113.0/24"));
-        let begin = || vec![Expression::Family, Expression::Equals(vec![2]), Expression::Header { offset: 12, length: 4 }];
+        let begin =
+            || vec![Expression::Family, Expression::Equals(vec![2]), Expression::Header { offset: 12, length: 4 }];
         let rule = |middle: &[Expression], set: &str| {
             let end = [Expression::IsIn(set.into()), Expression::Counter, Expression::Drop];
             [begin(), middle.to_vec(), end.to_vec()].concat()

@@ -151,14 +151,14 @@ fn unless_missing<T>(error: ReplyError, none: T) -> io::Result<T> {
 
 fn expressions(all: IterableExprListAttrs<'_>) -> Vec<Expression> {
     let expression = |attribute| match attribute {
-        Ok(ExprListAttrs::Elem(expression)) => expression.get_data().ok().and_then(decoded),
+        Ok(ExprListAttrs::Elem(expression)) => expression.get_data().ok().and_then(|data| decoded(&data)),
         Err(_) => None,
     };
     all.map(|attribute| expression(attribute).unwrap_or(Expression::Other)).collect()
 }
 
 /// The expression; `None` if it is of no kind that is known here.
-fn decoded(expression: ExprOps<'_>) -> Option<Expression> {
+fn decoded(expression: &ExprOps<'_>) -> Option<Expression> {
     match expression {
         ExprOps::Meta(meta) => (meta.get_key().ok()? == MetaKeys::Nfproto as u32).then_some(Expression::Family),
         ExprOps::Cmp(cmp) => {
