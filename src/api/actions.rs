@@ -7,13 +7,12 @@ use axum::extract::State;
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
 use super::front::auth::{Caller, Read, WritePolicies};
 use super::front::error::{ApiError, ApiResult};
 use super::front::extract::{IfMatch, Json, Path};
 use super::front::page::page_until;
+use super::front::table::{Table, operations};
 use super::state::AppState;
 use crate::domain::action::{Action, Catalogue};
 use crate::store::configured::actions::{self, ActionRow};
@@ -22,8 +21,8 @@ use crate::views::document::DocumentText;
 use crate::views::page::Page;
 
 /// The operations of this resource.
-pub(super) fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(find, replace, delete))
+pub(super) fn routes<T: Table>() -> T {
+    T::new().with(operations!(list, create)).with(operations!(find, replace, delete))
 }
 
 /// Lists the actions by name

@@ -2,18 +2,17 @@
 
 use axum::extract::State;
 use riposte_protocol::key_change::{KeyChangeError, KeyChangeRequest, KeyChangeResponse};
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
 use super::front::auth::AgentCaller;
 use super::front::error::{ApiError, ApiResult};
 use super::front::extract::Json;
+use super::front::table::{Table, operations};
 use super::state::AppState;
 use crate::domain::fault::Fault;
 
 /// The operations of this resource.
-pub(super) fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(replace))
+pub(super) fn routes<T: Table>() -> T {
+    T::new().with(operations!(replace))
 }
 
 /// Replaces an agent's key

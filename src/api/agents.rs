@@ -15,8 +15,6 @@ use riposte_protocol::message;
 use riposte_protocol::message::{EnrollRequest, EnrollResponse};
 use riposte_protocol::time::Timestamp;
 use serde::Deserialize;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 use uuid::Uuid;
 
 use super::front::address;
@@ -24,6 +22,7 @@ use super::front::auth::{Caller, ManageAgents, Read, certified};
 use super::front::error::{ApiError, ApiResult};
 use super::front::extract::{Json, Path, Query};
 use super::front::page::{cursor_id, limit, page};
+use super::front::table::{Table, operations};
 use super::front::visible::Visible;
 use super::state::AppState;
 use crate::domain::agent::{is_name, reason_words};
@@ -42,14 +41,14 @@ use crate::views::page::Page;
 const MAX_CAPABILITIES: usize = 256;
 
 /// The operations of this resource.
-pub(super) fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new()
-        .routes(routes!(list))
-        .routes(routes!(find, change, revoke))
-        .routes(routes!(enroll))
-        .routes(routes!(rotate_key))
-        .routes(routes!(list_tokens, create_token))
-        .routes(routes!(delete_token))
+pub(super) fn routes<T: Table>() -> T {
+    T::new()
+        .with(operations!(list))
+        .with(operations!(find, change, revoke))
+        .with(operations!(enroll))
+        .with(operations!(rotate_key))
+        .with(operations!(list_tokens, create_token))
+        .with(operations!(delete_token))
 }
 
 fn view(

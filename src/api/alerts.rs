@@ -14,6 +14,7 @@ use super::front::auth::{Caller, Ingest, Read};
 use super::front::error::{ApiError, ApiResult};
 use super::front::extract::{Path, Payload, Query, fingerprint, idempotency_key, is_json, traceparent};
 use super::front::page::{cursor_id, limit};
+use super::front::table::{Table, operations};
 use super::front::visible::Visible;
 use super::state::AppState;
 use crate::domain::alert::Alert;
@@ -33,12 +34,10 @@ use crate::store::writer::IdempotentOutcome;
 use crate::views::alerts::{AlertView, Intake, Rejected};
 use crate::views::page::Page;
 use riposte_protocol::time::Timestamp;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
 /// The operations of this resource.
-pub(super) fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(create, list)).routes(routes!(find))
+pub(super) fn routes<T: Table>() -> T {
+    T::new().with(operations!(create, list)).with(operations!(find))
 }
 
 /// Ingests alerts

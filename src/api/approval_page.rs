@@ -5,12 +5,11 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{Html, IntoResponse as _, Response};
 use serde::Deserialize;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
 use super::auth::ClientOrigin;
 use super::front::error::{ApiError, ApiResult};
 use super::front::extract::{Path, Payload, Query};
+use super::front::table::{Table, operations};
 use super::responses::decide_as;
 use super::state::AppState;
 use crate::domain::approval_link::ApprovalLink;
@@ -24,8 +23,8 @@ use crate::store::ledger::responses;
 use crate::views::responses::{ApprovalForm, ResponseRow};
 
 /// The operations of this resource.
-pub(super) fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(show, decide))
+pub(super) fn routes<T: Table>() -> T {
+    T::new().with(operations!(show, decide))
 }
 
 /// Nothing from elsewhere, no script, no frame; the style is in the page.

@@ -4,14 +4,13 @@ use axum::extract::State;
 use axum::http::Uri;
 use axum::response::Response;
 use serde::Deserialize;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 use uuid::Uuid;
 
 use super::front::auth::{Caller, Read};
 use super::front::error::ApiResult;
 use super::front::extract::Query;
 use super::front::page::{cursor_number, limit};
+use super::front::table::{Table, operations};
 use super::front::visible::Visible;
 use super::state::AppState;
 use crate::domain::canonical;
@@ -21,13 +20,13 @@ use crate::views::audit::{AuditProof, AuditRow};
 use crate::views::page::Page;
 
 /// The operations of this resource.
-pub(super) fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(list))
+pub(super) fn routes<T: Table>() -> T {
+    T::new().with(operations!(list))
 }
 
 /// Those that may read the whole ledger.
-pub(super) fn long_routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(verify))
+pub(super) fn long_routes<T: Table>() -> T {
+    T::new().with(operations!(verify))
 }
 
 /// Filter of an audit log list.

@@ -7,13 +7,12 @@ use axum::extract::{FromRequestParts, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse as _, Response};
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
 use super::front::auth::{Caller, Identify};
 use super::front::error::{ApiError, ApiResult};
 use super::front::extract::Json;
 use super::front::limits::network;
+use super::front::table::{Table, operations};
 use super::state::AppState;
 use crate::domain::fault::Fault;
 use crate::domain::principal::Credentials;
@@ -21,13 +20,13 @@ use crate::engine::login::{Login, LoginOrigin, Tokens};
 use crate::views::auth::{AskToken, ChangePassword, EndedSession, IssuedToken, KeySet, NewTotp, PublicJwk, TotpCode};
 
 /// The operations of this resource.
-pub(super) fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new()
-        .routes(routes!(issue, end))
-        .routes(routes!(change_password))
-        .routes(routes!(offer_totp, remove_totp))
-        .routes(routes!(confirm_totp))
-        .routes(routes!(key_set))
+pub(super) fn routes<T: Table>() -> T {
+    T::new()
+        .with(operations!(issue, end))
+        .with(operations!(change_password))
+        .with(operations!(offer_totp, remove_totp))
+        .with(operations!(confirm_totp))
+        .with(operations!(key_set))
 }
 
 /// Client address of a request without credentials.

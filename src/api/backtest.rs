@@ -10,12 +10,11 @@ use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
 use super::front::auth::{Caller, Read};
 use super::front::error::{ApiError, ApiResult};
 use super::front::extract::Json;
+use super::front::table::{Table, operations};
 use super::state::AppState;
 use crate::engine::backtest::{Draft, backtest};
 use crate::views::backtest::{BacktestLine, BacktestProgress, BacktestReport, NewBacktest};
@@ -30,8 +29,8 @@ const RETRY_AFTER_SECS: u64 = 5;
 const NDJSON: &str = "application/x-ndjson";
 
 /// The operations of this resource.
-pub(super) fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(run))
+pub(super) fn routes<T: Table>() -> T {
+    T::new().with(operations!(run))
 }
 
 /// Tests a draft policy over the stored alerts

@@ -1,13 +1,12 @@
 //! `/v1/responses/{id}/bundle`: one incident as a file that can be verified without the manager.
 
 use axum::extract::State;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 use uuid::Uuid;
 
 use super::front::auth::{Caller, Read};
 use super::front::error::{ApiError, ApiResult};
 use super::front::extract::Path;
+use super::front::table::{Table, operations};
 use super::front::visible::Visible;
 use super::state::AppState;
 use super::{alerts, responses};
@@ -25,8 +24,8 @@ const SHOWN: i64 = 20_000;
 const ENTRIES: i64 = 500;
 
 /// The operations of this resource; a bundle may read much of the ledger.
-pub(super) fn long_routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(bundle))
+pub(super) fn long_routes<T: Table>() -> T {
+    T::new().with(operations!(bundle))
 }
 
 /// Returns one incident as a sealed file

@@ -4,14 +4,13 @@ use axum::extract::State;
 use axum::http::Uri;
 use axum::response::Response;
 use serde::Deserialize;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 use uuid::Uuid;
 
 use super::front::auth::{Caller, Read, Respond};
 use super::front::error::{ApiError, ApiResult};
 use super::front::extract::{Json, Path, Query, reason};
 use super::front::page::{cursor_id, limit};
+use super::front::table::{Table, operations};
 use super::front::visible::Visible;
 use super::state::AppState;
 use crate::domain::command::CommandState;
@@ -21,8 +20,8 @@ use crate::views::commands::{Cancel, CommandRow, CommandView};
 use crate::views::page::Page;
 
 /// The operations of this resource.
-pub(super) fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(list)).routes(routes!(find)).routes(routes!(cancel))
+pub(super) fn routes<T: Table>() -> T {
+    T::new().with(operations!(list)).with(operations!(find)).with(operations!(cancel))
 }
 
 /// Filter of a command list.

@@ -5,12 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use axum::extract::State;
 use riposte_protocol::time::Timestamp;
 use serde::Deserialize;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
 use super::front::auth::{Caller, Read};
 use super::front::error::ApiResult;
 use super::front::extract::{Path, Query};
+use super::front::table::{Table, operations};
 use super::front::visible::Visible;
 use super::state::AppState;
 use crate::domain::duration::Span;
@@ -23,8 +22,8 @@ use crate::views::policies::PolicyCounts;
 const DEFAULT_WITHIN: std::time::Duration = std::time::Duration::from_hours(24);
 
 /// The operations of this resource.
-pub(super) fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(find))
+pub(super) fn routes<T: Table>() -> T {
+    T::new().with(operations!(find))
 }
 
 /// Range of the counts.

@@ -1,12 +1,11 @@
 //! `/openapi.json` and `/docs`: the contract, and a page that shows it. The page loads no external
 //! font, script or style.
 
-use axum::extract::State;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
+use super::contract::contract_json;
+use super::front::table::{Table, operations};
 use super::state::AppState;
 
 const PAGE: &str = include_str!("docs.html");
@@ -14,8 +13,8 @@ const SCRIPT: &str = include_str!("docs.js");
 const STYLE: &str = include_str!("docs.css");
 
 /// The operations of this resource.
-pub(super) fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(contract)).routes(routes!(page)).routes(routes!(script)).routes(routes!(style))
+pub(super) fn routes<T: Table>() -> T {
+    T::new().with(operations!(contract)).with(operations!(page)).with(operations!(script)).with(operations!(style))
 }
 
 /// Content Security Policy: only this page's own files, and no framing.
@@ -24,8 +23,8 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; c
 /// The contract as JSON
 #[utoipa::path(get, path = "/openapi.json", tag = "docs", security(()),
     responses((status = 200, content_type = "application/json")))]
-pub async fn contract(State(state): State<AppState>) -> Response {
-    file("application/json", state.contract.to_string())
+pub async fn contract() -> Response {
+    file("application/json", contract_json())
 }
 
 /// The contract as a page

@@ -5,14 +5,13 @@ use axum::http::Uri;
 use axum::response::Response;
 use riposte_protocol::target::TargetKind;
 use serde::Deserialize;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 use uuid::Uuid;
 
 use super::front::auth::{Caller, Read};
 use super::front::error::{ApiError, ApiResult};
 use super::front::extract::{Path, Query};
 use super::front::page::{cursor_id, limit};
+use super::front::table::{Table, operations};
 use super::front::visible::Visible;
 use super::state::AppState;
 use crate::domain::canonical;
@@ -23,8 +22,8 @@ use crate::views::effects::{EffectRow, EffectView};
 use crate::views::page::Page;
 
 /// The operations of this resource.
-pub(super) fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(list)).routes(routes!(find))
+pub(super) fn routes<T: Table>() -> T {
+    T::new().with(operations!(list)).with(operations!(find))
 }
 
 /// Filter of an effect list.

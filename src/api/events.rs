@@ -7,8 +7,6 @@ use axum::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderName, Uri};
 use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 use uuid::Uuid;
 
 use super::event_stream::Follower;
@@ -16,6 +14,7 @@ use super::front::auth::{Caller, Read};
 use super::front::error::{ApiError, ApiResult};
 use super::front::extract::Query;
 use super::front::page::{cursor_number, limit};
+use super::front::table::{Table, operations};
 use super::front::visible::Visible;
 use super::state::AppState;
 use crate::domain::event::TypePattern;
@@ -31,8 +30,8 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const EVENT_STREAM: &str = "text/event-stream";
 
 /// The operations of this resource.
-pub(super) fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(list))
+pub(super) fn routes<T: Table>() -> T {
+    T::new().with(operations!(list))
 }
 
 /// Which events, and how.

@@ -2,13 +2,12 @@
 //! responses decided at intake.
 
 use axum::extract::State;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
 use super::alerts;
 use super::front::auth::{Caller, Read};
 use super::front::error::ApiResult;
 use super::front::extract::Path;
+use super::front::table::{Table, operations};
 use super::front::visible::Visible;
 use super::outcomes;
 use super::state::AppState;
@@ -26,8 +25,8 @@ use crate::views::explain::{Explanation, PolicyVerdict, SelectorVerdict};
 const SHOWN: i64 = 500;
 
 /// The operations of this resource.
-pub(super) fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(explain))
+pub(super) fn routes<T: Table>() -> T {
+    T::new().with(operations!(explain))
 }
 
 /// Explains how policies decide an alert

@@ -7,13 +7,12 @@ use axum::extract::State;
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
 use super::front::auth::{Caller, Read, WritePolicies};
 use super::front::error::{ApiError, ApiResult};
 use super::front::extract::{IfMatch, Json, Path, Query};
 use super::front::page::{limit, page};
+use super::front::table::{Table, operations};
 use super::state::AppState;
 use crate::domain::duration::Span;
 use crate::engine::feed_changes::spec_of;
@@ -25,8 +24,8 @@ use crate::views::page::Page;
 const ABOUT_ALL: &str = "feeds are about all agents and policies";
 
 /// The operations of this resource.
-pub(super) fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(find, replace, delete))
+pub(super) fn routes<T: Table>() -> T {
+    T::new().with(operations!(list, create)).with(operations!(find, replace, delete))
 }
 
 /// Filter of a list of feeds.

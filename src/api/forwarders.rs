@@ -5,13 +5,12 @@ use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use serde::Deserialize;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
 use super::front::auth::{Administer, Caller, Ingest, Read};
 use super::front::error::{ApiError, ApiResult};
 use super::front::extract::{Json, Path, Query};
 use super::front::page::{limit, page};
+use super::front::table::{Table, operations};
 use super::state::AppState;
 use crate::domain::fault::Fault;
 use crate::store::StoreError;
@@ -25,8 +24,8 @@ const MAX_NAME: usize = 256;
 const MAX_VERSION: usize = 64;
 
 /// The operations of this resource.
-pub(super) fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(list)).routes(routes!(report, forget))
+pub(super) fn routes<T: Table>() -> T {
+    T::new().with(operations!(list)).with(operations!(report, forget))
 }
 
 /// Page of forwarders.

@@ -2,19 +2,18 @@
 //! reverts are delivered; no other command is.
 
 use axum::extract::State;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
 use super::front::auth::{Caller, Read, Respond};
 use super::front::error::ApiResult;
 use super::front::extract::{Json, reason};
+use super::front::table::{Table, operations};
 use super::state::AppState;
 use crate::store::configured::freeze;
 use crate::views::freeze::{Freeze, SetFreeze};
 
 /// The operations of this resource.
-pub(super) fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(find, set))
+pub(super) fn routes<T: Table>() -> T {
+    T::new().with(operations!(find, set))
 }
 
 async fn standing(state: &AppState) -> ApiResult<axum::Json<Freeze>> {

@@ -6,11 +6,10 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
 use super::front::error::{ApiError, ApiResult};
 use super::front::extract::Query;
+use super::front::table::{Table, operations};
 use super::state::AppState;
 use crate::engine::readiness;
 use crate::exposition::expose;
@@ -18,8 +17,8 @@ use crate::store::configured::agents;
 use crate::views::health::Readiness;
 
 /// The operations of this resource.
-pub(super) fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(live)).routes(routes!(ready)).routes(routes!(metrics))
+pub(super) fn routes<T: Table>() -> T {
+    T::new().with(operations!(live)).with(operations!(ready)).with(operations!(metrics))
 }
 
 /// Whether the process is alive

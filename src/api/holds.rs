@@ -4,14 +4,13 @@ use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use serde::Deserialize;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 use uuid::Uuid;
 
 use super::front::auth::{Administer, Caller, Read};
 use super::front::error::{ApiError, ApiResult};
 use super::front::extract::{Json, Path, Query};
 use super::front::page::{cursor_id, cut, limit, page_until};
+use super::front::table::{Table, operations};
 use super::front::visible::Visible;
 use super::state::AppState;
 use crate::store::configured::legal_holds;
@@ -20,8 +19,8 @@ use crate::views::legal_holds::{CreateLegalHold, LegalHoldRow};
 use crate::views::page::Page;
 
 /// The operations of this resource.
-pub(super) fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(find, release))
+pub(super) fn routes<T: Table>() -> T {
+    T::new().with(operations!(list, create)).with(operations!(find, release))
 }
 
 /// Filter of a list of legal holds.

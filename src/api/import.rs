@@ -6,12 +6,11 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::Map;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
 use super::front::auth::{Caller, WritePolicies};
 use super::front::error::{ApiError, ApiResult};
 use super::front::extract::{Payload, Query};
+use super::front::table::{Table, operations};
 use super::state::AppState;
 use crate::compat::ossec::{self, Imported, Load};
 use crate::domain::fault::Fault;
@@ -24,8 +23,8 @@ const MAX_BYTES: usize = 4 * 1024 * 1024;
 const FILE: &str = "ossec.conf";
 
 /// The operations of this resource.
-pub(super) fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(run))
+pub(super) fn routes<T: Table>() -> T {
+    T::new().with(operations!(run))
 }
 
 /// Query of an import.

@@ -5,20 +5,19 @@
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
 use super::alerts;
 use super::front::auth::{Caller, Ingest, of_webhook};
 use super::front::error::{ApiError, ApiResult};
 use super::front::extract::{Path, Payload};
+use super::front::table::{Table, operations};
 use super::state::AppState;
 use crate::domain::webhook::WebhookHeaders;
 use crate::views::alerts::Intake;
 
 /// The operations of this resource.
-pub(super) fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(create))
+pub(super) fn routes<T: Table>() -> T {
+    T::new().with(operations!(create))
 }
 
 /// Ingests alerts of a sender that cannot set a header of Riposte

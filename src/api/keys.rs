@@ -7,13 +7,12 @@ use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use riposte_protocol::time::Timestamp;
 use serde::Deserialize;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
 use super::front::auth::{Caller, OwnKeys};
 use super::front::error::{ApiError, ApiResult};
 use super::front::extract::{Json, Path, Query};
 use super::front::page::{limit, page};
+use super::front::table::{Table, operations};
 use super::state::AppState;
 use crate::domain::client_certificate::ClientCertificate;
 use crate::domain::duration::Span;
@@ -27,8 +26,8 @@ use crate::views::keys::{CreateKey, CreatedKey, KeyKind, KeyRow, KeyView};
 use crate::views::page::Page;
 
 /// The operations of this resource.
-pub(super) fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(revoke))
+pub(super) fn routes<T: Table>() -> T {
+    T::new().with(operations!(list, create)).with(operations!(revoke))
 }
 
 /// Creates an API key

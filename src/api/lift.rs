@@ -3,13 +3,12 @@
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 use uuid::Uuid;
 
 use super::front::auth::{Caller, Respond};
 use super::front::error::{ApiError, ApiResult};
 use super::front::extract::{Json, reason};
+use super::front::table::{Table, operations};
 use super::front::visible::Visible;
 use super::state::AppState;
 use crate::domain::canonical;
@@ -32,8 +31,8 @@ const MAX_FILTER: usize = 4096;
 const MAX_NAMED: usize = 500;
 
 /// The operations of this resource.
-pub(super) fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(lift_many))
+pub(super) fn routes<T: Table>() -> T {
+    T::new().with(operations!(lift_many))
 }
 
 /// Names in the filter that the ledger does not contain: a typing error looks like an empty result.

@@ -57,5 +57,5 @@ pub mod wazuh_agents;
 pub mod webhooks;
 pub mod whoami;
 
-pub use contract::{contract, contract_yaml};
+pub use contract::{contract, contract_file, contract_yaml};
 pub use service::router;

@@ -4,20 +4,19 @@ use axum::extract::State;
 use axum::http::Uri;
 use axum::response::Response;
 use serde::Deserialize;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
 use super::front::auth::{Caller, Read};
 use super::front::error::ApiResult;
 use super::front::extract::Query;
 use super::front::page::{cursor_id, limit, page};
+use super::front::table::{Table, operations};
 use super::state::AppState;
 use crate::views::nodes::Node;
 use crate::views::page::Page;
 
 /// The operations of this resource.
-pub(super) fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(list))
+pub(super) fn routes<T: Table>() -> T {
+    T::new().with(operations!(list))
 }
 
 /// Filter of a list of managers.

@@ -5,13 +5,12 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
 use super::auth::ClientOrigin;
 use super::front::auth::{Administer, Caller};
 use super::front::error::{ApiError, ApiResult};
 use super::front::extract::{Json, Path, Query};
+use super::front::table::{Table, operations};
 use super::state::AppState;
 use crate::engine::sign_on::{BegunSignOn, SignOnAnswer};
 use crate::store::configured::{identities, users};
@@ -28,13 +27,13 @@ const COOKIE_SECS: u32 = 600;
 const COOKIE_PATH: &str = "/v1/auth/oidc/";
 
 /// The operations of this resource.
-pub(super) fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new()
-        .routes(routes!(list))
-        .routes(routes!(start))
-        .routes(routes!(callback))
-        .routes(routes!(list_identities))
-        .routes(routes!(link, unlink))
+pub(super) fn routes<T: Table>() -> T {
+    T::new()
+        .with(operations!(list))
+        .with(operations!(start))
+        .with(operations!(callback))
+        .with(operations!(list_identities))
+        .with(operations!(link, unlink))
 }
 
 /// Lists the OpenID providers at which people can log in

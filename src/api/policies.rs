@@ -8,13 +8,12 @@ use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::Value;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
 use super::front::auth::{Caller, Needed, Read, WritePolicies};
 use super::front::error::{ApiError, ApiResult};
 use super::front::extract::{IfMatch, Json, Path, Query, reason};
 use super::front::page::{cursor_number, limit, page};
+use super::front::table::{Table, operations};
 use super::front::visible::Visible;
 use super::state::AppState;
 use crate::domain::action::hidden;
@@ -31,13 +30,13 @@ use crate::views::page::Page;
 use crate::views::policies::{AgentBreakerRow, BreakerRow, PolicyVersionRow, PolicyView, ResetBreaker, Rollback};
 
 /// The operations of this resource.
-pub(super) fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new()
-        .routes(routes!(list, create))
-        .routes(routes!(find, replace, delete))
-        .routes(routes!(versions))
-        .routes(routes!(rollback))
-        .routes(routes!(reset))
+pub(super) fn routes<T: Table>() -> T {
+    T::new()
+        .with(operations!(list, create))
+        .with(operations!(find, replace, delete))
+        .with(operations!(versions))
+        .with(operations!(rollback))
+        .with(operations!(reset))
 }
 
 /// The open breakers of one policy: its global one, and those on single agents.

@@ -6,14 +6,13 @@ use std::time::Duration;
 
 use axum::extract::{FromRequest as _, Request, State};
 use riposte_protocol::message::{PollRequest, PollResponse};
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
 use super::exchange;
 use super::front::auth::AgentCaller;
 use super::front::error::{ApiError, ApiResult};
 use super::front::extract::Json;
 use super::front::poll_slots::RequestKind;
+use super::front::table::{Table, operations};
 use super::state::AppState;
 use crate::engine::capabilities::Announcement;
 use crate::engine::deliver::Conversation;
@@ -22,8 +21,8 @@ use crate::engine::deliver::Conversation;
 pub const MAX_WAIT_SECS: u32 = 55;
 
 /// The operations of this resource.
-pub(super) fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(exchange))
+pub(super) fn routes<T: Table>() -> T {
+    T::new().with(operations!(exchange))
 }
 
 /// Exchanges messages with an agent

@@ -8,14 +8,13 @@ use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use serde::Deserialize;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 use uuid::Uuid;
 
 use super::front::auth::{Caller, Read, WritePolicies};
 use super::front::error::{ApiError, ApiResult};
 use super::front::extract::{Json, Path, Query};
 use super::front::page::{cursor_id, limit, page};
+use super::front::table::{Table, operations};
 use super::state::AppState;
 use crate::domain::effect::Until;
 use crate::domain::fault::Fault;
@@ -32,8 +31,8 @@ use crate::views::protected::{CreateProtected, CreatedProtected, ProtectedRow};
 const MAX_POLICIES: usize = 256;
 
 /// The operations of this resource.
-pub(super) fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(find, delete))
+pub(super) fn routes<T: Table>() -> T {
+    T::new().with(operations!(list, create)).with(operations!(find, delete))
 }
 
 /// Query of a creation.

@@ -7,13 +7,12 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
 use super::feeds::unknown;
 use super::front::auth::{Caller, PullFeeds, basic};
 use super::front::error::{ApiError, ApiResult};
 use super::front::extract::Path;
+use super::front::table::{Table, operations};
 use super::front::validators::Validators;
 use super::state::AppState;
 use crate::compat::feed_forms;
@@ -25,8 +24,8 @@ const TOO_LONG_RETRY_SECS: u64 = 60;
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
 /// The operations of this resource.
-pub(super) fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(fetch)).layer(map_response(challenged))
+pub(super) fn routes<T: Table>() -> T {
+    T::new().with(operations!(fetch)).layer(map_response(challenged))
 }
 
 /// Clients that send a password only after they were asked for one get the question.

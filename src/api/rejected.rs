@@ -4,8 +4,6 @@ use axum::extract::State;
 use axum::http::{HeaderMap, Uri};
 use axum::response::Response;
 use serde::Deserialize;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 use uuid::Uuid;
 
 use super::alerts;
@@ -13,6 +11,7 @@ use super::front::auth::{Caller, Ingest, Read};
 use super::front::error::{ApiError, ApiResult};
 use super::front::extract::{Path, Query};
 use super::front::page::{cursor_id, limit, page};
+use super::front::table::{Table, operations};
 use super::front::visible::Visible;
 use super::state::AppState;
 use crate::store::ledger::rejected;
@@ -20,8 +19,8 @@ use crate::views::alerts::{Intake, PipelineView, RejectedAlert};
 use crate::views::page::Page;
 
 /// The operations of these resources.
-pub(super) fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(pipelines)).routes(routes!(list)).routes(routes!(find)).routes(routes!(resend))
+pub(super) fn routes<T: Table>() -> T {
+    T::new().with(operations!(pipelines)).with(operations!(list)).with(operations!(find)).with(operations!(resend))
 }
 
 /// Lists the mappings of foreign alerts

@@ -7,8 +7,6 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 use uuid::Uuid;
 
 use super::alerts;
@@ -16,6 +14,7 @@ use super::front::auth::{self, Caller, Read, Respond};
 use super::front::error::{ApiError, ApiResult};
 use super::front::extract::{Json, Path, Query, reason, traceparent};
 use super::front::page::{cursor_id, limit, page_until};
+use super::front::table::{Table, operations};
 use super::front::visible::Visible;
 use super::outcomes;
 use super::state::AppState;
@@ -42,15 +41,15 @@ use crate::views::responses::{
 const SHOWN: i64 = 500;
 
 /// The operations of this resource.
-pub(super) fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new()
-        .routes(routes!(list, create))
-        .routes(routes!(find))
-        .routes(routes!(lift))
-        .routes(routes!(file))
-        .routes(routes!(approve))
-        .routes(routes!(reject))
-        .routes(routes!(confirm))
+pub(super) fn routes<T: Table>() -> T {
+    T::new()
+        .with(operations!(list, create))
+        .with(operations!(find))
+        .with(operations!(lift))
+        .with(operations!(file))
+        .with(operations!(approve))
+        .with(operations!(reject))
+        .with(operations!(confirm))
 }
 
 /// Filter of a response list.

@@ -12,6 +12,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use super::front::compression;
 use super::front::error::ApiError;
+use super::front::table::Table;
 use super::state::AppState;
 use super::{
     actions, agent_key, agents, alerts, approval_page, audit, auth, backtest, bundle, commands, counts, crowdsec, docs,
@@ -35,7 +36,7 @@ const POLL_TIMEOUT: Duration = Duration::from_secs(85);
 const LONG_TIMEOUT: Duration = Duration::from_mins(10);
 
 /// Every route with its documentation, by how long a request may take.
-pub(super) fn routes() -> OpenApiRouter<AppState> {
+pub(super) fn routes<T: Table>() -> T {
     let quick = merged(vec![
         actions::routes(),
         agent_key::routes(),
@@ -87,13 +88,13 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
     merged(vec![quick, long, polls, wazuh, openc2, pulled, stream::routes()])
 }
 
-fn merged(resources: Vec<OpenApiRouter<AppState>>) -> OpenApiRouter<AppState> {
-    resources.into_iter().fold(OpenApiRouter::new(), OpenApiRouter::merge)
+fn merged<T: Table>(resources: Vec<T>) -> T {
+    resources.into_iter().fold(T::new(), T::merge)
 }
 
 /// The contract from the handlers' annotations; `contract/` completes it.
 pub(super) fn generated() -> OpenApi {
-    let (_, mut api) = routes().split_for_parts();
+    let (_, mut api) = routes::<OpenApiRouter<AppState>>().split_for_parts();
     let info = InfoBuilder::new()
         .title("Riposte")
         .version("1")

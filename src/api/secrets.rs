@@ -4,21 +4,20 @@ use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use serde::Deserialize;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
 use super::front::auth::{Caller, Read, WritePolicies};
 use super::front::error::ApiResult;
 use super::front::extract::{Json, Path, Query};
 use super::front::page::{limit, page};
+use super::front::table::{Table, operations};
 use super::state::AppState;
 use crate::store::configured::secrets;
 use crate::views::page::Page;
 use crate::views::secrets::{SecretView, SetSecret};
 
 /// The operations of this resource.
-pub(super) fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(list)).routes(routes!(set, delete))
+pub(super) fn routes<T: Table>() -> T {
+    T::new().with(operations!(list)).with(operations!(set, delete))
 }
 
 /// Filter of a list of secrets.

@@ -30,8 +30,7 @@ const LEASE_RETRY_SECS: u64 = 2;
 
 /// The service.
 pub fn router(state: AppState) -> Router {
-    let (router, _) = routes().split_for_parts();
-    router
+    routes::<Router<AppState>>()
         .fallback(|| async { ApiError::not_found("the path does not exist") })
         .method_not_allowed_fallback(|| async { ApiError::method_not_allowed() })
         // Handlers apply their own body limits.

@@ -2,12 +2,11 @@
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
 use super::front::auth::{Administer, Caller, Read};
 use super::front::error::{ApiError, ApiResult};
 use super::front::extract::Json;
+use super::front::table::{Table, operations};
 use super::state::AppState;
 use crate::engine::key_rotation::{Rotation, Unconfirmed};
 use crate::views::signing_key::{
@@ -19,13 +18,13 @@ use crate::views::signing_key::{
 const LISTED: usize = 1000;
 
 /// The operations of this resource.
-pub(super) fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new()
-        .routes(routes!(find))
-        .routes(routes!(rotate, cancel))
-        .routes(routes!(finish))
-        .routes(routes!(set_recovery_key))
-        .routes(routes!(prepare, revoke))
+pub(super) fn routes<T: Table>() -> T {
+    T::new()
+        .with(operations!(find))
+        .with(operations!(rotate, cancel))
+        .with(operations!(finish))
+        .with(operations!(set_recovery_key))
+        .with(operations!(prepare, revoke))
 }
 
 fn waiting(agents: Vec<Unconfirmed>) -> Vec<WaitingAgent> {

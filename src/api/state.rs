@@ -39,8 +39,6 @@ pub struct AppState {
     pub registry: Arc<Registry>,
     /// Those of its gauges that are read from the ledger.
     pub ledger_gauges: Arc<LedgerGauges>,
-    /// The contract as JSON text.
-    pub contract: Arc<str>,
     /// URL under which agents reach this manager; empty: as at enrolment.
     pub public_url: Arc<str>,
     /// Limits from the configuration.
@@ -65,13 +63,7 @@ pub struct AppState {
 
 impl AppState {
     /// Builds the state around a running engine.
-    pub fn new(
-        engine: Arc<Engine>,
-        config: &Config,
-        proxies: TrustedProxies,
-        tls: Option<Arc<Tls>>,
-        contract: Arc<str>,
-    ) -> Self {
+    pub fn new(engine: Arc<Engine>, config: &Config, proxies: TrustedProxies, tls: Option<Arc<Tls>>) -> Self {
         let mut registry = Registry::default();
         engine.metrics.register(&mut registry);
         let ledger_gauges = Arc::<LedgerGauges>::default();
@@ -81,7 +73,6 @@ impl AppState {
             auth_failures: Arc::new(AuthFailures::new(proxies.clone())),
             registry: Arc::new(registry),
             ledger_gauges,
-            contract,
             public_url: config.server.public_url.as_str().into(),
             memory: MemoryBudgets::new(config.limits.max_pending_bytes),
             poll_slots: PollSlots::default(),

@@ -4,12 +4,11 @@ use std::time::Duration;
 
 use axum::extract::State;
 use serde::Deserialize;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
 use super::front::auth::{Caller, Read};
 use super::front::error::ApiResult;
 use super::front::extract::Query;
+use super::front::table::{Table, operations};
 use super::state::AppState;
 use crate::domain::duration::Span;
 use crate::store::ledger::statistics;
@@ -25,8 +24,8 @@ const LONGEST_RANGE: Duration = Duration::from_hours(92 * 24);
 const MOST_STEPS: u32 = 200;
 
 /// The operations of this resource.
-pub(super) fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(find))
+pub(super) fn routes<T: Table>() -> T {
+    T::new().with(operations!(find))
 }
 
 /// Range of the counts.

@@ -14,8 +14,6 @@ use axum::response::Response;
 use bytes::Bytes;
 use riposte_protocol::SUBPROTOCOL;
 use riposte_protocol::message::{FromAgent, HeldEffect, MAX_FRAME_BYTES, MAX_ITEMS, ToAgent};
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 use uuid::Uuid;
 
 use super::exchange;
@@ -24,6 +22,7 @@ use super::front::connection::IsStream;
 use super::front::error::{ApiError, ApiResult};
 use super::front::poll_slots::{PollSlot, RequestKind};
 use super::front::rate_limit::RateLimit;
+use super::front::table::{Table, operations};
 use super::state::AppState;
 use crate::engine::Engine;
 use crate::engine::capabilities::Announcement;
@@ -51,8 +50,8 @@ const FRAME_EVERY: Duration = Duration::from_millis(2);
 const RETRY_AFTER_SECS: u32 = 2;
 
 /// The operations of this resource.
-pub(super) fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(open))
+pub(super) fn routes<T: Table>() -> T {
+    T::new().with(operations!(open))
 }
 
 /// Opens an agent's stream

@@ -8,8 +8,6 @@ use axum::http::Uri;
 use axum::response::Response;
 use riposte_protocol::target::{Target, TargetKind};
 use serde::Deserialize;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 use uuid::Uuid;
 
 use super::front::auth::{Caller, Read};
@@ -17,6 +15,7 @@ use super::front::error::{ApiError, ApiResult};
 use super::front::extract::{Path, Query};
 use super::front::page::{limit, page_until};
 use super::front::visible::Visible;
+use super::front::table::{Table, operations};
 use super::outcomes;
 use super::state::AppState;
 use crate::domain::canonical;
@@ -43,8 +42,8 @@ const RESPONSES: i64 = 50;
 const NO_VALUE: &str = "-";
 
 /// The operations of this resource.
-pub(super) fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(list)).routes(routes!(find))
+pub(super) fn routes<T: Table>() -> T {
+    T::new().with(operations!(list)).with(operations!(find))
 }
 
 /// Filter of a list of targets.

@@ -4,25 +4,24 @@ use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
 use super::front::auth::{Administer, Caller};
 use super::front::error::{ApiError, ApiResult};
 use super::front::extract::{IfMatch, Json, Path, Query};
 use super::front::page::{limit, page};
+use super::front::table::{Table, operations};
 use super::state::AppState;
 use crate::store::configured::users;
 use crate::views::page::Page;
 use crate::views::users::{ChangeUser, CreateUser, CreatedUser, ForgottenUser, NewPassword, ResetPassword, UserRow};
 
 /// The operations of this resource.
-pub(super) fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new()
-        .routes(routes!(list, create))
-        .routes(routes!(find, change, delete))
-        .routes(routes!(reset_password))
-        .routes(routes!(forget))
+pub(super) fn routes<T: Table>() -> T {
+    T::new()
+        .with(operations!(list, create))
+        .with(operations!(find, change, delete))
+        .with(operations!(reset_password))
+        .with(operations!(forget))
 }
 
 async fn stored(state: &AppState, name: &str) -> ApiResult<UserRow> {

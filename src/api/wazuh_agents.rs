@@ -1,12 +1,11 @@
 //! `/v1/wazuh-agents`: the lists of agents of Wazuh managers, by which new agents are recognised.
 
 use axum::extract::State;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
 use super::front::auth::{Caller, Ingest};
 use super::front::error::{ApiError, ApiResult};
 use super::front::extract::Json;
+use super::front::table::{Table, operations};
 use super::state::AppState;
 use crate::domain::fault::Fault;
 use crate::domain::formats::wazuh::canonical_agent_id;
@@ -19,8 +18,8 @@ const MAX_AGENTS: usize = 100_000;
 const MAX_BYTES: usize = 8 * 1024 * 1024;
 
 /// The operations of this resource.
-pub(super) fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(replace))
+pub(super) fn routes<T: Table>() -> T {
+    T::new().with(operations!(replace))
 }
 
 /// Replaces the list of agents of a Wazuh manager

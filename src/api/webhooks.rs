@@ -4,13 +4,12 @@ use axum::extract::State;
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
 use super::front::auth::{Administer, Approve, Caller};
 use super::front::error::{ApiError, ApiResult};
 use super::front::extract::{IfMatch, Json, Path, Query};
 use super::front::page::{cursor_number, limit, page};
+use super::front::table::{Table, operations};
 use super::state::AppState;
 use crate::store::ledger::webhook_messages;
 use crate::views::page::Page;
@@ -23,15 +22,15 @@ use crate::views::webhooks::{
 const ALL: &str = "webhooks are sent events of the whole installation";
 
 /// The operations of this resource.
-pub(super) fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new()
-        .routes(routes!(list, create))
-        .routes(routes!(find, replace, delete))
-        .routes(routes!(replace_secret))
-        .routes(routes!(send_test))
-        .routes(routes!(messages))
-        .routes(routes!(replay))
-        .routes(routes!(agree))
+pub(super) fn routes<T: Table>() -> T {
+    T::new()
+        .with(operations!(list, create))
+        .with(operations!(find, replace, delete))
+        .with(operations!(replace_secret))
+        .with(operations!(send_test))
+        .with(operations!(messages))
+        .with(operations!(replay))
+        .with(operations!(agree))
 }
 
 /// Lists webhooks by name, with how each is doing

@@ -1,18 +1,17 @@
 //! `/v1/whoami`: the caller, as this manager sees it.
 
 use axum::extract::State;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
 use super::front::auth::{Caller, Identify};
+use super::front::table::{Table, operations};
 use super::state::AppState;
 use crate::domain::principal::{Credentials, Principal};
 use crate::engine::key_uses::expires_soon;
 use crate::views::auth::{CredentialKind, PrincipalKind, WhoAmI};
 
 /// The operations of this resource.
-pub(super) fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(who))
+pub(super) fn routes<T: Table>() -> T {
+    T::new().with(operations!(who))
 }
 
 /// Returns the caller: principal, current role and rights, and kind of the credentials

@@ -296,10 +296,10 @@ pub fn run() -> ExitCode {
         Command::Doctor { store, json } => block_on(backup::doctor(store, json)),
         Command::Config(command) => config::run(command),
         Command::Tls(command) => tls::run(command),
-        Command::Openapi => {
-            say(crate::api::contract_yaml().trim_end());
-            Ok(ExitCode::SUCCESS)
-        }
+        Command::Openapi => crate::api::contract_file().map_err(Into::into).map(|text| {
+            say(text.trim_end());
+            ExitCode::SUCCESS
+        }),
         Command::Completions { shell } => complete::script(shell).map(|script| {
             say(script.trim());
             ExitCode::SUCCESS

@@ -247,9 +247,8 @@ async fn start(
     if let Some(tls) = tls.clone() {
         tasks.watch(async move { tls.watch().await });
     }
-    let contract = api::contract().to_string().into();
     let is_tls = tls.is_some() || config.server.public_url.starts_with("https://");
-    let state = AppState::new(Arc::clone(&engine), &config, proxies.clone(), tls.clone(), contract);
+    let state = AppState::new(Arc::clone(&engine), &config, proxies.clone(), tls.clone());
     otlp::start(exporter, &state);
     let router = console::router(api::router(state), engine, is_tls).context("the console's forms have no key")?;
     let door = listen::Door::new(config.limits.max_connections, config.limits.max_unknown_connections, proxies);

@@ -10,15 +10,10 @@ mod metrics;
 mod stream;
 pub mod worded;
 
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
-
 use super::state::AppState;
+use crate::api::front::table::{Table, operations};
 
 /// The operations of this resource.
-pub(super) fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new()
-        .routes(routes!(decisions::list))
-        .routes(routes!(stream::changes))
-        .routes(routes!(metrics::keep))
+pub(super) fn routes<T: Table>() -> T {
+    T::new().with(operations!(decisions::list)).with(operations!(stream::changes)).with(operations!(metrics::keep))
 }

@@ -5,7 +5,7 @@
 //! certificate, [`auth`] finds the caller,
 //! [`limits`], [`memory`] and [`poll_slots`] bound how much one caller may ask, and [`extract`] reads the body.
 //! [`error`] turns a refusal into a response, and [`page`] returns lists, which [`compression`] compresses.
-//! [`request_id`] names a request in its response and in the log.
+//! [`table`] is what the routes of resources are put into. [`request_id`] names a request in its response and in the log.
 
 pub mod address;
 pub mod auth;
@@ -26,6 +26,7 @@ pub mod rate_limit;
 pub mod request_id;
 pub mod reworded;
 pub mod route;
+pub(in crate::api) mod table;
 pub mod tls;
 pub mod validators;
 pub mod visible;

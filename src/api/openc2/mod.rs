@@ -10,8 +10,6 @@ use axum::extract::{FromRequest, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use serde_json::{Map, Value};
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
 use self::caller::OpenC2Caller;
 use self::shape::MEDIA_TYPE;
@@ -20,6 +18,7 @@ use super::front::controls;
 use super::front::error::{ApiError, ApiResult};
 use super::front::extract::{Payload, is_json, read_json, traceparent};
 use super::state::AppState;
+use crate::api::front::table::{Table, operations};
 use crate::compat::openc2::command::{self, ResponseRequested};
 use crate::compat::openc2::message::{self, ProducerMessage};
 
@@ -27,8 +26,8 @@ use crate::compat::openc2::message::{self, ProducerMessage};
 const MAX_BYTES: usize = 64 * 1024;
 
 /// The operations of this resource.
-pub(super) fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(run)).routes(routes!(run_well_known))
+pub(super) fn routes<T: Table>() -> T {
+    T::new().with(operations!(run)).with(operations!(run_well_known))
 }
 
 /// The message of a request. What is a JSON object is answered in the words of OpenC2, whatever is in it.

@@ -9,24 +9,23 @@ mod objects;
 pub mod worded;
 
 use axum::middleware::{from_fn, map_response};
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
 use self::answer::negotiate;
 use super::pull::challenged;
 use super::state::AppState;
+use crate::api::front::table::{Table, operations};
 
 /// The operations of this resource.
-pub(super) fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new()
-        .routes(routes!(discovery::server))
-        .routes(routes!(discovery::root))
-        .routes(routes!(discovery::collections))
-        .routes(routes!(discovery::collection))
-        .routes(routes!(objects::list))
-        .routes(routes!(objects::one))
-        .routes(routes!(objects::versions))
-        .routes(routes!(objects::manifest))
+pub(super) fn routes<T: Table>() -> T {
+    T::new()
+        .with(operations!(discovery::server))
+        .with(operations!(discovery::root))
+        .with(operations!(discovery::collections))
+        .with(operations!(discovery::collection))
+        .with(operations!(objects::list))
+        .with(operations!(objects::one))
+        .with(operations!(objects::versions))
+        .with(operations!(objects::manifest))
         .layer(from_fn(negotiate))
         .layer(map_response(challenged))
 }

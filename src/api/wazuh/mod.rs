@@ -12,18 +12,16 @@ mod login;
 mod refused;
 pub mod shape;
 
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
-
 use super::state::AppState;
+use crate::api::front::table::{Table, operations};
 
 /// The operations of this resource.
-pub(super) fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new()
-        .routes(routes!(login::issue, login::issue_by_get, login::end))
-        .routes(routes!(active_response::run))
-        .routes(routes!(agents::list))
-        .routes(routes!(agents::summary))
-        .routes(routes!(about::manager))
-        .routes(routes!(about::api))
+pub(super) fn routes<T: Table>() -> T {
+    T::new()
+        .with(operations!(login::issue, login::issue_by_get, login::end))
+        .with(operations!(active_response::run))
+        .with(operations!(agents::list))
+        .with(operations!(agents::summary))
+        .with(operations!(about::manager))
+        .with(operations!(about::api))
 }
