@@ -48,8 +48,8 @@ async fn bench() -> anyhow::Result<()> {
     report::begin("console")?;
     let dir = disk()?;
     let server = Server::start(dir.path()).await?;
-    let before = server.resident_bytes()?;
     let cookie = log_in(&server).await?;
+    let before = server.resident_bytes()?;
     let mut table = Table::default();
     load_all(&server, &cookie, 3, &mut Table::default()).await?;
     let resident = (server.resident_bytes()? - before) / report::MIB;
@@ -185,7 +185,7 @@ async fn page(door: Door, cookie: String, loaded: Arc<AtomicUsize>) -> anyhow::R
         pause = if quiet > 2 * pause { PAUSE } else { pause.mul_f64(1.5).min(LONGEST_PAUSE) };
         // What comes meanwhile waits in the socket, as it waits in the script.
         tokio::time::sleep(pause.saturating_sub(quiet).max(Duration::from_millis(700))).await;
-        let answer = connection.exchange(&get("/", &cookie)).await?;
+        let answer = connection.exchange(&get("/", &format!("{cookie}\r\nriposte-reloads: 1"))).await?;
         ensure!(answer.status == 200, "the page: {}", answer.status);
         loaded.fetch_add(1, Ordering::Relaxed);
         last = Instant::now();

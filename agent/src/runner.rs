@@ -30,6 +30,18 @@ const DRAIN_GRACE: Duration = Duration::from_millis(250);
 /// Longest output of a program that is asked for an answer: the rules of a hundred thousand blocks.
 const MAX_ANSWER_BYTES: usize = 16 << 20;
 
+/// How long the rest of an answer is read. Only a program that left a child behind keeps it open.
+const ANSWER_GRACE: Duration = Duration::from_secs(5);
+
+/// What a program's output is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    /// People read it: its start is enough.
+    Report,
+    /// It decides something: all of it, or an error.
+    Answer,
+}
+
 /// How a program ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exit {
@@ -70,9 +82,9 @@ pub enum RunError {
         /// Its output and errors until then.
         output: String,
     },
-    /// It printed more than an answer may have.
-    #[error("{program} printed more than {} MiB: what it shows is not known", MAX_ANSWER_BYTES >> 20)]
-    TooLong {
+    /// It printed more than an answer may have, or its output did not end with it.
+    #[error("{program} printed more than {} MiB, or its output has no end: what it shows is not known", MAX_ANSWER_BYTES >> 20)]
+    NoAnswer {
         /// Name of the program.
         program: String,
     },
@@ -179,7 +191,7 @@ impl Runner {
         if let Some(Fake(answer)) = &self.fake {
             return Ok(answer(program));
         }
-        self.attend(program, None, MAX_OUTPUT_BYTES).await
+        self.attend(program, None, Wanted::Report).await
     }
 
     /// The same for a program whose output is the answer, such as a listing: all of it is returned.
@@ -191,7 +203,7 @@ impl Runner {
         if let Some(Fake(answer)) = &self.fake {
             return Ok(answer(program));
         }
-        self.attend(program, None, MAX_ANSWER_BYTES).await
+        self.attend(program, None, Wanted::Answer).await
     }
 
     /// Runs `program` with a dialogue. Its input is its text, and what `answer` returns for each
@@ -200,11 +212,20 @@ impl Runner {
     /// # Errors
     /// As [`Runner::run`].
     pub async fn converse(&self, program: &Program, answer: Answer<'_>) -> Result<Exit, RunError> {
-        self.attend(program, Some(answer), MAX_OUTPUT_BYTES).await
+        self.attend(program, Some(answer), Wanted::Report).await
     }
 
-    async fn attend(&self, program: &Program, mut answer: Option<Answer<'_>>, limit: usize) -> Result<Exit, RunError> {
+    async fn attend(
+        &self,
+        program: &Program,
+        mut answer: Option<Answer<'_>>,
+        wanted: Wanted,
+    ) -> Result<Exit, RunError> {
         let name = program.name().to_owned();
+        let (limit, grace) = match wanted {
+            Wanted::Report => (MAX_OUTPUT_BYTES, DRAIN_GRACE),
+            Wanted::Answer => (MAX_ANSWER_BYTES, ANSWER_GRACE),
+        };
         let mut tree = self.start(program).map_err(|source| RunError::Start { program: name.clone(), source })?;
         let mut stdin = Input::new(tree.child.stdin.take(), program.stdin.as_deref());
         let (mut stdout, mut stderr) = (tree.child.stdout.take(), tree.child.stderr.take());
@@ -245,14 +266,20 @@ impl Runner {
                 }
                 ended = tree.ended(), if status.is_none() => {
                     status = Some(ended);
-                    deadline = Instant::now() + DRAIN_GRACE;
+                    deadline = Instant::now() + grace;
                 }
                 () = tokio::time::sleep_until(deadline) => break,
             }
         }
-        let (stdout, stderr) = (printed.text(), complained.text());
+        let is_whole = stdout.is_none();
+        let (stdout, stderr) = match wanted {
+            Wanted::Answer if status.is_some() => match printed.whole().filter(|_| is_whole) {
+                Some(stdout) => (stdout, complained.text()),
+                None => return Err(RunError::NoAnswer { program: name }),
+            },
+            _ => (printed.text(), complained.text()),
+        };
         match status {
-            Some(_) if limit == MAX_ANSWER_BYTES && printed.is_cut() => Err(RunError::TooLong { program: name }),
             Some(status) => {
                 let status = status.map_err(|source| RunError::Start { program: name, source })?;
                 Ok(Exit { code: tree::exit_code(status), stdout, stderr })

@@ -9,10 +9,12 @@ use axum::body::{Body, Bytes, to_bytes};
 use axum::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, IF_MATCH};
 use axum::http::request::Parts;
 use axum::http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use futures_util::FutureExt as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tower_service::Service as _;
 
+use super::shared_reads::SharedReads;
 use crate::api::front::{address, listen};
 use crate::views::problem::Problem;
 
@@ -91,6 +93,8 @@ pub(super) struct ApiClient {
     bearer: Option<HeaderValue>,
     extensions: Extensions,
     headers: HeaderMap,
+    /// Set while a page that is open loads itself anew.
+    shared: Option<(Arc<SharedReads>, Arc<str>)>,
 }
 
 impl ApiClient {
@@ -98,13 +102,19 @@ impl ApiClient {
     pub(super) fn of(router: Router, parts: &Parts) -> Self {
         let extensions = listen::connection_of(&parts.extensions);
         let headers = address::sent_by_proxies(&parts.headers);
-        Self { router, bearer: None, extensions, headers }
+        Self { router, bearer: None, extensions, headers, shared: None }
     }
 
     /// The same with an access token or a key. A text that no header can hold is no credential.
     pub(super) fn with(&self, token: &str) -> Self {
         let bearer = HeaderValue::from_str(&format!("Bearer {token}")).ok();
         Self { bearer, ..self.clone() }
+    }
+
+    /// The same for a page that loads itself anew: it shares lists with other pages of people who have
+    /// the same `sight`.
+    pub(super) fn sharing(self, reads: &Arc<SharedReads>, sight: &str) -> Self {
+        Self { shared: Some((Arc::clone(reads), sight.into())), ..self }
     }
 
     /// Calls the API; the body is not read yet.
@@ -173,6 +183,14 @@ impl ApiClient {
     /// # Errors
     /// If the API refuses.
     pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Trouble> {
+        if let Some((reads, sight)) = self.shared.as_ref().filter(|_| SharedReads::takes(path)) {
+            let (api, asked) = (self.clone(), path.to_owned());
+            let read = async move { api.send(Method::GET, &asked, None, NO_BODY).await.ok().map(|answer| answer.0) };
+            // What went wrong for one may be about that one alone.
+            if let Some(body) = reads.get(path, sight, read.boxed()).await {
+                return Answer(body).read();
+            }
+        }
         self.send(Method::GET, path, None, NO_BODY).await?.read()
     }
 

@@ -24,6 +24,8 @@ const MAX_KEPT: usize = 256 * 1024;
 const NOT_KEPT: [&str; 3] = [FORM_TOKEN, "seen", "step"];
 /// How long a request waits for the cookies of another manager's refresh.
 const REFRESHED_ELSEWHERE: Duration = Duration::from_millis(500);
+/// Header of a page's script that loads an open page anew.
+const RELOADS: &str = "riposte-reloads";
 
 /// Lets a request through with the person's session; without one it answers with the login page.
 pub(super) async fn require(State(console): State<Console>, mut request: Request, next: Next) -> Response {
@@ -81,6 +83,7 @@ async fn find(
         Err(trouble) if trouble.status() == StatusCode::UNAUTHORIZED => return Ok(None),
         Err(trouble) => return Err(trouble.into()),
     };
+    let api = if parts.headers.contains_key(RELOADS) { api.sharing(&console.reads, &sight(&who)) } else { api };
     let said = cookies.sent(&parts.headers, "said");
     let said = said.map(|said| percent_encoding::percent_decode_str(said).decode_utf8_lossy().as_ref().into());
     let nonce = parts.extensions.get::<Nonce>().cloned().unwrap_or_default();
@@ -88,6 +91,12 @@ async fn find(
     let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost").into();
     let (who, id, console) = (Arc::new(who), claims.sid, console.clone());
     Ok(Some((Session { api, who, form_token, nonce, said, id, host, console }, refreshed)))
+}
+
+/// What a person may see: lists are the same for everyone with the same.
+fn sight(who: &WhoAmI) -> String {
+    let WhoAmI { rights, scopes, .. } = who;
+    serde_json::json!({ "rights": rights, "scopes": scopes }).to_string()
 }
 
 /// The login page. What a form held is kept in it, so that nothing that was typed is lost.

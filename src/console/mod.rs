@@ -45,6 +45,7 @@ mod rejected;
 mod responses;
 mod scope_text;
 mod session;
+mod shared_reads;
 mod shell;
 mod shown_once;
 mod sso;
@@ -79,7 +80,16 @@ const STRANGERS: usize = 8 * 1024 * 1024;
 pub fn router(api: Router, engine: Arc<Engine>, is_tls: bool) -> Result<Router, LedgerKeyError> {
     let forms = Arc::new(tokens::FormTokens::new(&engine.ledger_key)?);
     let [people, strangers] = [PEOPLE, STRANGERS].map(MemoryBudget::new);
-    let console = Console { api: api.clone(), engine, forms, refreshes: Arc::default(), people, strangers, is_tls };
+    let console = Console {
+        api: api.clone(),
+        engine,
+        forms,
+        refreshes: Arc::default(),
+        reads: Arc::default(),
+        people,
+        strangers,
+        is_tls,
+    };
     let open = Router::new()
         .route("/login", get(login::page).post(login::begin))
         .route("/login/first", post(login::first))

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::Router;
 
+use super::shared_reads::SharedReads;
 use super::tokens::{FormTokens, Refreshes};
 use crate::api::front::memory::MemoryBudget;
 use crate::engine::Engine;
@@ -17,6 +18,7 @@ pub(super) struct Console {
     pub(super) engine: Arc<Engine>,
     pub(super) forms: Arc<FormTokens>,
     pub(super) refreshes: Arc<Refreshes>,
+    pub(super) reads: Arc<SharedReads>,
     /// Memory for forms of people who have logged in.
     pub(super) people: MemoryBudget,
     /// Memory for forms without a session.

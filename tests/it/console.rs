@@ -3,6 +3,7 @@
 
 use std::sync::Mutex;
 
+use futures_util::future::join_all;
 use reqwest::header::{COOKIE, SET_COOKIE};
 use reqwest::redirect::Policy;
 use serde_json::json;
@@ -67,6 +68,13 @@ impl Visitor {
 
     async fn get(&self, path: &str) -> Shown {
         self.send(self.http.get(format!("{}{path}", self.base))).await
+    }
+
+    /// A page that is open loads itself anew.
+    async fn reload(&self, path: &str) -> Shown {
+        let shown = self.send(self.http.get(format!("{}{path}", self.base)).header("riposte-reloads", "1")).await;
+        assert_eq!(shown.status, 200, "{path}: {}", shown.html);
+        shown
     }
 
     async fn post(&self, path: &str, fields: &[(&str, &str)]) -> Shown {
@@ -201,6 +209,40 @@ on_both_databases! {
         let refused = visitor.submit("/lift", &form).await;
         assert!(refused.status >= 400 && refused.html.contains(">false alarm</textarea>"), "{}", refused.html);
         assert_eq!(admin.list("/v1/responses?state=active").await.len(), 1);
+    }
+
+    /// Lists are shared between people of one sight, and never older than the question.
+    async fn open_pages_that_reload_share_lists_and_show_all_that_was_before_they_asked(database: Database) {
+        let (app, admin) = TestApp::start_on(database).await;
+        for (name, role) in [("anna", "analyst"), ("boris", "analyst"), ("vera", "viewer")] {
+            app.session(&admin, name, role).await;
+        }
+        let limited = json!({"name": "linus", "role": "analyst", "password": PASSWORD, "scope": {"policies": ["other-*"]}});
+        admin.post("/v1/users", &limited).await.is(201);
+        app.enrol(&admin, "web-01", &json!({})).await;
+        let people = [
+            Visitor::logged_in(&app, "anna").await,
+            Visitor::logged_in(&app, "boris").await,
+            Visitor::logged_in(&app, "vera").await,
+            Visitor::logged_in(&app, "linus").await,
+        ];
+        for last in 1..=4 {
+            let target = format!("203.0.113.{last}");
+            let block = json!({"action": "log-only", "target": {"kind": "ip", "value": target},
+                "agents": ["web-01"], "for": "1h", "reason": "x"});
+            admin.post("/v1/responses", &block).await.is(201);
+            let pages = join_all(people.iter().map(|visitor| visitor.reload("/"))).await;
+            let shown: Vec<bool> = pages.iter().map(|page| page.html.contains(&target)).collect();
+            // One who is limited to other policies does not get it from another's answer.
+            assert_eq!(shown, [true, true, true, false], "{target}");
+            let buttons: Vec<bool> = pages.iter().map(|page| page.html.contains("Lift…")).collect();
+            assert_eq!(buttons, [true, true, false, false], "{target}");
+        }
+        let active = admin.list("/v1/responses?state=active").await;
+        let path = format!("/responses/{}/lift", active[0]["id"].as_str().unwrap());
+        assert_eq!(people[0].submit(&path, &[("reason", "false alarm")]).await.status, 303);
+        let now = people[0].reload("/").await.html;
+        assert!(!now.contains("203.0.113.4"), "what a person did shows at once: {now}");
     }
 
     async fn a_stale_form_about_a_person_shows_all_that_is_true_now(database: Database) {

@@ -2,7 +2,6 @@
 
 use std::any::Any;
 use std::borrow::Cow;
-use std::slice;
 
 use futures_util::future::BoxFuture;
 use riposte_protocol::command::Op;
@@ -17,8 +16,8 @@ pub type Domain = Cow<'static, str>;
 /// The result of an action's step, once it is done.
 pub type Step<'a, T> = BoxFuture<'a, Result<T, ActionError>>;
 
-/// The results of one step for many effects.
-pub type Steps<'a, T> = BoxFuture<'a, Vec<Result<T, ActionError>>>;
+/// The results of a look at many effects.
+pub type Looks<'a> = BoxFuture<'a, Vec<Result<bool, ActionError>>>;
 
 /// One action. Every step must be idempotent: it may be repeated after a crash, and an effect may
 /// be applied again to change its end.
@@ -84,43 +83,25 @@ pub trait Action: Any + Sync + std::fmt::Debug {
     }
 }
 
-/// A step on these attempts that succeeds for all of them or fails.
-pub(super) type Together<'a> = BoxFuture<'a, Result<(), ActionError>>;
-
-/// Takes a step for all attempts together; if that fails, for each alone, so that one that fails, fails
-/// alone.
-pub(super) async fn all_or_each<'a>(
-    attempts: &'a [Attempt<'a>],
-    step: impl Fn(&'a [Attempt<'a>]) -> Together<'a>,
-) -> Vec<Result<(), ActionError>> {
-    match (step(attempts).await, attempts) {
-        (Ok(()), _) => attempts.iter().map(|_| Ok(())).collect(),
-        (Err(error), [_]) => vec![Err(error)],
-        (Err(_), _) => {
-            let mut results = Vec::with_capacity(attempts.len());
-            for attempt in attempts {
-                results.push(step(slice::from_ref(attempt)).await);
-            }
-            results
-        }
-    }
-}
-
-/// The steps of an [`Action`] on many effects at once. No two of them have the same target. Each
-/// returns one result per attempt, in their order: one that fails, fails alone.
+/// The steps of an [`Action`] on many effects at once. No two of them have the same target. The
+/// action can be undone, shows what it did, and finds no evidence.
+///
+/// A change that fails may be done in part: the executor then takes it in smaller parts, down to
+/// single effects, so that one that fails, fails alone. A look returns one result per attempt, in
+/// their order.
 pub trait Bulk: Sync {
     /// Whether it does many at once on this host, by the programs that are here.
     fn works_on(&self, host: &Host) -> bool;
 
     /// As [`Action::apply`].
-    fn apply_all<'a>(&'a self, attempts: &'a [Attempt<'a>]) -> Steps<'a, ()>;
+    fn apply_all<'a>(&'a self, attempts: &'a [Attempt<'a>]) -> Step<'a, ()>;
 
     /// As [`Action::is_in_force`].
-    fn are_in_force<'a>(&'a self, attempts: &'a [Attempt<'a>]) -> Steps<'a, bool>;
+    fn are_in_force<'a>(&'a self, attempts: &'a [Attempt<'a>]) -> Looks<'a>;
 
     /// As [`Action::revert`].
-    fn revert_all<'a>(&'a self, attempts: &'a [Attempt<'a>]) -> Steps<'a, ()>;
+    fn revert_all<'a>(&'a self, attempts: &'a [Attempt<'a>]) -> Step<'a, ()>;
 
     /// As [`Action::is_lifted`].
-    fn are_lifted<'a>(&'a self, attempts: &'a [Attempt<'a>]) -> Steps<'a, bool>;
+    fn are_lifted<'a>(&'a self, attempts: &'a [Attempt<'a>]) -> Looks<'a>;
 }

@@ -151,7 +151,7 @@ impl<'a> Attempt<'a> {
                 self.note(None, output);
                 ActionError::TimedOut(error.to_string())
             }
-            RunError::Start { .. } | RunError::TooLong { .. } => ActionError::Failed(error.to_string()),
+            RunError::Start { .. } | RunError::NoAnswer { .. } => ActionError::Failed(error.to_string()),
         }
     }
 

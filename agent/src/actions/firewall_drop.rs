@@ -4,16 +4,14 @@
 
 use std::slice;
 
-use futures_util::future::join_all;
 use ipnet::IpNet;
 use riposte_protocol::command::Op;
 use riposte_protocol::target::{Target, TargetKind};
 use serde_json::{Value, json};
 
-use super::action::all_or_each;
 use super::recipe::{Change, Check, Recipe, unsuited};
 use super::{
-    About, Action, ActionError, Attempt, Bulk, Form, Host, Os, Parameter, Step, Steps, iptables, netsh, nftables, pf,
+    About, Action, ActionError, Attempt, Bulk, Form, Host, Looks, Os, Parameter, Step, iptables, netsh, nftables, pf,
     probe,
 };
 use crate::platform;
@@ -158,7 +156,7 @@ impl Action for FirewallDrop {
     }
 
     fn bulk(&self) -> Option<&dyn Bulk> {
-        Some(self)
+        (Os::current() == Os::Linux).then_some(self)
     }
 
     fn plan(&self, op: Op, attempt: &Attempt<'_>) -> String {
@@ -226,35 +224,47 @@ impl Bulk for FirewallDrop {
     fn works_on(&self, host: &Host) -> bool {
         match Backend::present(host) {
             Ok(Backend::Nftables) => true,
-            Ok(Backend::Iptables) => host.has_programs(&["iptables-restore", "ip6tables-restore"]).is_ok(),
+            Ok(Backend::Iptables) => probe::iptables_restore(host).is_ok(),
             _ => false,
         }
     }
 
-    fn apply_all<'a>(&'a self, attempts: &'a [Attempt<'a>]) -> Steps<'a, ()> {
-        Box::pin(all_or_each(attempts, |attempts| Box::pin(change(Op::Apply, attempts))))
+    fn apply_all<'a>(&'a self, attempts: &'a [Attempt<'a>]) -> Step<'a, ()> {
+        Box::pin(change(Op::Apply, attempts))
     }
 
-    fn are_in_force<'a>(&'a self, attempts: &'a [Attempt<'a>]) -> Steps<'a, bool> {
-        Box::pin(async {
+    fn are_in_force<'a>(&'a self, attempts: &'a [Attempt<'a>]) -> Looks<'a> {
+        Box::pin(async move {
             match Self::common(attempts) {
                 Ok(Backend::Nftables) => nftables::are_blocked(attempts),
                 Ok(Backend::Iptables) => iptables::are_blocked(attempts).await,
-                _ => join_all(attempts.iter().map(|attempt| self.is_in_force(attempt))).await,
+                _ => {
+                    let mut shown = Vec::with_capacity(attempts.len());
+                    for attempt in attempts {
+                        shown.push(self.is_in_force(attempt).await);
+                    }
+                    shown
+                }
             }
         })
     }
 
-    fn revert_all<'a>(&'a self, attempts: &'a [Attempt<'a>]) -> Steps<'a, ()> {
-        Box::pin(all_or_each(attempts, |attempts| Box::pin(change(Op::Revert, attempts))))
+    fn revert_all<'a>(&'a self, attempts: &'a [Attempt<'a>]) -> Step<'a, ()> {
+        Box::pin(change(Op::Revert, attempts))
     }
 
-    fn are_lifted<'a>(&'a self, attempts: &'a [Attempt<'a>]) -> Steps<'a, bool> {
-        Box::pin(async {
+    fn are_lifted<'a>(&'a self, attempts: &'a [Attempt<'a>]) -> Looks<'a> {
+        Box::pin(async move {
             match Self::common(attempts) {
                 Ok(Backend::Nftables) => nftables::are_unblocked(attempts),
                 Ok(Backend::Iptables) => iptables::are_unblocked(attempts).await,
-                _ => join_all(attempts.iter().map(|attempt| self.is_lifted(attempt))).await,
+                _ => {
+                    let mut shown = Vec::with_capacity(attempts.len());
+                    for attempt in attempts {
+                        shown.push(self.is_lifted(attempt).await);
+                    }
+                    shown
+                }
             }
         })
     }
@@ -268,7 +278,7 @@ async fn change(op: Op, attempts: &[Attempt<'_>]) -> Result<(), ActionError> {
     }
 }
 
-/// The result of a batch of one.
+/// The only result of a look at one.
 fn one<T>(mut results: Vec<Result<T, ActionError>>) -> Result<T, ActionError> {
-    results.pop().unwrap_or_else(|| Err(ActionError::Failed("nothing was done".into())))
+    results.pop().unwrap_or_else(|| Err(ActionError::Failed("nothing was looked at".into())))
 }

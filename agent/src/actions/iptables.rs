@@ -13,7 +13,7 @@ use super::about::has;
 use super::error::failure;
 use super::{ActionError, Attempt};
 use crate::platform;
-use crate::runner::{Program, Runner};
+use crate::runner::{Exit, Program, Runner};
 
 /// Limit of copies of one rule that are removed in one step; more than repeated additions ever
 /// leave.
@@ -46,12 +46,31 @@ pub(super) fn plan(op: Op, attempt: &Attempt<'_>) -> String {
     places(attempt).iter().map(typed).collect::<Vec<_>>().join("; ")
 }
 
-/// Blocks or lifts all of these, or fails.
+/// Blocks or lifts all of these, or fails: then a part may be done.
 pub(super) async fn change(op: Op, attempts: &[Attempt<'_>]) -> Result<(), ActionError> {
+    match (op, attempts) {
+        (Op::Revert, [one]) => unblock(one).await?,
+        _ => change_together(op, attempts).await?,
+    }
+    for attempt in attempts {
+        attempt.note(Some(0), "");
+    }
+    Ok(())
+}
+
+async fn change_together(op: Op, attempts: &[Attempt<'_>]) -> Result<(), ActionError> {
     for (is_v6, attempts) in families(attempts) {
         let Some(first) = attempts.first() else { continue };
         let rules = rules(first, is_v6).await?;
-        let lines: Vec<String> = attempts.iter().flat_map(|attempt| changes(op, attempt, &rules)).collect();
+        let mut lines = Vec::new();
+        for attempt in &attempts {
+            let own = changes(op, attempt, &rules);
+            // What the listing does not show may be printed in another way.
+            if op == Op::Revert && own.is_empty() {
+                unblock(attempt).await?;
+            }
+            lines.extend(own);
+        }
         match attempts.as_slice() {
             // As a person would type it: every version does that.
             [one] => {
@@ -60,13 +79,45 @@ pub(super) async fn change(op: Op, attempts: &[Attempt<'_>]) -> Result<(), Actio
                 }
             }
             _ if lines.is_empty() => {}
-            _ => drop(first.run(&restore(is_v6, &lines)).await?),
+            _ => {
+                let program = restore(is_v6, &lines);
+                let exit = first.look(&program).await?;
+                if !exit.is_success() {
+                    return Err(failure(&program, &exit));
+                }
+            }
         }
     }
-    for attempt in attempts {
-        attempt.note(Some(0), "");
+    Ok(())
+}
+
+/// Lifts one, whatever a listing shows: `iptables` itself says whether the rule is there.
+async fn unblock(attempt: &Attempt<'_>) -> Result<(), ActionError> {
+    for &place in places(attempt) {
+        for _ in 0..MAX_COPIES {
+            if !has_rule(attempt, place).await? {
+                break;
+            }
+            attempt.run(&typed(is_v6(attempt), &line(attempt, "-D", place))).await?;
+        }
     }
     Ok(())
+}
+
+async fn has_rule(attempt: &Attempt<'_>, place: ChainSide) -> Result<bool, ActionError> {
+    let program = typed(is_v6(attempt), &line(attempt, "-C", place));
+    let exit = attempt.look(&program).await?;
+    // 1 means "no such rule", but also some real failures, which print another text.
+    let absent = |exit: &Exit| {
+        exit.code == 1 && ["Bad rule", "No chain/target/match"].iter().any(|word| exit.stderr.contains(word))
+    };
+    if exit.is_success() {
+        Ok(true)
+    } else if absent(&exit) {
+        Ok(false)
+    } else {
+        Err(failure(&program, &exit))
+    }
 }
 
 /// The changes that are still to be made, as lines of `iptables-restore`.
@@ -96,7 +147,19 @@ pub(super) async fn are_blocked(attempts: &[Attempt<'_>]) -> Vec<Result<bool, Ac
 
 /// Whether nothing of each of these is blocked.
 pub(super) async fn are_unblocked(attempts: &[Attempt<'_>]) -> Vec<Result<bool, ActionError>> {
+    if let [one] = attempts {
+        return vec![is_unblocked(one).await];
+    }
     look(attempts, |attempt, place, rules| rules.copies(attempt, place) == 0).await
+}
+
+async fn is_unblocked(attempt: &Attempt<'_>) -> Result<bool, ActionError> {
+    for &place in places(attempt) {
+        if has_rule(attempt, place).await? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 async fn look(

@@ -56,7 +56,7 @@ mod wazuh_slack;
 use riposte_protocol::message::{Capability, ONLY_OBSERVED};
 
 pub use about::{About, Form, Parameter, Proof, Users};
-pub use action::{Action, Bulk, Domain, Step, Steps};
+pub use action::{Action, Bulk, Domain, Looks, Step};
 pub use attempt::{Attempt, Times, Transcript};
 pub use error::ActionError;
 pub(crate) use error::failure;

@@ -26,8 +26,6 @@ use crate::runner::{Exit, Program};
 
 const TABLE: &str = "inet riposte";
 const TABLE_NAME: &str = "riposte";
-/// How often blocks are lifted again because one of them ended by itself in between.
-const MAX_LIFTS: usize = 3;
 
 pub(super) fn plan(op: Op, attempt: &Attempt<'_>) -> String {
     let Ok(fences) = Fence::all(attempt) else { return String::new() };
@@ -77,48 +75,54 @@ async fn block(first: &Attempt<'_>, attempts: &[Attempt<'_>]) -> Result<(), Acti
     let is_there = created.is_success()
         || (created.stderr.contains("File exists")
             && first.look(&transaction(script(Fence::renewal))).await?.is_success());
-    if is_there && are_whole(first.host, &fences).map_err(|error| unseen(&error))? {
+    // If the kernel does not answer, the look that follows says so.
+    if is_there && are_whole(first.host, &fences).unwrap_or(true) {
         return Ok(());
     }
-    let definitions: HashMap<String, Fence> = fences.iter().map(|(_, fence)| (fence.set(), *fence)).collect();
-    let definitions: String = definitions.into_values().map(Fence::definition).collect();
-    let whole = definitions + &script(Fence::renewal);
-    if first.look(&transaction(whole.clone())).await?.is_success() {
+    let classes: HashMap<String, Fence> = fences.iter().map(|(_, fence)| (fence.set(), *fence)).collect();
+    let whole = classes.values().map(|fence| fence.definition()).collect::<String>() + &script(Fence::renewal);
+    let program = transaction(whole.clone());
+    let defined = first.look(&program).await?;
+    if defined.is_success() {
         return Ok(());
     }
-    // A set of another type, or a chain at another hook: it cannot have blocked anything, so it is
-    // recreated.
-    tracing::warn!(table = TABLE, "the firewall table cannot be repaired in place: it is recreated, empty");
-    first.run(&transaction(format!("add table {TABLE}\ndelete table {TABLE}\n{whole}"))).await?;
-    Ok(())
+    // A set of another kind, or a chain at another hook, cannot have blocked anything: it is made
+    // anew. The other classes of the table are kept.
+    let mut ruleset = first.host.ruleset().map_err(|error| unseen(&error))?;
+    let mut obstacles = String::new();
+    for fence in classes.values() {
+        obstacles.extend(fence.obstacle(&mut ruleset).map_err(|error| unseen(&error))?);
+    }
+    if obstacles.is_empty() {
+        return Err(failure(&program, &defined));
+    }
+    tracing::warn!(table = TABLE, "a set or a chain of the firewall table is another one: it is made anew");
+    let program = transaction(obstacles + &whole);
+    let cleared = first.look(&program).await?;
+    if cleared.is_success() { Ok(()) } else { Err(failure(&program, &cleared)) }
 }
 
-/// Lifts all of these. A transaction that deletes a missing element fails, so only what is there is
-/// deleted; an element that ends by itself in between is the failure that is expected.
+/// Lifts all of these. It is changed without a look first: a change waits for one that is under way,
+/// such as that of a program that was stopped, and a look does not.
 async fn unblock(first: &Attempt<'_>, attempts: &[Attempt<'_>]) -> Result<(), ActionError> {
     let fences = fences(attempts)?;
-    let mut lifts = 0;
-    loop {
-        let mut look = Look::open(first.host).map_err(|error| unseen(&error))?;
-        let mut script = String::new();
-        for (_, fence) in &fences {
-            if look.has(*fence).map_err(|error| unseen(&error))? {
-                script.push_str(&fence.removal());
-            }
-        }
-        if script.is_empty() {
-            return Ok(());
-        }
-        let program = transaction(script);
+    let program = transaction(fences.iter().map(|(_, fence)| fence.removal()).collect::<String>());
+    let exit = first.look(&program).await?;
+    if exit.is_success() {
+        return Ok(());
+    }
+    if attempts.len() > 1 || !is_missing(&exit) {
+        return Err(failure(&program, &exit));
+    }
+    // Without a set there is no element; the other direction may have one.
+    for (_, fence) in fences {
+        let program = transaction(fence.removal());
         let exit = first.look(&program).await?;
-        lifts += 1;
-        if exit.is_success() {
-            return Ok(());
-        }
-        if !is_missing(&exit) || lifts == MAX_LIFTS {
+        if !exit.is_success() && !is_missing(&exit) {
             return Err(failure(&program, &exit));
         }
     }
+    Ok(())
 }
 
 /// What each attempt blocks.

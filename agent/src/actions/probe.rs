@@ -36,10 +36,24 @@ struct Trial {
 }
 
 /// Tests whether `nft` can load a table, a set and a rule like ours into the kernel; in check mode,
-/// so nothing remains.
+/// so nothing remains. Also, whether the kernel says what it holds: kernels before 4.15 do not name a
+/// single element, and a sandbox may forbid to ask.
 pub(super) fn nft(host: &Host) -> Result<(), String> {
     host.has_programs(&["nft"])?;
-    tried(host, "nft", || vec![must(Program::new("nft", ["-c", "-f", "-"]).stdin(NFT_TRIAL))])
+    tried(host, "nft", || vec![must(Program::new("nft", ["-c", "-f", "-"]).stdin(NFT_TRIAL))])?;
+    let answer =
+        host.ruleset().and_then(|mut ruleset| ruleset.has_element("riposte_probe", "tried", &[192, 0, 2, 113]));
+    answer.map(drop).map_err(|error| format!("the kernel does not say what nftables holds: {error}"))
+}
+
+/// Tests whether `iptables-restore` changes many rules in one transaction as we call it; versions
+/// before 1.6.2 have no `-w`.
+pub(super) fn iptables_restore(host: &Host) -> Result<(), String> {
+    host.has_programs(&["iptables-restore", "ip6tables-restore"])?;
+    tried(host, "iptables-restore", || {
+        let test = |name| Program::new(name, ["-w", "5", "--noflush", "--test"]).stdin("*filter\nCOMMIT\n");
+        vec![must(test("iptables-restore")), must(test("ip6tables-restore"))]
+    })
 }
 
 /// Tests whether `iptables` can make a chain with a rule like ours. No rule jumps to it, and it is

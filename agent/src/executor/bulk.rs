@@ -3,27 +3,30 @@
 //! for one, as for a single command. A crash in between leaves all of them begun; each is then
 //! looked at by itself (`resume.rs`).
 //!
-//! The lane chose them (`schedule.rs`): no two have the same effect or the same target.
+//! The lane chose them (`schedule.rs`): no two have the same effect or the same target, and nothing is
+//! held of those that are applied.
 
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Mutex;
 
-use riposte_protocol::message::Outcome;
+use riposte_protocol::message::{Actual, Outcome};
 use uuid::Uuid;
 
+use super::converge::TOO_LATE;
 use super::execute::{self, NOT_IN_FORCE};
 use super::execution::{Execution, Verdict, actual, refuse};
 use super::lift::{self, Lifted, all_within};
-use crate::actions::{Action, ActionError, Attempt, Bulk, Transcript};
+use crate::actions::{self, Action, ActionError, Attempt, Bulk, Step, Transcript};
 use crate::agent::Agent;
 use crate::journal::{Held, Pending, Record};
 use crate::refusal::EXPIRED;
 
-/// Executes applies that were not begun before. What is not simply new is executed by itself.
+/// Executes applies that were not begun before, and of whose effects and targets nothing is held.
 pub(super) async fn apply(agent: &Agent, action: &'static dyn Action, bulk: &dyn Bulk, pending: &[Pending]) {
     let mut new: Vec<(Execution<'_>, Held)> = Vec::new();
     for pending in pending {
         let Some(execution) = execute::begin(agent, &pending.command).await else { continue };
-        if !is_new(agent, &execution) {
+        if execution.command.until.is_some_and(|until| until <= execution.started_at) {
             execution.apply().await;
             continue;
         }
@@ -42,11 +45,13 @@ pub(super) async fn apply(agent: &Agent, action: &'static dyn Action, bulk: &dyn
     let begun =
         new.iter().flat_map(|(execution, held)| [Record::Held { held: Box::new(held.clone()) }, execution.begun()]);
     if let Err(unwritable) = agent.record(begun) {
-        return new.iter().for_each(|(execution, _)| execution.refuse_unwritten(&unwritable));
+        for (execution, _) in &new {
+            execution.refuse_unwritten(&unwritable);
+        }
+        return;
     }
     let verdicts = apply_and_look(agent, bulk, &new).await;
-    let mut records = Vec::new();
-    let mut failed = Vec::new();
+    let (mut records, mut failed) = (Vec::new(), Vec::new());
     for ((execution, mut held), verdict) in new.into_iter().zip(verdicts) {
         if verdict.outcome == Outcome::Succeeded {
             execution.log_applied();
@@ -58,26 +63,29 @@ pub(super) async fn apply(agent: &Agent, action: &'static dyn Action, bulk: &dyn
         }
     }
     agent.note(records);
-    for (execution, held, verdict) in failed {
-        execution.abandon(held, verdict).await;
-    }
+    clean_up(agent, action, bulk, failed).await;
 }
 
-/// Whether nothing is held yet of the command's effect or of another one that does the same, and it
-/// has an end to come.
-fn is_new(agent: &Agent, execution: &Execution<'_>) -> bool {
-    let command = execution.command;
-    let is_over = command.until.is_some_and(|until| until <= execution.started_at);
-    !is_over
-        && agent.read(|state| {
-            let twin = state.twin(command.effect, &command.action, None, &command.target);
-            state.held_effect(command.effect).is_none() && twin.is_none()
-        })
+/// Lifts what failed applies may have left. What cannot be lifted is held and overdue.
+async fn clean_up(
+    agent: &Agent,
+    action: &'static dyn Action,
+    bulk: &dyn Bulk,
+    failed: Vec<(Execution<'_>, Held, Verdict)>,
+) {
+    // The results are about the failures, not about the clean-up.
+    let cleaning: Vec<Mutex<Transcript>> = failed.iter().map(|_| Mutex::default()).collect();
+    let effects = failed.iter().map(|(_, held, _)| held).zip(&cleaning).collect();
+    let lifted = lift(agent, action, bulk, effects).await;
+    let ends = failed.into_iter().zip(lifted);
+    let records =
+        ends.flat_map(|((execution, held, verdict), lifted)| execution.end_of_cleaning(held, verdict, lifted));
+    agent.note(records.collect::<Vec<_>>());
 }
 
 async fn apply_and_look(agent: &Agent, bulk: &dyn Bulk, new: &[(Execution<'_>, Held)]) -> Vec<Verdict> {
     let attempts: Vec<Attempt<'_>> = new.iter().map(|(execution, held)| execution.attempt(Some(&held.undo))).collect();
-    let applied = all_within(agent, attempts.len(), bulk.apply_all(&attempts)).await;
+    let applied = in_parts(agent, &attempts, |attempts| bulk.apply_all(attempts)).await;
     let shown = all_within(agent, attempts.len(), bulk.are_in_force(&attempts)).await;
     let verdict = |(applied, shows): (Result<(), ActionError>, Result<bool, ActionError>)| match applied {
         Ok(()) => Verdict::of_look(shows, "in force", NOT_IN_FORCE),
@@ -86,7 +94,7 @@ async fn apply_and_look(agent: &Agent, bulk: &dyn Bulk, new: &[(Execution<'_>, H
     applied.into_iter().zip(shown).map(verdict).collect()
 }
 
-/// Executes reverts that were not begun before. One whose effect is not held is executed by itself.
+/// Executes reverts that were not begun before, of effects that are held.
 pub(super) async fn revert(agent: &Agent, action: &'static dyn Action, bulk: &dyn Bulk, pending: &[Pending]) {
     let mut known: Vec<(Execution<'_>, Held)> = Vec::new();
     for pending in pending {
@@ -95,9 +103,8 @@ pub(super) async fn revert(agent: &Agent, action: &'static dyn Action, bulk: &dy
             refuse(agent, command, EXPIRED.into());
             continue;
         }
-        match agent.read(|state| state.held_effect(command.effect).cloned()) {
-            Some(held) => known.push((Execution::new(agent, command, action, started_at), held)),
-            None => super::unapply::command(agent, command, started_at).await,
+        if let Some(held) = agent.read(|state| state.held_effect(command.effect).cloned()) {
+            known.push((Execution::new(agent, command, action, started_at), held));
         }
     }
     // Lifting twice does no harm, so a journal that cannot be written does not prevent it.
@@ -130,6 +137,41 @@ pub(super) async fn undo(
     results
 }
 
+/// Looks at those of these effects whose action does many at once, and returns which are in force;
+/// what is new in that is noted. The others have to be looked at one by one.
+pub(super) async fn in_force(agent: &Agent, effects: &[Uuid]) -> HashSet<Uuid> {
+    let now = agent.clock.moment();
+    let known = |effect: &Uuid| agent.read(|state| state.held_effect(*effect).cloned());
+    let is_looked_at = |held: &Held| {
+        let is_late = held.remaining(&now).is_some_and(|remaining| remaining < TOO_LATE);
+        !is_late && held.actual != Some(Actual::Absent) && held.script.is_none()
+    };
+    let held: Vec<Held> = effects.iter().filter_map(known).filter(is_looked_at).collect();
+    let mut in_force = HashSet::new();
+    for name in held.iter().map(|held| held.action.as_str()).collect::<BTreeSet<_>>() {
+        let Some((action, bulk)) = super::bulk_of(agent, Some(name)) else { continue };
+        if actions::availability(action, &agent.host).is_err() {
+            continue;
+        }
+        let these = held.iter().filter(|held| held.action == name && agent.protects(&held.target).is_none());
+        let these: Vec<&Held> = these.collect();
+        let transcript = Mutex::default();
+        let attempts: Vec<Attempt<'_>> = these.iter().map(|held| lift::attempt(agent, held, &transcript)).collect();
+        let shown = all_within(agent, attempts.len(), bulk.are_in_force(&attempts)).await;
+        let mut news = Vec::new();
+        for (held, _) in these.iter().zip(shown).filter(|(_, shown)| matches!(shown, Ok(true))) {
+            in_force.insert(held.effect);
+            if held.actual != Some(Actual::InForce) || held.failing.is_some() {
+                let seen = Held { actual: Some(Actual::InForce), failing: None, ..(*held).clone() };
+                news.push(Record::Held { held: Box::new(seen) });
+                agent.tell_of(held.effect);
+            }
+        }
+        agent.note(news);
+    }
+    in_force
+}
+
 /// Reverts effects and looks that nothing of them is left.
 async fn lift(
     agent: &Agent,
@@ -143,7 +185,7 @@ async fn lift(
     if attempts.is_empty() {
         return is_shared.iter().map(|_| Ok(Lifted::Shared)).collect();
     }
-    let reverted = all_within(agent, attempts.len(), bulk.revert_all(&attempts)).await;
+    let reverted = in_parts(agent, &attempts, |attempts| bulk.revert_all(attempts)).await;
     let shown = all_within(agent, attempts.len(), bulk.are_lifted(&attempts)).await;
     let mut results = alone().zip(&attempts).zip(reverted.into_iter().zip(shown)).map(
         |(((held, _), attempt), (reverted, is_lifted))| {
@@ -153,4 +195,29 @@ async fn lift(
     let missing = || Err(ActionError::Failed("its action returned no result".into()));
     let result = |is_shared: bool| if is_shared { Ok(Lifted::Shared) } else { results.next().unwrap_or_else(missing) };
     is_shared.iter().copied().map(result).collect()
+}
+
+/// Takes a step for all attempts. If it fails, for each half of them, and so on, so that one that
+/// fails, fails alone. Each part has the whole time limit, and the agent does other things between
+/// two. After a time-out or while the agent stops there are no smaller parts.
+async fn in_parts<'a>(
+    agent: &Agent,
+    attempts: &'a [Attempt<'a>],
+    step: impl Fn(&'a [Attempt<'a>]) -> Step<'a, ()>,
+) -> Vec<Result<(), ActionError>> {
+    let mut results = Vec::with_capacity(attempts.len());
+    let mut parts = vec![attempts];
+    while let Some(part) = parts.pop() {
+        let done = lift::within(agent, step(part)).await;
+        match done {
+            Ok(()) => results.extend(part.iter().map(|_| Ok(()))),
+            Err(ActionError::Failed(_) | ActionError::Refused(_)) if part.len() > 1 && !agent.tasks.is_stopping() => {
+                let (first, second) = part.split_at(part.len() / 2);
+                parts.extend([second, first]);
+            }
+            Err(error) => results.extend(part.iter().map(|_| Err(error.clone()))),
+        }
+        tokio::task::yield_now().await;
+    }
+    results
 }

@@ -60,15 +60,41 @@ async fn one_that_fails_fails_alone_and_leaves_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_cannot_be_lifted_stays_held_and_is_retried_alone() {
+async fn what_could_not_be_lifted_in_time_stays_held_and_is_retried() {
     let fake = bulk();
     fake.state.lock().unwrap().reverts_that_fail = 1;
     let before = ["alice", "bob"].map(|user| held(&command(0, Op::Apply, "a", user, Some(0))));
     let bench = begin(fake, before.to_vec(), &[]);
+    bench.until(|state| state.held().any(|held| held.failing.is_some()).then_some(())).await;
     bench.until(|state| state.held().next().is_none().then_some(())).await;
     let log = fake.log();
-    assert_eq!(log[0], "revert 2 at once", "{log:?}");
-    assert_eq!(log.len(), 4, "two at once, then one of them alone: {log:?}");
+    let batches = log.iter().filter(|line| line.ends_with("at once")).cloned().collect::<Vec<_>>();
+    assert_eq!(batches, ["revert 2 at once", "revert 2 at once"], "a time-out makes no smaller parts: {log:?}");
+    assert!(fake.state.lock().unwrap().in_force.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_look_at_ten_thousand_effects_lets_other_work_go_on() {
+    let fake = bulk();
+    let users = (0..10_000).map(|n| format!("user{n}"));
+    fake.state.lock().unwrap().in_force.extend(users.clone());
+    let records = users.map(|user| {
+        let held = crate::journal::Held {
+            actual: Some(riposte_protocol::message::Actual::InForce),
+            ..super::tests::held_effect(&command(0, Op::Apply, "a", &user, None))
+        };
+        Record::Held { held: Box::new(held) }
+    });
+    let bench = Bench::new(&[fake], records.collect(), false);
+    let mut turns = 0;
+    while fake.state.lock().unwrap().looks < 10_000 {
+        turns += 1;
+        assert!(turns < 1_000_000, "the round never ends: {} looks", fake.state.lock().unwrap().looks);
+        tokio::task::yield_now().await;
+    }
+    assert!(turns >= 20, "the lane kept the thread for the whole round: {turns}");
+    assert_eq!(fake.log(), Vec::<String>::new(), "nothing had to be done");
+    assert_eq!(bench.agent.read(|state| state.held().count()), 10_000);
 }
 
 #[tokio::test(start_paused = true)]

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::tests::{NOW, command};
-use crate::actions::{About, Action, ActionError, Attempt, Bulk, Form, Host, Parameter, Step, Steps};
+use crate::actions::{About, Action, ActionError, Attempt, Bulk, Form, Host, Looks, Parameter, Step};
 use crate::agent::Agent;
 use crate::clock::Clock;
 use crate::journal::{Disk, Journal, Record};
@@ -217,19 +217,29 @@ impl Bulk for MortalAction {
         true
     }
 
-    fn apply_all<'a>(&'a self, attempts: &'a [Attempt<'a>]) -> Steps<'a, ()> {
-        Box::pin(futures_util::future::join_all(attempts.iter().map(|attempt| self.apply(attempt))))
+    fn apply_all<'a>(&'a self, attempts: &'a [Attempt<'a>]) -> Step<'a, ()> {
+        Box::pin(async move {
+            for attempt in attempts {
+                self.apply(attempt).await?;
+            }
+            Ok(())
+        })
     }
 
-    fn are_in_force<'a>(&'a self, attempts: &'a [Attempt<'a>]) -> Steps<'a, bool> {
+    fn are_in_force<'a>(&'a self, attempts: &'a [Attempt<'a>]) -> Looks<'a> {
         Box::pin(futures_util::future::join_all(attempts.iter().map(|attempt| self.is_in_force(attempt))))
     }
 
-    fn revert_all<'a>(&'a self, attempts: &'a [Attempt<'a>]) -> Steps<'a, ()> {
-        Box::pin(futures_util::future::join_all(attempts.iter().map(|attempt| self.revert(attempt))))
+    fn revert_all<'a>(&'a self, attempts: &'a [Attempt<'a>]) -> Step<'a, ()> {
+        Box::pin(async move {
+            for attempt in attempts {
+                self.revert(attempt).await?;
+            }
+            Ok(())
+        })
     }
 
-    fn are_lifted<'a>(&'a self, attempts: &'a [Attempt<'a>]) -> Steps<'a, bool> {
+    fn are_lifted<'a>(&'a self, attempts: &'a [Attempt<'a>]) -> Looks<'a> {
         Box::pin(futures_util::future::join_all(attempts.iter().map(|attempt| self.is_lifted(attempt))))
     }
 }

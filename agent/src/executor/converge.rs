@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::admit::find;
+use super::bulk;
 use super::lift::{self, within};
 use crate::actions::{self, Action, ActionError, Attempt};
 use crate::agent::Agent;
@@ -20,7 +21,7 @@ use crate::local_policy::Drift;
 
 /// An effect this close to its end is not looked at: its own time-out may come a moment before the
 /// agent's.
-const TOO_LATE: Duration = Duration::from_secs(2);
+pub(super) const TOO_LATE: Duration = Duration::from_secs(2);
 
 /// The rounds of one lane: when the next begins, and what is left of the current one.
 #[derive(Debug)]
@@ -36,11 +37,15 @@ impl Rounds {
         Self { every, next_at: Some(Instant::now()), todo: VecDeque::new() }
     }
 
-    /// Returns the next effect to look at, or the time until there is one; `None` while nothing is
-    /// held.
-    pub(super) fn next<'a>(&mut self, mut held: impl Iterator<Item = &'a Held>) -> Result<Uuid, Option<Duration>> {
-        if let Some(effect) = self.todo.pop_front() {
-            return Ok(effect);
+    /// Returns the next effects to look at, at most `limit`, or the time until there are some; `None`
+    /// while nothing is held.
+    pub(super) fn next<'a>(
+        &mut self,
+        mut held: impl Iterator<Item = &'a Held>,
+        limit: usize,
+    ) -> Result<Vec<Uuid>, Option<Duration>> {
+        if !self.todo.is_empty() {
+            return Ok(self.todo.drain(..limit.min(self.todo.len())).collect());
         }
         let mut held = held.by_ref().peekable();
         if held.peek().is_none() {
@@ -52,7 +57,7 @@ impl Rounds {
             Some(at) if at <= now => {
                 self.todo = held.map(|held| held.effect).collect();
                 self.next_at = Some(now + jittered(self.every));
-                self.todo.pop_front().ok_or(None)
+                Ok(self.todo.drain(..limit.min(self.todo.len())).collect())
             }
             Some(at) => Err(Some(at - now)),
             None => {
@@ -69,6 +74,18 @@ impl Rounds {
 fn jittered(every: Duration) -> Duration {
     let fraction = getrandom::u32().unwrap_or(u32::MAX);
     every.mul_f64(0.75 + 0.25 * f64::from(fraction) / f64::from(u32::MAX))
+}
+
+/// Looks at effects. Those of one action that looks at many at once are looked at together; what is
+/// not as it should be, by itself.
+pub(super) async fn look_at_all(agent: &Agent, effects: Vec<Uuid>) {
+    let as_it_should = bulk::in_force(agent, &effects).await;
+    for effect in effects {
+        if !as_it_should.contains(&effect) {
+            look(agent, effect).await;
+            tokio::task::yield_now().await;
+        }
+    }
 }
 
 /// Looks at one effect.

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::admit::{admit, find, unknown};
 use super::execution::{Execution, Verdict, actual, refuse};
-use super::lift::{lift, overdue, within};
+use super::lift::{Lifted, lift, overdue, within};
 use crate::actions::{self, ActionError, Attempt};
 use crate::agent::{Agent, Unwritable};
 use crate::journal::{Held, Record};
@@ -248,17 +248,28 @@ impl Execution<'_> {
 
     /// Cleans up after a failed apply. What cannot be cleaned up is held and overdue, so the clock
     /// retries it.
-    pub(super) async fn abandon(self, held: Held, mut verdict: Verdict) {
+    pub(super) async fn abandon(self, held: Held, verdict: Verdict) {
         // The result is about the failure, not about the clean-up.
         let cleaning = Mutex::default();
-        let record = match lift(self.agent, self.action, &held, &cleaning).await {
+        let lifted = lift(self.agent, self.action, &held, &cleaning).await;
+        self.agent.note(self.end_of_cleaning(held, verdict, lifted));
+    }
+
+    /// The records of a failed apply that was cleaned up.
+    pub(super) fn end_of_cleaning(
+        &self,
+        held: Held,
+        mut verdict: Verdict,
+        lifted: Result<Lifted, ActionError>,
+    ) -> Vec<Record> {
+        let record = match lifted {
             Ok(_) => Record::Lifted { effect: held.effect },
             Err(error) => {
                 verdict.message = format!("{}; cleaning up failed too and is retried: {error}", verdict.message);
                 overdue(self.agent, held, &error)
             }
         };
-        self.finish(verdict, Some(record));
+        self.end(verdict, Some(record))
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use riposte_protocol::command::Op;
 
 use super::admit::{find, unknown};
-use crate::actions::{Action, ActionError, Attempt, Step, Steps, Transcript};
+use crate::actions::{Action, ActionError, Attempt, Looks, Step, Transcript};
 use crate::agent::Agent;
 use crate::journal::{Failing, Held, JournalState, Record};
 
@@ -117,7 +117,8 @@ pub(super) async fn lift(
     lifted(agent, action, held, attempt, within(agent, action.is_lifted(attempt)).await)
 }
 
-/// Whether another effect needs the same state: it takes over the state and the undo.
+/// Hands the state and the undo over to another effect that needs the same; returns whether there is
+/// one.
 pub(super) fn hand_over(agent: &Agent, held: &Held) -> bool {
     let twin = |state: &JournalState| state.twin(held.effect, &held.action, held.program(), &held.target).cloned();
     let Some(twin) = agent.read(twin) else { return false };
@@ -129,7 +130,7 @@ pub(super) fn hand_over(agent: &Agent, held: &Held) -> bool {
     true
 }
 
-/// What is known of a reverted effect after a look.
+/// What is known of a reverted effect after a look; notes its end in the log of responses.
 pub(super) fn lifted(
     agent: &Agent,
     action: &dyn Action,
@@ -189,11 +190,11 @@ pub(super) async fn within<T>(agent: &Agent, step: Step<'_, T>) -> Result<T, Act
     tokio::time::timeout(limit + MANNERS, step).await.unwrap_or_else(|_| Err(late(limit)))
 }
 
-/// The same for one step of `count` effects together.
-pub(super) async fn all_within<T>(agent: &Agent, count: usize, step: Steps<'_, T>) -> Vec<Result<T, ActionError>> {
+/// The same for a look at `count` effects.
+pub(super) async fn all_within(agent: &Agent, count: usize, looks: Looks<'_>) -> Vec<Result<bool, ActionError>> {
     let limit = agent.policy.timeout;
     let all_late = |_| (0..count).map(|_| Err(late(limit))).collect();
-    tokio::time::timeout(limit + MANNERS, step).await.unwrap_or_else(all_late)
+    tokio::time::timeout(limit + MANNERS, looks).await.unwrap_or_else(all_late)
 }
 
 fn late(limit: Duration) -> ActionError {

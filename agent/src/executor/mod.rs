@@ -109,9 +109,11 @@ async fn run_lane(agent: Arc<Agent>, domain: Domain, wakeup: Arc<Notify>) {
                     wait_if_failing(&agent, effect, &mut retries);
                 }
             }
-            Next::Look(effect) => {
-                converge::look(&agent, effect).await;
-                wait_if_failing(&agent, effect, &mut retries);
+            Next::Look(effects) => {
+                converge::look_at_all(&agent, effects.clone()).await;
+                for effect in effects {
+                    wait_if_failing(&agent, effect, &mut retries);
+                }
             }
             Next::Wait(pause) => {
                 let alarm = async {
@@ -127,6 +129,8 @@ async fn run_lane(agent: Arc<Agent>, domain: Domain, wakeup: Arc<Notify>) {
                 }
             }
         }
+        // A turn may have waited for nothing, and the agent has one thread.
+        tokio::task::yield_now().await;
     }
 }
 

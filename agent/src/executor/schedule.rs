@@ -22,8 +22,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(30);
 /// Longest pause between two attempts to revert the same effect.
 const MAX_RETRY: Duration = Duration::from_mins(1);
 
-/// How many effects are changed at once: enough for a storm, and few enough that what is urgent does
-/// not wait long.
+/// How many effects are changed at once: enough for a storm, and few enough that what is urgent
+/// waits a fraction of a second.
 const MAX_AT_ONCE: usize = 512;
 
 /// The next step of a lane.
@@ -33,8 +33,8 @@ pub(super) enum Next {
     Undo(Vec<Held>),
     /// Execute these commands: one, or several of one kind whose action does many at once.
     Commands(Vec<Pending>),
-    /// Look at this effect.
-    Look(Uuid),
+    /// Look at these effects.
+    Look(Vec<Uuid>),
     /// Wait for this long, or until the lane is notified.
     Wait(Option<Duration>),
 }
@@ -96,16 +96,21 @@ pub(super) fn next(
     is_bulk: impl Fn(&str) -> bool,
 ) -> Next {
     let held_here = || state.held().filter(|held| of_domain(&held.action, held.script.as_ref()));
-    let wait = |held: &Held| held.remaining(now).map(|remaining| remaining.max(retries.wait(held.effect)));
-    let mut due = held_here().filter(|held| wait(held).is_some_and(|wait| wait.is_zero()));
-    if let Some(first) = due.next() {
-        // One that failed before is retried alone.
-        let is_alone = |held: &Held| held.failing.is_some() || held.script.is_some();
-        let fits = |held: &&Held| held.action == first.action && !is_alone(held);
-        let others = due.filter(fits).take_while(|_| !is_alone(first) && is_bulk(&first.action));
-        return Next::Undo(distinct([first].into_iter().chain(others), |held| &held.target));
+    let (mut due, mut pause): (Vec<&Held>, Option<Duration>) = (Vec::new(), None);
+    for held in held_here() {
+        let Some(remaining) = held.remaining(now) else { continue };
+        let wait = remaining.max(retries.wait(held.effect));
+        if wait.is_zero() {
+            due.push(held);
+        }
+        pause = Some(pause.unwrap_or(LOOK_EVERY).min(wait));
     }
-    let pause = held_here().filter_map(wait).min().map(|wait| wait.min(LOOK_EVERY));
+    if let Some(first) = due.first() {
+        let fits = |held: &&Held| held.action == first.action && held.script.is_none();
+        let others = due.iter().skip(1).copied().filter(fits);
+        let others = others.take_while(|_| first.script.is_none() && is_bulk(&first.action));
+        return Next::Undo(distinct([*first].into_iter().chain(others), |held| &held.target));
+    }
     // The commands of an effect share the lane of the held effect, or of its first command.
     // Otherwise a revert that names another program could overtake its apply.
     let mut firsts: HashMap<Uuid, &Command> = HashMap::new();
@@ -127,18 +132,32 @@ pub(super) fn next(
         };
         let named = action(first);
         let ours = || state.pending().filter(&is_ours);
-        let others = others(ours, first).filter(|pending| action(pending) == named).take_while(|_| is_bulk(&named));
+        if !is_bulk(&named) {
+            return Next::Commands(vec![first.clone()]);
+        }
+        // What only moves an end, or shares what another effect holds, takes longer and is executed alone.
+        let in_force: HashSet<String> =
+            state.held().filter(|held| held.action == named).map(|held| held.target.to_string()).collect();
+        let is_simple = |pending: &Pending| match pending.command.op {
+            Op::Apply => {
+                state.held_effect(pending.command.effect).is_none()
+                    && !in_force.contains(&pending.command.target.to_string())
+            }
+            Op::Revert => state.held_effect(pending.command.effect).is_some(),
+        };
+        let others = others(ours, first).filter(|pending| action(pending) == named && is_simple(pending));
+        let others = others.take_while(|_| is_simple(first));
         return Next::Commands(distinct([first].into_iter().chain(others), |pending| &pending.command.target));
     }
-    match rounds.next(held_here()) {
-        Ok(effect) => Next::Look(effect),
+    match rounds.next(held_here(), MAX_AT_ONCE) {
+        Ok(effects) => Next::Look(effects),
         Err(look_in) => Next::Wait(pause.into_iter().chain(look_in).min()),
     }
 }
 
 /// The commands among `ours` that may be executed together with `first`, by number: of the same
 /// operation and rank, not begun, each the oldest of its effect, and none with a custom program.
-/// None if `first` goes before a more urgent command of its effect, which must not wait for others.
+/// Nothing if `first` goes before a more urgent command of its effect, which must not wait for others.
 fn others<'a, I: Iterator<Item = &'a Pending> + 'a>(
     ours: impl Fn() -> I,
     first: &'a Pending,

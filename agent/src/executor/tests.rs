@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::converge::Rounds;
 use super::schedule::{self, Next, Retries};
-use crate::actions::{About, Action, ActionError, Attempt, Bulk, Host, Step, Steps};
+use crate::actions::{About, Action, ActionError, Attempt, Bulk, Host, Looks, Step};
 use crate::agent::Agent;
 use crate::clock::Clock;
 use crate::journal::{Held, Journal, JournalState, Record};
@@ -40,6 +40,8 @@ pub(super) struct State {
     pub(super) reverts_that_fail: u32,
     /// Whether it does many at once here.
     pub(super) is_bulk: bool,
+    /// How many times it was looked at an effect together with others.
+    pub(super) looks: usize,
     /// A target that cannot be applied.
     pub(super) unfit: Option<String>,
 }
@@ -122,21 +124,32 @@ impl Bulk for Fake {
         self.state.lock().unwrap().is_bulk
     }
 
-    fn apply_all<'a>(&'a self, attempts: &'a [Attempt<'a>]) -> Steps<'a, ()> {
+    fn apply_all<'a>(&'a self, attempts: &'a [Attempt<'a>]) -> Step<'a, ()> {
         self.state.lock().unwrap().log.push(format!("apply {} at once", attempts.len()));
-        Box::pin(join_all(attempts.iter().map(|attempt| self.apply(attempt))))
+        Box::pin(async move {
+            for attempt in attempts {
+                self.apply(attempt).await?;
+            }
+            Ok(())
+        })
     }
 
-    fn are_in_force<'a>(&'a self, attempts: &'a [Attempt<'a>]) -> Steps<'a, bool> {
+    fn are_in_force<'a>(&'a self, attempts: &'a [Attempt<'a>]) -> Looks<'a> {
+        self.state.lock().unwrap().looks += attempts.len();
         Box::pin(join_all(attempts.iter().map(|attempt| self.is_in_force(attempt))))
     }
 
-    fn revert_all<'a>(&'a self, attempts: &'a [Attempt<'a>]) -> Steps<'a, ()> {
+    fn revert_all<'a>(&'a self, attempts: &'a [Attempt<'a>]) -> Step<'a, ()> {
         self.state.lock().unwrap().log.push(format!("revert {} at once", attempts.len()));
-        Box::pin(join_all(attempts.iter().map(|attempt| self.revert(attempt))))
+        Box::pin(async move {
+            for attempt in attempts {
+                self.revert(attempt).await?;
+            }
+            Ok(())
+        })
     }
 
-    fn are_lifted<'a>(&'a self, attempts: &'a [Attempt<'a>]) -> Steps<'a, bool> {
+    fn are_lifted<'a>(&'a self, attempts: &'a [Attempt<'a>]) -> Looks<'a> {
         Box::pin(join_all(attempts.iter().map(|attempt| self.is_lifted(attempt))))
     }
 }

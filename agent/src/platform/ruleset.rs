@@ -10,9 +10,8 @@ pub(crate) use crate::platform::linux::ruleset::Ruleset;
 pub(crate) struct Set {
     /// Length of an element, in bytes.
     pub(crate) element_bytes: u32,
-    /// Whether elements can have a time-out.
-    pub(crate) has_timeouts: bool,
-    /// Whether each element is one plain address: no interval, no concatenation, no map.
+    /// Whether each element is one address with a time-out and nothing else: no interval, no map, no
+    /// condition.
     pub(crate) is_plain: bool,
 }
 

@@ -15,8 +15,9 @@ impl Head {
         Self { bytes: Vec::new(), limit, cut: 0 }
     }
 
-    pub(super) fn is_cut(&self) -> bool {
-        self.cut > 0
+    /// All of the output; `None` if it is longer than the limit.
+    pub(super) fn whole(&self) -> Option<String> {
+        (self.cut == 0).then(|| String::from_utf8_lossy(&self.bytes).into_owned())
     }
 
     pub(super) fn push(&mut self, chunk: &[u8]) {

@@ -163,5 +163,12 @@ async fn an_answer_is_read_whole_or_not_at_all() {
     assert!(Runner::new().run(&print(long)).await.unwrap().stdout.len() <= MAX_OUTPUT_BYTES);
     assert_eq!(Runner::new().ask(&print(long)).await.unwrap().stdout.len(), long);
     let error = Runner::new().ask(&print(MAX_ANSWER_BYTES + 1)).await.unwrap_err();
-    assert!(matches!(error, RunError::TooLong { .. }), "{error}");
+    assert!(matches!(error, RunError::NoAnswer { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn an_answer_whose_end_another_program_holds_back_is_none() {
+    let program = Program::new("sh", ["-c", "echo begun; (sleep 20; echo end) & exit 0"]);
+    let error = Runner::new().ask(&program).await.unwrap_err();
+    assert!(matches!(error, RunError::NoAnswer { .. }), "{error}");
 }

@@ -43,6 +43,8 @@ struct Known {
     acked: Vec<Uuid>,
     results: Vec<Uuid>,
     ended: bool,
+    /// Whether the agent of this connection did not hold the first effect when it connected.
+    was_not_held: bool,
 }
 
 impl Known {
@@ -146,9 +148,8 @@ async fn live(manager: &Manager, mut agent: Child, death: Death, until: Timestam
         match message {
             FromAgent::Hello { effects, .. } => {
                 let holds = effects.iter().flatten().any(|effect| effect.effect == effect_of(1));
-                // An end that had passed before is not told any more.
-                let is_over = known.acked.contains(&Uuid::from_u128(1)) || until <= wall_clock();
-                known.ended = is_over && !holds;
+                known.ended = known.results.contains(&Uuid::from_u128(1)) && !holds;
+                known.was_not_held = !holds;
                 say(&mut stream, &ToAgent::Settings { settings: PROMPT }).await;
                 say(&mut stream, &ToAgent::Commands { commands: owed(manager, until, known) }).await;
             }
@@ -164,11 +165,12 @@ async fn live(manager: &Manager, mut agent: Child, death: Death, until: Timestam
                 say(&mut stream, &ToAgent::ResultAck { command_ids: ids }).await;
             }
             FromAgent::Effects { ended, .. } => known.ended |= ended.contains(&effect_of(1)),
-            FromAgent::Heartbeat
-            | FromAgent::Unknown
-            | FromAgent::Clock { .. }
-            | FromAgent::Keys { .. }
-            | FromAgent::Rejected { .. } => {}
+            // An end before this connection is not told.
+            FromAgent::Heartbeat => {
+                let is_long_over = until.plus(Duration::from_secs(3)) <= wall_clock();
+                known.ended |= known.was_not_held && is_long_over && known.results.contains(&Uuid::from_u128(1));
+            }
+            FromAgent::Unknown | FromAgent::Clock { .. } | FromAgent::Keys { .. } | FromAgent::Rejected { .. } => {}
         }
         if known.is_complete() && matches!(death, Death::AfterMessages(usize::MAX)) {
             agent.start_kill().unwrap();

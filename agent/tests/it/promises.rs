@@ -142,7 +142,10 @@ async fn release_lifts_everything_on_purpose_and_the_manager_learns_why() {
     stream.hello().await;
     stream.send(&ToAgent::Commands { commands: vec![manager.command(1, |_| ()), manager.command(2, |_| ())] }).await;
     stream.ack().await;
-    while stream.results().await.len() < 2 {}
+    let mut told = stream.results().await.len();
+    while told < 2 {
+        told += stream.results().await.len();
+    }
     let refused = agent(manager.state.path(), &["release"]).output().await.unwrap();
     assert_eq!(refused.status.code(), Some(1));
     let said = String::from_utf8_lossy(&refused.stderr);

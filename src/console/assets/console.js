@@ -33,7 +33,7 @@ async function refresh() {
   refreshing = true;
   stale = false;
   try {
-    const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
+    const answer = await fetch(location.href, { headers: { Accept: "text/html", "Riposte-Reloads": "1" } });
     if (new URL(answer.url).pathname === "/login") return lost("Your session has ended.", "/login?next=" + encodeURIComponent(location.pathname + location.search));
     if (!answer.ok) throw new Error(answer.statusText);
     outdated(false);

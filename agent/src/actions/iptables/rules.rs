@@ -1,7 +1,7 @@
 //! Reads a listing of `iptables -S`: whether our rule drops a packet from (or to) an address, or an
 //! earlier rule accepts it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use ipnet::IpNet;
 
@@ -24,13 +24,35 @@ pub(super) enum Standing {
 /// Limit of nested chains; in practice the kernel allows no more.
 const MAX_DEPTH: u32 = 16;
 
-/// The rules of every chain, in their order.
+/// The rules of every chain.
 #[derive(Debug, Default)]
-pub(super) struct Rules(BTreeMap<String, Vec<Vec<String>>>);
+pub(super) struct Rules(BTreeMap<String, Chain>);
+
+/// The rules of one chain. Ours are found by what they match: there may be very many of them, and
+/// none of them accepts anything.
+#[derive(Debug, Default)]
+struct Chain {
+    /// Position of the first one, and their number, by side and address.
+    ours: HashMap<(String, IpNet), (usize, usize)>,
+    /// All others with their position, in their order.
+    others: Vec<(usize, Vec<String>)>,
+    length: usize,
+}
+
+impl Chain {
+    fn push(&mut self, rule: Vec<String>) {
+        let position = self.length;
+        self.length += 1;
+        match our_match(&rule) {
+            Some(ours) => self.ours.entry(ours).or_insert((position, 0)).1 += 1,
+            None => self.others.push((position, rule)),
+        }
+    }
+}
 
 impl Rules {
     pub(super) fn read(listing: &str) -> Self {
-        let mut chains: BTreeMap<String, Vec<Vec<String>>> = BTreeMap::new();
+        let mut chains: BTreeMap<String, Chain> = BTreeMap::new();
         for line in listing.lines() {
             let mut words = line.split_whitespace().map(|word| word.trim_matches('"').to_owned());
             match (words.next().as_deref(), words.next()) {
@@ -46,20 +68,21 @@ impl Rules {
 
     pub(super) fn standing(&self, attempt: &Attempt<'_>, (chain, side): ChainSide) -> Standing {
         let Some(network) = attempt.target.network() else { return Standing::Absent };
-        let mut is_open = false;
-        for rule in self.0.get(chain).into_iter().flatten() {
-            if is_ours(rule, side, network) {
-                return if is_open { Standing::Behind } else { Standing::First };
-            }
-            is_open |= self.lets_through(rule, side, network, 0);
+        let Some(chain) = self.0.get(chain) else { return Standing::Absent };
+        let Some((ours, _)) = chain.ours.get(&(side.to_owned(), network.trunc())) else { return Standing::Absent };
+        let mut earlier = chain.others.iter().take_while(|(position, _)| position < ours);
+        if earlier.any(|(_, rule)| self.lets_through(rule, side, network, 0)) {
+            Standing::Behind
+        } else {
+            Standing::First
         }
-        Standing::Absent
     }
 
     /// How many rules of ours for the address there are.
     pub(super) fn copies(&self, attempt: &Attempt<'_>, (chain, side): ChainSide) -> usize {
         let Some(network) = attempt.target.network() else { return 0 };
-        self.0.get(chain).into_iter().flatten().filter(|rule| is_ours(rule, side, network)).count()
+        let ours = self.0.get(chain).and_then(|chain| chain.ours.get(&(side.to_owned(), network.trunc())));
+        ours.map_or(0, |(_, copies)| *copies)
     }
 
     /// Whether a rule may accept a packet. A rule that cannot be understood counts as accepting.
@@ -73,18 +96,22 @@ impl Rules {
             // At the end of a built-in chain its policy decides, and most policies accept.
             (Some("RETURN"), _) => depth == 0,
             (Some(chain), _) => self.0.get(chain).is_some_and(|rules| {
-                depth >= MAX_DEPTH || rules.iter().any(|rule| self.lets_through(rule, side, network, depth + 1))
+                let mut rules = rules.others.iter().map(|(_, rule)| rule);
+                depth >= MAX_DEPTH || rules.any(|rule| self.lets_through(rule, side, network, depth + 1))
             }),
             (None, None) => false,
         }
     }
 }
 
-fn is_ours(rule: &[String], side: &str, network: IpNet) -> bool {
+/// What a rule of ours matches: the side and the address. `None` for any other rule.
+fn our_match(rule: &[String]) -> Option<(String, IpNet)> {
     let words = ["-m", "comment", "--comment", "riposte", "-j", "DROP"];
     match rule {
-        [flag, address, rest @ ..] => flag == side && parse(address) == Some(network.trunc()) && rest == words,
-        _ => false,
+        [side, address, rest @ ..] if rest == words && ["-s", "-d"].contains(&side.as_str()) => {
+            Some((side.clone(), parse(address)?))
+        }
+        _ => None,
     }
 }
 

@@ -122,16 +122,46 @@ impl Fence {
         )
     }
 
-    /// Deletes the element; a transaction fails if it is not there.
+    /// Removes the element, and does nothing if it is not there: a plain `delete` would fail then.
     pub(super) fn removal(self) -> String {
-        format!("delete element {TABLE} {} {{ {} }}\n", self.set(), self.element())
+        let (set, element) = (self.set(), self.element());
+        format!(
+            "add element {TABLE} {set} {{ {element} }}
+delete element {TABLE} {set} {{ {element} }}
+"
+        )
+    }
+
+    /// Removes the set and the chains, whatever they are, so that they can be defined anew.
+    pub(super) fn clearance(self, has_set: bool) -> String {
+        let chains = self.chains().into_iter().map(|(chain, _)| {
+            format!(
+                "add chain {TABLE} {chain}
+flush chain {TABLE} {chain}
+delete chain {TABLE} {chain}
+"
+            )
+        });
+        let set = if has_set {
+            format!(
+                "delete set {TABLE} {}
+",
+                self.set()
+            )
+        } else {
+            String::new()
+        };
+        format!(
+            "add table {TABLE}
+{}{set}",
+            chains.collect::<String>()
+        )
     }
 
     /// Whether the kernel holds the set, the chains at their hooks, and in each chain exactly the
     /// one drop.
     pub(super) fn is_whole_in(self, ruleset: &mut Ruleset) -> io::Result<bool> {
-        let plain = Set { element_bytes: if self.is_v4() { 4 } else { 16 }, has_timeouts: true, is_plain: true };
-        if ruleset.set(TABLE_NAME, &self.set())? != Some(plain) {
+        if ruleset.set(TABLE_NAME, &self.set())? != Some(self.plain_set()) {
             return Ok(false);
         }
         for (name, hook) in self.chains() {
@@ -145,6 +175,24 @@ impl Fence {
             }
         }
         Ok(true)
+    }
+
+    fn plain_set(self) -> Set {
+        Set { element_bytes: if self.is_v4() { 4 } else { 16 }, is_plain: true }
+    }
+
+    /// What has to be cleared before the definition can be made: a set of another kind, or a chain
+    /// that is at another hook; `None` if neither is in the way.
+    pub(super) fn obstacle(self, ruleset: &mut Ruleset) -> io::Result<Option<String>> {
+        let set = ruleset.set(TABLE_NAME, &self.set())?;
+        let is_other_set = set.is_some_and(|set| set != self.plain_set());
+        for (name, hook) in self.chains() {
+            let chain = FilterChain { hook: number(hook), priority: PRIORITY };
+            if is_other_set || ruleset.filter_chain(TABLE_NAME, &name)? != Some(chain) {
+                return Ok(Some(self.clearance(set.is_some())));
+            }
+        }
+        Ok(None)
     }
 
     /// Whether the kernel holds the element.

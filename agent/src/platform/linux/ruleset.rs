@@ -4,7 +4,7 @@ use std::io;
 
 use netlink_bindings::nftables::{
     BitwiseOps, CmpOps, ExprListAttrs, ExprOps, IterableDataAttrs, IterableExprListAttrs, MetaKeys, Nfgenmsg,
-    PayloadBase, Request, SetFlags, TableFlags, VerdictCode,
+    PayloadBase, Request, SetFlags, SetelemListElemAttrs, TableFlags, VerdictCode,
 };
 use netlink_bindings::traits::NetlinkRequest;
 use netlink_socket2::{NetlinkSocket, ReplyError};
@@ -39,8 +39,8 @@ impl Ruleset {
     pub(crate) fn is_table_awake(&mut self, table: &str) -> io::Result<bool> {
         let mut request = Request::new().op_gettable_do(&header());
         request.encode().push_name_bytes(table.as_bytes());
-        let flags = self.one(&request, |(_, table)| table.get_flags().unwrap_or(0))?;
-        Ok(flags.is_some_and(|flags| flags & TableFlags::Dormant as u32 == 0))
+        let flags = self.one(&request, |(_, table)| table.get_flags().ok())?;
+        Ok(flags.flatten().is_some_and(|flags| flags & TableFlags::Dormant as u32 == 0))
     }
 
     /// The set of that name; `None` if there is none.
@@ -48,13 +48,8 @@ impl Ruleset {
         let mut request = Request::new().op_getset_do(&header());
         request.encode().push_table_bytes(table.as_bytes()).push_name_bytes(name.as_bytes());
         self.one(&request, |(_, set)| {
-            let flags = set.get_flags().unwrap_or(0);
-            let others = SetFlags::Interval as u32 | SetFlags::Concat as u32 | SetFlags::Map as u32;
-            Set {
-                element_bytes: set.get_key_len().unwrap_or(0),
-                has_timeouts: flags & SetFlags::Timeout as u32 != 0,
-                is_plain: flags & others == 0,
-            }
+            let is_plain = set.get_flags().is_ok_and(|flags| flags == SetFlags::Timeout as u32);
+            Set { element_bytes: set.get_key_len().unwrap_or(0), is_plain }
         })
     }
 
@@ -86,7 +81,8 @@ impl Ruleset {
         Err(io::Error::new(io::ErrorKind::Interrupted, "other programs keep changing the ruleset"))
     }
 
-    /// Whether this element is in the set and has not ended; false too if there is no such set.
+    /// Whether this element is in the set, has not ended, and has no condition of its own; false too if
+    /// there is no such set, or one of other elements.
     pub(crate) fn has_element(&mut self, table: &str, set: &str, element: &[u8]) -> io::Result<bool> {
         let mut request = Request::new().op_getsetelem_do(&header());
         request
@@ -97,7 +93,21 @@ impl Ruleset {
             .nested_elem()
             .nested_key()
             .push_value(element);
-        Ok(self.one(&request, |_| ())?.is_some())
+        let found = self.one(&request, |(_, list)| {
+            let elements = list.get_elements().ok()?;
+            let is_bare = |attribute| match attribute {
+                Ok(SetelemListElemAttrs::Elem(element)) => {
+                    element.get_expr().is_err() && element.get_expressions().is_err()
+                }
+                Err(_) => false,
+            };
+            Some(elements.map(is_bare).collect::<Vec<_>>())
+        });
+        match found {
+            Ok(found) => Ok(found.flatten().is_some_and(|bare| bare == [true])),
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Number of the current ruleset: each change makes it another one.
@@ -114,7 +124,14 @@ impl Ruleset {
         let mut replies = self.0.request(&request)?;
         while let Some(reply) = replies.recv() {
             match reply {
-                Ok((_, rule)) => rules.push(rule.get_expressions().map(expressions).unwrap_or_default()),
+                Ok((_, rule)) => {
+                    // Kernels before 4.10 list the rules of all chains.
+                    let is_here = rule.get_table().is_ok_and(|name| name.to_bytes() == table.as_bytes())
+                        && rule.get_chain().is_ok_and(|name| name.to_bytes() == chain.as_bytes());
+                    if is_here {
+                        rules.push(rule.get_expressions().map(expressions).unwrap_or_default());
+                    }
+                }
                 Err(error) => return unless_missing(error, Vec::new()),
             }
         }
