@@ -6,7 +6,6 @@ use axum::response::{IntoResponse, Response};
 
 use super::contract::contract_json;
 use super::front::table::{Table, operations};
-use super::state::AppState;
 
 const PAGE: &str = include_str!("docs.html");
 const SCRIPT: &str = include_str!("docs.js");

@@ -37,7 +37,7 @@ const LONG_TIMEOUT: Duration = Duration::from_mins(10);
 
 /// Every route with its documentation, by how long a request may take.
 pub(super) fn routes<T: Table>() -> T {
-    let quick = merged(vec![
+    let quick: T = merged(vec![
         actions::routes(),
         agent_key::routes(),
         agents::routes(),
@@ -76,15 +76,15 @@ pub(super) fn routes<T: Table>() -> T {
     ]);
     let quick = quick.layer(compression::layer()).layer(map_request(compression::accept));
     let quick = quick.layer(from_fn(|request, next| within(REQUEST_TIMEOUT, request, next)));
-    let long = merged(vec![audit::long_routes(), backtest::routes(), bundle::long_routes(), lift::routes()]);
+    let long: T = merged(vec![audit::long_routes(), backtest::routes(), bundle::long_routes(), lift::routes()]);
     let long = long.layer(from_fn(|request, next| within(LONG_TIMEOUT, request, next)));
-    let polls = poll::routes().layer(from_fn(|request, next| within(POLL_TIMEOUT, request, next)));
+    let polls = poll::routes::<T>().layer(from_fn(|request, next| within(POLL_TIMEOUT, request, next)));
     // Its form is put around the answers, so these are not compressed.
-    let wazuh = wazuh::routes().layer(from_fn(|request, next| within(REQUEST_TIMEOUT, request, next)));
+    let wazuh = wazuh::routes::<T>().layer(from_fn(|request, next| within(REQUEST_TIMEOUT, request, next)));
     // Firewalls compare lists by their bytes, and the forms of CrowdSec and TAXII are put around their answers.
-    let pulled = merged(vec![pull::routes(), crowdsec::routes(), taxii::routes()]);
+    let pulled: T = merged(vec![pull::routes(), crowdsec::routes(), taxii::routes()]);
     let pulled = pulled.layer(from_fn(|request, next| within(REQUEST_TIMEOUT, request, next)));
-    let openc2 = openc2::routes().layer(from_fn(|request, next| within(REQUEST_TIMEOUT, request, next)));
+    let openc2 = openc2::routes::<T>().layer(from_fn(|request, next| within(REQUEST_TIMEOUT, request, next)));
     merged(vec![quick, long, polls, wazuh, openc2, pulled, stream::routes()])
 }
 

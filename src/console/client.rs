@@ -3,6 +3,7 @@
 //! of the browser's connection goes with each call.
 
 use std::fmt;
+use std::sync::Arc;
 
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};

@@ -10,7 +10,6 @@ mod metrics;
 mod stream;
 pub mod worded;
 
-use super::state::AppState;
 use crate::api::front::table::{Table, operations};
 
 /// The operations of this resource.

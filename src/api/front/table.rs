@@ -15,15 +15,15 @@ use crate::api::state::AppState;
 
 /// The operations of one path, in both forms. [`operations!`] makes them.
 #[derive(Debug)]
-pub struct Operations<S, D> {
+pub(crate) struct Operations<S, D> {
     /// The path and its handlers.
-    pub served: S,
+    pub(crate) served: S,
     /// The same with their documentation.
-    pub described: D,
+    pub(crate) described: D,
 }
 
 /// Where routes are put into.
-pub trait Table: Sized {
+pub(crate) trait Table: Sized {
     /// An empty one.
     fn new() -> Self;
 
@@ -110,16 +110,16 @@ macro_rules! operations {
     ($($($handler:ident)::+),+ $(,)?) => {
         $crate::api::front::table::Operations {
             served: || {
-                use utoipa::Path as _;
                 use utoipa_axum::PathItemExt as _;
-                let (mut path, mut handlers) = (String::new(), axum::routing::MethodRouter::new());
+                let (mut paths, mut handlers) = (Vec::new(), axum::routing::MethodRouter::new());
                 $(
-                    path = utoipa_axum::routes!(@path [path()] of $($handler)::+);
+                    paths.push(utoipa_axum::routes!(@path [path()] of $($handler)::+));
                     for method in utoipa_axum::routes!(@path [methods()] of $($handler)::+) {
                         handlers = handlers.on(method.to_method_filter(), $($handler)::+);
                     }
                 )+
-                (path, handlers)
+                // All have the same.
+                (paths.pop().unwrap_or_default(), handlers)
             },
             described: || utoipa_axum::routes!($($($handler)::+),+),
         }

@@ -12,7 +12,6 @@ use axum::middleware::{from_fn, map_response};
 
 use self::answer::negotiate;
 use super::pull::challenged;
-use super::state::AppState;
 use crate::api::front::table::{Table, operations};
 
 /// The operations of this resource.

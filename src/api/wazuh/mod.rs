@@ -12,7 +12,6 @@ mod login;
 mod refused;
 pub mod shape;
 
-use super::state::AppState;
 use crate::api::front::table::{Table, operations};
 
 /// The operations of this resource.
