@@ -11,17 +11,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use load::agents::{self, Agent, Stream, claims};
-use load::alerts::{Alerts, EVERYWHERE, host_name};
+use load::alerts::{Alerts, EVERYWHERE};
 use load::http::{Connection, accepted, request};
 use load::report::{MIB, Samples, Table, float, say};
 use load::server::Server;
 use load::{disk, knob, report};
-use riposte::clock::Clock;
 use riposte_protocol::message::{FromAgent, ToAgent};
 use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use uuid::Uuid;
 
 /// Responses for all agents, one after the other.
 const FAN_OUTS: usize = 3;
@@ -31,6 +29,8 @@ const PATIENCE: Duration = Duration::from_mins(1);
 const HEARTBEAT: u64 = 30;
 /// Streams opened at the same time.
 const AT_ONCE: usize = 128;
+/// Agents that one enrolment token lets in.
+const PER_TOKEN: usize = 1000;
 
 fn main() -> anyhow::Result<()> {
     load::make_room(u64::try_from(knob("AGENTS", 10_000_usize)?)? + 2000)?;
@@ -38,12 +38,12 @@ fn main() -> anyhow::Result<()> {
 }
 
 async fn bench() -> anyhow::Result<()> {
-    let (count, enrolling) = (knob("AGENTS", 10_000_usize)?, knob("ENROL", 1000_usize)?);
+    let count = knob("AGENTS", 10_000_usize)?;
     let (polling, idle) = (knob("POLLING", 1000_usize)?.min(count), knob("SECONDS", 10_u64)?);
     report::begin("connections")?;
     let dir = disk()?;
     let mut table = Table::default();
-    let enrolled = Arc::new(enrol(dir.path(), count, enrolling.min(count), &mut table).await?);
+    let enrolled = Arc::new(enrol(dir.path(), count, &mut table).await?);
 
     let server = Server::start(dir.path()).await?;
     table.row(
@@ -127,37 +127,19 @@ async fn bench() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Enrols the first agents over the API, to measure how long that takes. Writes the others into the
-/// ledger while no server runs: this bench measures connections, not ten thousand enrolments.
-async fn enrol(dir: &Path, count: usize, over_api: usize, table: &mut Table) -> anyhow::Result<Vec<Agent>> {
+/// Enrols the agents over the API.
+async fn enrol(dir: &Path, count: usize, table: &mut Table) -> anyhow::Result<Vec<Agent>> {
     // The first start creates keys and tables; the second start is the usual case.
     Server::start(dir).await?.stop()?;
     let server = Server::start(dir).await?;
     table.row("start to serving, empty ledger", server.started_in.as_secs_f64() * 1e3, "ms", None, "50", "25");
     table.row("RSS, empty ledger", server.resident_bytes()? / MIB, "MiB", None, "20", "16");
-    let begun = Instant::now();
-    let mut enrolled = agents::enrol(&server.door, &server.key, 0, over_api).await?;
-    say(&format!("{over_api} agents enrolled over the API in {:.1} s", begun.elapsed().as_secs_f64()));
-    let database = server.database();
-    server.stop()?;
-    let mut db = rusqlite::Connection::open(database)?;
-    let tx = db.transaction()?;
-    for number in over_api..count {
-        let (key, id) = (agents::new_key()?, Uuid::now_v7());
-        tx.prepare_cached(
-            "INSERT INTO agents (id, name, public_key, labels, platform, version, capabilities, enrolled_at)
-            SELECT ?1, ?2, ?3, labels, platform, version, capabilities, ?4 FROM agents WHERE name = ?5",
-        )?
-        .execute(rusqlite::params![
-            id.to_string(),
-            host_name(number),
-            key.verifying_key().text(),
-            Clock::system().now().as_millis(),
-            host_name(0),
-        ])?;
-        enrolled.push(Agent::known(id, key, number));
+    let (begun, mut enrolled) = (Instant::now(), Vec::with_capacity(count));
+    for first in (0..count).step_by(PER_TOKEN) {
+        enrolled.extend(agents::enrol(&server.door, &server.key, first, PER_TOKEN.min(count - first)).await?);
     }
-    tx.commit()?;
+    say(&format!("{count} agents enrolled in {:.1} s", begun.elapsed().as_secs_f64()));
+    server.stop()?;
     Ok(enrolled)
 }
 

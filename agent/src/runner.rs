@@ -21,6 +21,8 @@ pub use self::output::join;
 use self::output::{Head, Lines};
 pub use self::program::{DEFAULT_TIMEOUT, Program};
 use crate::platform::guarded;
+#[cfg(test)]
+use crate::platform::ruleset;
 use crate::platform::tree::{self, Tree};
 use crate::platform::waiting::Watch;
 
@@ -144,14 +146,8 @@ impl Runner {
     #[cfg(test)]
     pub(crate) fn in_its_network<T: Send>(&self, open: impl FnOnce() -> T + Send) -> T {
         match self.prefix.as_slice() {
-            #[cfg(target_os = "linux")]
             [ip, netns, exec, name, ..] if [ip, netns, exec] == ["ip", "netns", "exec"] => {
-                let there = std::fs::File::open(format!("/run/netns/{name}")).unwrap();
-                let inside = || {
-                    rustix::thread::move_into_link_name_space(std::os::fd::AsFd::as_fd(&there), None).unwrap();
-                    open()
-                };
-                std::thread::scope(|scope| scope.spawn(inside).join().unwrap())
+                ruleset::in_network(name, open)
             }
             _ => open(),
         }

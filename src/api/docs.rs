@@ -4,7 +4,7 @@
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 
-use super::contract::contract_json;
+use super::contract_text::contract_json;
 use super::front::table::{Table, operations};
 
 const PAGE: &str = include_str!("docs.html");

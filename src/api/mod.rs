@@ -14,6 +14,7 @@ pub mod backtest;
 pub mod bundle;
 pub mod commands;
 mod contract;
+mod contract_text;
 pub mod counts;
 pub mod crowdsec;
 pub mod docs;
@@ -57,5 +58,6 @@ pub mod wazuh_agents;
 pub mod webhooks;
 pub mod whoami;
 
-pub use contract::{contract, contract_file, contract_yaml};
+pub use contract::{contract, contract_yaml};
+pub use contract_text::contract_file;
 pub use service::router;

@@ -1,5 +1,6 @@
 //! What all handlers share.
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -28,9 +29,21 @@ pub struct RequestLimits {
     pub requests_per_minute: u32,
 }
 
-/// State shared by all handlers; cheap to clone.
+/// State shared by all handlers. A request clones it several times, so that it is one pointer.
 #[derive(Clone, Debug)]
-pub struct AppState {
+pub struct AppState(Arc<SharedState>);
+
+impl Deref for AppState {
+    type Target = SharedState;
+
+    fn deref(&self) -> &SharedState {
+        &self.0
+    }
+}
+
+/// What the state holds.
+#[derive(Debug)]
+pub struct SharedState {
     /// The engine.
     pub engine: Arc<Engine>,
     /// Counter of failed authentication.
@@ -68,7 +81,7 @@ impl AppState {
         engine.metrics.register(&mut registry);
         let ledger_gauges = Arc::<LedgerGauges>::default();
         ledger_gauges.register(&mut registry);
-        Self {
+        Self(Arc::new(SharedState {
             engine,
             auth_failures: Arc::new(AuthFailures::new(proxies.clone())),
             registry: Arc::new(registry),
@@ -87,6 +100,6 @@ impl AppState {
                 max_batch: config.limits.max_batch,
                 requests_per_minute: config.limits.requests_per_minute,
             },
-        }
+        }))
     }
 }

@@ -1,5 +1,5 @@
 //! Open pages that follow the same events ask for the same lists at the same moment. Such reads are
-//! made once for all of them: a read that nobody has begun yet is joined, so that what it returns is
+//! made once for all of them: a read that has not begun yet is joined, so that what it returns is
 //! never older than the question. Under a steady stream of events each list is read about once a
 //! second, however many pages are open.
 

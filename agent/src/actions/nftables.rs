@@ -18,14 +18,11 @@ use std::time::Duration;
 
 use riposte_protocol::command::Op;
 
-use self::fence::Fence;
+use self::fence::{Fence, TABLE, TABLE_NAME};
 use super::error::failure;
 use super::{ActionError, Attempt, Host};
 use crate::platform::ruleset::Ruleset;
 use crate::runner::{Exit, Program};
-
-const TABLE: &str = "inet riposte";
-const TABLE_NAME: &str = "riposte";
 
 pub(super) fn plan(op: Op, attempt: &Attempt<'_>) -> String {
     let Ok(fences) = Fence::all(attempt) else { return String::new() };

@@ -5,7 +5,7 @@
 use riposte_protocol::command::{Command, Script, ScriptStyle};
 use riposte_protocol::target::TargetKind;
 
-use crate::actions::Action;
+use crate::actions::{Action, Bulk};
 use crate::agent::Agent;
 use crate::scripts;
 
@@ -49,4 +49,11 @@ pub(super) fn find(agent: &Agent, name: &str, script: Option<&Script>) -> Option
 /// The refusal of an unknown action.
 pub(super) fn unknown(action: &str) -> String {
     format!("this agent does not know the action {}", action.escape_debug())
+}
+
+/// The action of that name, if it does many at once here.
+pub(super) fn find_bulk(agent: &Agent, action: Option<&str>) -> Option<(&'static dyn Action, &'static dyn Bulk)> {
+    let action = agent.action(action?)?;
+    let bulk = action.bulk().filter(|bulk| bulk.works_on(&agent.host))?;
+    Some((action, bulk))
 }

@@ -6,17 +6,15 @@
 //! The lane chose them (`schedule.rs`): no two have the same effect or the same target, and nothing is
 //! held of those that are applied.
 
-use std::collections::{BTreeSet, HashSet};
 use std::sync::Mutex;
 
-use riposte_protocol::message::{Actual, Outcome};
+use riposte_protocol::message::Outcome;
 use uuid::Uuid;
 
-use super::converge::TOO_LATE;
 use super::execute::{self, NOT_IN_FORCE};
 use super::execution::{Execution, Verdict, actual, refuse};
 use super::lift::{self, Lifted, all_within};
-use crate::actions::{self, Action, ActionError, Attempt, Bulk, Step, Transcript};
+use crate::actions::{Action, ActionError, Attempt, Bulk, Step, Transcript};
 use crate::agent::Agent;
 use crate::journal::{Held, Pending, Record};
 use crate::refusal::EXPIRED;
@@ -135,41 +133,6 @@ pub(super) async fn undo(
     let (records, results): (Vec<Option<Record>>, Vec<(Uuid, bool)>) = ends.unzip();
     agent.note(records.into_iter().flatten());
     results
-}
-
-/// Looks at those of these effects whose action does many at once, and returns which are in force;
-/// what is new in that is noted. The others have to be looked at one by one.
-pub(super) async fn in_force(agent: &Agent, effects: &[Uuid]) -> HashSet<Uuid> {
-    let now = agent.clock.moment();
-    let known = |effect: &Uuid| agent.read(|state| state.held_effect(*effect).cloned());
-    let is_looked_at = |held: &Held| {
-        let is_late = held.remaining(&now).is_some_and(|remaining| remaining < TOO_LATE);
-        !is_late && held.actual != Some(Actual::Absent) && held.script.is_none()
-    };
-    let held: Vec<Held> = effects.iter().filter_map(known).filter(is_looked_at).collect();
-    let mut in_force = HashSet::new();
-    for name in held.iter().map(|held| held.action.as_str()).collect::<BTreeSet<_>>() {
-        let Some((action, bulk)) = super::bulk_of(agent, Some(name)) else { continue };
-        if actions::availability(action, &agent.host).is_err() {
-            continue;
-        }
-        let these = held.iter().filter(|held| held.action == name && agent.protects(&held.target).is_none());
-        let these: Vec<&Held> = these.collect();
-        let transcript = Mutex::default();
-        let attempts: Vec<Attempt<'_>> = these.iter().map(|held| lift::attempt(agent, held, &transcript)).collect();
-        let shown = all_within(agent, attempts.len(), bulk.are_in_force(&attempts)).await;
-        let mut news = Vec::new();
-        for (held, _) in these.iter().zip(shown).filter(|(_, shown)| matches!(shown, Ok(true))) {
-            in_force.insert(held.effect);
-            if held.actual != Some(Actual::InForce) || held.failing.is_some() {
-                let seen = Held { actual: Some(Actual::InForce), failing: None, ..(*held).clone() };
-                news.push(Record::Held { held: Box::new(seen) });
-                agent.tell_of(held.effect);
-            }
-        }
-        agent.note(news);
-    }
-    in_force
 }
 
 /// Reverts effects and looks that nothing of them is left.

@@ -2,13 +2,51 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use riposte_protocol::command::{Command, Op};
 use riposte_protocol::message::Outcome;
 use uuid::Uuid;
 
 use super::tests::{Bench, Fake, command, held, received};
+use crate::actions::{Action as _, Attempt, Bulk, Host, Looks, Step};
 use crate::journal::Record;
 use crate::local_policy::LocalPolicy;
+
+/// The log shows how many were given to it at once.
+impl Bulk for Fake {
+    fn works_on(&self, _host: &Host) -> bool {
+        self.state.lock().unwrap().is_bulk
+    }
+
+    fn apply_all<'a>(&'a self, attempts: &'a [Attempt<'a>]) -> Step<'a, ()> {
+        self.state.lock().unwrap().log.push(format!("apply {} at once", attempts.len()));
+        Box::pin(async move {
+            for attempt in attempts {
+                self.apply(attempt).await?;
+            }
+            Ok(())
+        })
+    }
+
+    fn are_in_force<'a>(&'a self, attempts: &'a [Attempt<'a>]) -> Looks<'a> {
+        self.state.lock().unwrap().looks += attempts.len();
+        Box::pin(join_all(attempts.iter().map(|attempt| self.is_in_force(attempt))))
+    }
+
+    fn revert_all<'a>(&'a self, attempts: &'a [Attempt<'a>]) -> Step<'a, ()> {
+        self.state.lock().unwrap().log.push(format!("revert {} at once", attempts.len()));
+        Box::pin(async move {
+            for attempt in attempts {
+                self.revert(attempt).await?;
+            }
+            Ok(())
+        })
+    }
+
+    fn are_lifted<'a>(&'a self, attempts: &'a [Attempt<'a>]) -> Looks<'a> {
+        Box::pin(join_all(attempts.iter().map(|attempt| self.is_lifted(attempt))))
+    }
+}
 
 /// An action that does many at once.
 fn bulk() -> &'static Fake {

@@ -3,7 +3,7 @@
 //! An effect on a target that is protected by now is lifted. A lane that holds nothing never wakes
 //! for it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -11,8 +11,7 @@ use riposte_protocol::message::Actual;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::admit::find;
-use super::bulk;
+use super::admit::{find, find_bulk};
 use super::lift::{self, within};
 use crate::actions::{self, Action, ActionError, Attempt};
 use crate::agent::Agent;
@@ -21,7 +20,7 @@ use crate::local_policy::Drift;
 
 /// An effect this close to its end is not looked at: its own time-out may come a moment before the
 /// agent's.
-pub(super) const TOO_LATE: Duration = Duration::from_secs(2);
+const TOO_LATE: Duration = Duration::from_secs(2);
 
 /// The rounds of one lane: when the next begins, and what is left of the current one.
 #[derive(Debug)]
@@ -79,13 +78,48 @@ fn jittered(every: Duration) -> Duration {
 /// Looks at effects. Those of one action that looks at many at once are looked at together; what is
 /// not as it should be, by itself.
 pub(super) async fn look_at_all(agent: &Agent, effects: Vec<Uuid>) {
-    let as_it_should = bulk::in_force(agent, &effects).await;
+    let as_it_should = in_force(agent, &effects).await;
     for effect in effects {
         if !as_it_should.contains(&effect) {
             look(agent, effect).await;
             tokio::task::yield_now().await;
         }
     }
+}
+
+/// Looks at those of these effects whose action does many at once, and returns which are in force;
+/// what is new in that is noted. The others have to be looked at one by one.
+async fn in_force(agent: &Agent, effects: &[Uuid]) -> HashSet<Uuid> {
+    let now = agent.clock.moment();
+    let known = |effect: &Uuid| agent.read(|state| state.held_effect(*effect).cloned());
+    let is_looked_at = |held: &Held| {
+        let is_late = held.remaining(&now).is_some_and(|remaining| remaining < TOO_LATE);
+        !is_late && held.actual != Some(Actual::Absent) && held.script.is_none()
+    };
+    let held: Vec<Held> = effects.iter().filter_map(known).filter(is_looked_at).collect();
+    let mut in_force = HashSet::new();
+    for name in held.iter().map(|held| held.action.as_str()).collect::<BTreeSet<_>>() {
+        let Some((action, bulk)) = find_bulk(agent, Some(name)) else { continue };
+        if actions::availability(action, &agent.host).is_err() {
+            continue;
+        }
+        let these = held.iter().filter(|held| held.action == name && agent.protects(&held.target).is_none());
+        let these: Vec<&Held> = these.collect();
+        let transcript = Mutex::default();
+        let attempts: Vec<Attempt<'_>> = these.iter().map(|held| lift::attempt(agent, held, &transcript)).collect();
+        let shown = lift::all_within(agent, attempts.len(), bulk.are_in_force(&attempts)).await;
+        let mut news = Vec::new();
+        for (held, _) in these.iter().zip(shown).filter(|(_, shown)| matches!(shown, Ok(true))) {
+            in_force.insert(held.effect);
+            if held.actual != Some(Actual::InForce) || held.failing.is_some() {
+                let seen = Held { actual: Some(Actual::InForce), failing: None, ..(*held).clone() };
+                news.push(Record::Held { held: Box::new(seen) });
+                agent.tell_of(held.effect);
+            }
+        }
+        agent.note(news);
+    }
+    in_force
 }
 
 /// Looks at one effect.

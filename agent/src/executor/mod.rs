@@ -42,9 +42,10 @@ use uuid::Uuid;
 
 pub use self::lift::{Release, release};
 
+use self::admit::find_bulk;
 use self::converge::Rounds;
 use self::schedule::{Next, Retries};
-use crate::actions::{Action, Bulk, Domain};
+use crate::actions::Domain;
 use crate::agent::Agent;
 use crate::journal::{Held, Pending, Record};
 
@@ -137,7 +138,7 @@ async fn run_lane(agent: Arc<Agent>, domain: Domain, wakeup: Arc<Notify>) {
 /// Undoes effects that have ended: all together if their action can do that here, otherwise the
 /// first. Returns which of them were tried, and whether each is lifted.
 async fn undo(agent: &Agent, held: Vec<Held>) -> Vec<(Uuid, bool)> {
-    match (bulk_of(agent, held.first().map(|held| held.action.as_str())), held.as_slice()) {
+    match (find_bulk(agent, held.first().map(|held| held.action.as_str())), held.as_slice()) {
         (Some((action, bulk)), [_, _, ..]) => bulk::undo(agent, action, bulk, held).await,
         (_, [first, ..]) => vec![(first.effect, lift::undo(agent, first).await)],
         (_, []) => Vec::new(),
@@ -151,7 +152,7 @@ async fn execute(agent: &Agent, pending: Vec<Pending>) -> Vec<Uuid> {
     let held_by = agent.read(|state| state.held_effect(first.command.effect).map(|held| held.action.clone()));
     let action = held_by.filter(|_| first.command.op == Op::Revert).unwrap_or_else(|| first.command.action.clone());
     let effects = pending.iter().map(|pending| pending.command.effect).collect();
-    match (bulk_of(agent, Some(&action)), first.started) {
+    match (find_bulk(agent, Some(&action)), first.started) {
         (Some((action, bulk)), _) if pending.len() > 1 => {
             match first.command.op {
                 Op::Apply => bulk::apply(agent, action, bulk, &pending).await,
@@ -163,13 +164,6 @@ async fn execute(agent: &Agent, pending: Vec<Pending>) -> Vec<Uuid> {
         (_, Some(started_at)) => resume::resume(agent, first, started_at).await,
     }
     vec![first.command.effect]
-}
-
-/// The action of that name, if it does many at once here.
-fn bulk_of(agent: &Agent, action: Option<&str>) -> Option<(&'static dyn Action, &'static dyn Bulk)> {
-    let action = agent.action(action?)?;
-    let bulk = action.bulk().filter(|bulk| bulk.works_on(&agent.host))?;
-    Some((action, bulk))
 }
 
 /// An effect that could not be lifted a moment ago is not retried at once: the cause is still

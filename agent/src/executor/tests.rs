@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use futures_util::future::join_all;
 use riposte_protocol::command::{Command, Op};
 use riposte_protocol::message::{CommandResult, Outcome};
 use riposte_protocol::target::{Target, TargetKind};
@@ -14,7 +13,7 @@ use uuid::Uuid;
 
 use super::converge::Rounds;
 use super::schedule::{self, Next, Retries};
-use crate::actions::{About, Action, ActionError, Attempt, Bulk, Host, Looks, Step};
+use crate::actions::{About, Action, ActionError, Attempt, Bulk, Host, Step};
 use crate::agent::Agent;
 use crate::clock::Clock;
 use crate::journal::{Held, Journal, JournalState, Record};
@@ -115,42 +114,6 @@ impl Action for Fake {
             state.in_force.remove(attempt.target.value());
             Ok(())
         })
-    }
-}
-
-/// The log shows how many were given to it at once.
-impl Bulk for Fake {
-    fn works_on(&self, _host: &Host) -> bool {
-        self.state.lock().unwrap().is_bulk
-    }
-
-    fn apply_all<'a>(&'a self, attempts: &'a [Attempt<'a>]) -> Step<'a, ()> {
-        self.state.lock().unwrap().log.push(format!("apply {} at once", attempts.len()));
-        Box::pin(async move {
-            for attempt in attempts {
-                self.apply(attempt).await?;
-            }
-            Ok(())
-        })
-    }
-
-    fn are_in_force<'a>(&'a self, attempts: &'a [Attempt<'a>]) -> Looks<'a> {
-        self.state.lock().unwrap().looks += attempts.len();
-        Box::pin(join_all(attempts.iter().map(|attempt| self.is_in_force(attempt))))
-    }
-
-    fn revert_all<'a>(&'a self, attempts: &'a [Attempt<'a>]) -> Step<'a, ()> {
-        self.state.lock().unwrap().log.push(format!("revert {} at once", attempts.len()));
-        Box::pin(async move {
-            for attempt in attempts {
-                self.revert(attempt).await?;
-            }
-            Ok(())
-        })
-    }
-
-    fn are_lifted<'a>(&'a self, attempts: &'a [Attempt<'a>]) -> Looks<'a> {
-        Box::pin(join_all(attempts.iter().map(|attempt| self.is_lifted(attempt))))
     }
 }
 

@@ -14,7 +14,9 @@
 #[cfg(target_os = "linux")]
 mod linux;
 pub(crate) mod path_error;
-pub(crate) mod ruleset;
+pub(crate) mod ruleset_objects;
+#[cfg(not(target_os = "linux"))]
+mod ruleset_unseen;
 #[cfg(unix)]
 mod unix;
 #[cfg(not(target_os = "linux"))]
@@ -28,6 +30,19 @@ use riposte_protocol::message::Platform;
 pub use self::unix::*;
 #[cfg(windows)]
 pub use self::windows::*;
+
+/// What nftables holds in the kernel.
+pub(crate) mod ruleset {
+    #[cfg(target_os = "linux")]
+    pub(crate) use crate::platform::linux::ruleset::Ruleset;
+    #[cfg(all(test, target_os = "linux"))]
+    pub(crate) use crate::platform::linux::ruleset::in_network;
+    pub(crate) use crate::platform::ruleset_objects::{Expression, FilterChain, Set};
+    #[cfg(not(target_os = "linux"))]
+    pub(crate) use crate::platform::ruleset_unseen::Ruleset;
+    #[cfg(all(test, not(target_os = "linux")))]
+    pub(crate) use crate::platform::ruleset_unseen::in_network;
+}
 
 /// How it is seen that a program waits for its input.
 pub(crate) mod waiting {

@@ -228,15 +228,23 @@ pub async fn prove(
     keys: &CheckpointKeys,
     trusted: Option<&LogBeginning>,
     forgetting: Option<&ForgettingKey>,
-    each: impl FnMut(i64, [u8; 32]),
+    mut each: impl FnMut(i64, [u8; 32]),
 ) -> Result<AuditProof> {
     const PAGE_ROWS: i64 = 1000;
-    let mut proof = recompute(db, Some(keys), trusted, forgetting, each).await?;
+    // The first entry names the ledger. It is kept from the walk: retention may remove it right after.
+    let mut first = None;
+    let keep_first = |seq: i64, hash: [u8; 32]| {
+        if seq == 1 {
+            first = Some(ChainHash(hash));
+        }
+        each(seq, hash);
+    };
+    let mut proof = recompute(db, Some(keys), trusted, forgetting, keep_first).await?;
     proof.keys = CheckpointKey::all(keys);
     let (mut opener, mut before) = (CheckpointOpener::new(keys), i64::MAX);
     let (begin, ledger) = match &proof.begins {
         Some(begins) => ((begins.after, Some(begins.hash)), Some(begins.ledger)),
-        None => ((0, None), hash(db, 1).await?),
+        None => ((0, None), first),
     };
     while proof.intact {
         let rows: Vec<ComparedRow> = db.all(BACKWARD, binds![before, PAGE_ROWS]).await?;

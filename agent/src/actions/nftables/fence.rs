@@ -8,11 +8,14 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::{TABLE, TABLE_NAME};
 use crate::actions::about::has;
 use crate::actions::{ActionError, Attempt};
 use crate::platform::ruleset::{Expression, FilterChain, Ruleset, Set};
 
+/// The table, with its family.
+pub(super) const TABLE: &str = "inet riposte";
+/// Its name in the family.
+pub(super) const TABLE_NAME: &str = "riposte";
 /// Longest time-out of an element. The kernel holds its milliseconds in nanoseconds, which is 584
 /// years, and refuses more. Only the agent's own timer handles a later end.
 const LONGEST_TIMEOUT: Duration = Duration::from_hours(24 * 200_000);

@@ -9,7 +9,7 @@ use netlink_bindings::nftables::{
 use netlink_bindings::traits::NetlinkRequest;
 use netlink_socket2::{NetlinkSocket, ReplyError};
 
-use crate::platform::ruleset::{Expression, FilterChain, Set};
+use crate::platform::ruleset_objects::{Expression, FilterChain, Set};
 
 /// `NFPROTO_INET` of `linux/netfilter.h`.
 const INET: u8 = 1;
@@ -209,4 +209,15 @@ fn decoded(expression: &ExprOps<'_>) -> Option<Expression> {
 
 fn bytes(data: IterableDataAttrs<'_>) -> Option<Vec<u8>> {
     data.get_value().ok().map(<[u8]>::to_vec)
+}
+
+/// Opens a socket in the network namespace of that name.
+#[cfg(test)]
+pub(crate) fn in_network<T: Send>(name: &str, open: impl FnOnce() -> T + Send) -> T {
+    let there = std::fs::File::open(format!("/run/netns/{name}")).unwrap();
+    let inside = || {
+        rustix::thread::move_into_link_name_space(std::os::fd::AsFd::as_fd(&there), None).unwrap();
+        open()
+    };
+    std::thread::scope(|scope| scope.spawn(inside).join().unwrap())
 }

@@ -2,9 +2,6 @@
 //! itself, over netlink: `nft` reads the whole ruleset for every question, with all elements of all
 //! sets, and that takes longer the more is blocked.
 
-#[cfg(target_os = "linux")]
-pub(crate) use crate::platform::linux::ruleset::Ruleset;
-
 /// A set of addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Set {
@@ -42,37 +39,4 @@ pub(crate) enum Expression {
     Drop,
     /// Anything else.
     Other,
-}
-
-/// On other systems there is no nftables.
-#[cfg(not(target_os = "linux"))]
-#[derive(Debug)]
-pub(crate) struct Ruleset;
-
-#[cfg(not(target_os = "linux"))]
-#[expect(clippy::unused_self, reason = "where nftables exists, a socket is used")]
-impl Ruleset {
-    pub(crate) fn open() -> std::io::Result<Self> {
-        Err(std::io::ErrorKind::Unsupported.into())
-    }
-
-    pub(crate) fn is_table_awake(&mut self, _table: &str) -> std::io::Result<bool> {
-        Err(std::io::ErrorKind::Unsupported.into())
-    }
-
-    pub(crate) fn set(&mut self, _table: &str, _name: &str) -> std::io::Result<Option<Set>> {
-        Err(std::io::ErrorKind::Unsupported.into())
-    }
-
-    pub(crate) fn filter_chain(&mut self, _table: &str, _name: &str) -> std::io::Result<Option<FilterChain>> {
-        Err(std::io::ErrorKind::Unsupported.into())
-    }
-
-    pub(crate) fn rules(&mut self, _table: &str, _chain: &str) -> std::io::Result<Vec<Vec<Expression>>> {
-        Err(std::io::ErrorKind::Unsupported.into())
-    }
-
-    pub(crate) fn has_element(&mut self, _table: &str, _set: &str, _element: &[u8]) -> std::io::Result<bool> {
-        Err(std::io::ErrorKind::Unsupported.into())
-    }
 }
