@@ -66,6 +66,13 @@ impl Rounds {
             }
         }
     }
+
+    /// Puts effects back that are still to be looked at, before all others.
+    pub(super) fn put_back(&mut self, effects: Vec<Uuid>) {
+        for effect in effects.into_iter().rev() {
+            self.todo.push_front(effect);
+        }
+    }
 }
 
 /// Three quarters to all of the interval, so that a fleet that was started at once spreads its
@@ -75,16 +82,19 @@ fn jittered(every: Duration) -> Duration {
     every.mul_f64(0.75 + 0.25 * f64::from(fraction) / f64::from(u32::MAX))
 }
 
-/// Looks at effects. Those of one action that looks at many at once are looked at together; what is
-/// not as it should be, by itself.
-pub(super) async fn look_at_all(agent: &Agent, effects: Vec<Uuid>) {
-    let as_it_should = in_force(agent, &effects).await;
-    for effect in effects {
-        if !as_it_should.contains(&effect) {
-            look(agent, effect).await;
-            tokio::task::yield_now().await;
-        }
+/// Looks at effects: at those whose action looks at many at once together, and at the first of the
+/// others by itself. Returns the rest, for the next turn: what is due must not wait for all of them.
+pub(super) async fn look_at_some(agent: &Agent, mut effects: Vec<Uuid>) -> Vec<Uuid> {
+    let in_force = in_force(agent, &effects).await;
+    effects.retain(|effect| !in_force.contains(effect));
+    if effects.is_empty() {
+        return effects;
     }
+    let rest = effects.split_off(1);
+    for effect in effects {
+        look(agent, effect).await;
+    }
+    rest
 }
 
 /// Looks at those of these effects whose action does many at once, and returns which are in force;

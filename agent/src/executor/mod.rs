@@ -111,7 +111,7 @@ async fn run_lane(agent: Arc<Agent>, domain: Domain, wakeup: Arc<Notify>) {
                 }
             }
             Next::Look(effects) => {
-                converge::look_at_all(&agent, effects.clone()).await;
+                rounds.put_back(converge::look_at_some(&agent, effects.clone()).await);
                 for effect in effects {
                     wait_if_failing(&agent, effect, &mut retries);
                 }
